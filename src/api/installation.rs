@@ -1,4 +1,4 @@
-//! How this installation is set up: the chart's values, as the controller and the webhook read
+//! The configuration of an installation: the chart's values, as the controller and the webhook read
 //! them.
 
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::bundle_policy::{ConfigObjectRef, NameRef};
 use crate::core::reason::{ClassifiedError, Reason};
 
-/// Bytes of a configuration file.
+/// The maximum size of a configuration file in bytes.
 pub const MAX_CONFIG: usize = 256 << 10;
 
 /// The configuration file. Unknown keys are refused.
@@ -18,13 +18,13 @@ pub const MAX_CONFIG: usize = 256 << 10;
 pub struct InstallationConfig {
     /// The builder identity of this installation.
     pub builder: BuilderConfig,
-    /// Registries that are not spoken to in the ordinary way.
+    /// Registries with special settings.
     pub registries: Vec<RegistryConfig>,
     /// Network access of the controller and its Jobs.
     pub network: NetworkConfig,
-    /// Who may go without a signature.
+    /// Rules for unsigned bundles.
     pub signing: InstallationSigningConfig,
-    /// What a use gets that no policy governs.
+    /// What happens with a use that no policy governs.
     pub no_match: NoMatchConfig,
     /// The webhook's settings.
     pub webhook: WebhookConfig,
@@ -93,8 +93,8 @@ impl WebhookConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct BuilderConfig {
-    /// What `builder.id` begins with; `/platform` or `/namespace/NAMESPACE` follows. Empty: a URI
-    /// with the cluster's UID.
+    /// The prefix of `builder.id`; `/platform` or `/namespace/NAMESPACE` follows. Empty: a URI with
+    /// the cluster's UID.
     pub id: String,
 }
 
@@ -107,7 +107,7 @@ pub struct RegistryConfig {
     /// Use HTTP without TLS.
     #[serde(default, rename = "plainHTTP")]
     pub plain_http: bool,
-    /// Its certificate authorities: an object of the system namespace, key `ca.crt`.
+    /// Its CA certificates: an object of the system namespace, key `ca.crt`.
     #[serde(default)]
     pub ca_ref: Option<ConfigObjectRef>,
 }
@@ -116,15 +116,15 @@ pub struct RegistryConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NetworkConfig {
-    /// Networks of private addresses that downloads may come from.
+    /// Private networks that downloads may come from.
     #[serde(rename = "allowedPrivateCIDRs")]
     pub allowed_private_cidrs: Vec<String>,
-    /// Networks of private addresses that registries may be in. Empty: all of them.
+    /// Private networks that registries may be in. Empty allows all.
     #[serde(rename = "registryPrivateCIDRs")]
     pub registry_private_cidrs: Vec<String>,
 }
 
-/// Who may go without a signature.
+/// Rules for unsigned bundles.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct InstallationSigningConfig {
@@ -132,11 +132,11 @@ pub struct InstallationSigningConfig {
     pub allow_none: bool,
 }
 
-/// What a use gets that no policy governs.
+/// What happens with a use that no policy governs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NoMatchConfig {
-    /// A `PackedBundle` that adopts a bundle.
+    /// For a `PackedBundle` that adopts a bundle.
     pub packed_bundle: NoMatchAction,
     /// For a Pod's image volume.
     pub image_volume: NoMatchAction,
@@ -169,25 +169,26 @@ pub enum NoMatchAction {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct JobsConfig {
-    /// `imagePullPolicy` of their containers. Empty: the cluster's default.
+    /// `imagePullPolicy` of the Jobs' containers. Empty: the cluster's default.
     pub image_pull_policy: String,
     /// Secrets in the system namespace that the sign Job's image is pulled with.
     pub image_pull_secrets: Vec<NameRef>,
-    /// Those that sign, in the system namespace.
+    /// The sign Jobs in the system namespace.
     pub sign: SignJobsConfig,
 }
 
-/// How the Jobs are run that sign in the system namespace. Tenants' quotas do not count there.
+/// The settings of sign Jobs in the system namespace. Tenants' quotas do not apply there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SignJobsConfig {
     /// The number of concurrent sign Jobs, at least 1; the others wait.
     pub max_concurrent: usize,
-    /// How many of one namespace's bundles, at least 1.
+    /// The number of concurrent sign Jobs for one namespace, at least 1.
     pub max_concurrent_per_namespace: usize,
-    /// Seconds that one may take, at least 60. A shorter `spec.timeout` counts.
+    /// The timeout of a sign Job in seconds, at least 60. A shorter `spec.timeout` takes
+    /// precedence.
     pub timeout_seconds: u32,
-    /// What one needs and may use. Absent: what is made for bundles of any size.
+    /// The resources of a sign Job. Absent: defaults for bundles of any size.
     pub resources: Option<ResourceRequirements>,
 }
 
@@ -202,7 +203,7 @@ impl Default for SignJobsConfig {
     }
 }
 
-/// Why a configuration cannot be used.
+/// Why a configuration is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("configuration: {0}")]
 pub struct InstallationConfigError(String);
@@ -214,7 +215,7 @@ impl ClassifiedError for InstallationConfigError {
 }
 
 impl InstallationConfig {
-    /// Reads the configuration file.
+    /// Parses the configuration file.
     pub fn parse(bytes: &[u8]) -> Result<Self, InstallationConfigError> {
         if bytes.len() > MAX_CONFIG {
             return Err(InstallationConfigError(format!(
@@ -244,8 +245,8 @@ impl InstallationConfig {
         Ok(read)
     }
 
-    /// What every `builder.id` of this installation begins with. `cluster` is the UID of the
-    /// namespace `kube-system`.
+    /// The prefix of every `builder.id` of this installation. `cluster` is the UID of the namespace
+    /// `kube-system`.
     fn builder_base(&self, cluster: &str) -> String {
         let own = self.builder.id.trim_end_matches('/');
         if own.is_empty() {
@@ -255,12 +256,12 @@ impl InstallationConfig {
         }
     }
 
-    /// `builder.id` of what the platform signs.
+    /// `builder.id` of bundles that the platform signs.
     pub fn platform_builder(&self, cluster: &str) -> String {
         format!("{}/platform", self.builder_base(cluster))
     }
 
-    /// `builder.id` of what a tenant signs.
+    /// `builder.id` of bundles that a tenant signs.
     pub fn namespace_builder(&self, cluster: &str, namespace: &str) -> String {
         format!("{}/namespace/{namespace}", self.builder_base(cluster))
     }

@@ -31,17 +31,17 @@ const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
 const READ: &[&str] = &["get", "list", "watch"];
 /// Kinds that users write and the controller checks.
 const POLICIES: &[&str] = &["bundlepolicies", "clusterbundlepolicies", "trustroots"];
-/// What people of one namespace work with.
+/// The kinds that users of one namespace work with.
 const NAMESPACED: &[&str] = &["packedbundles", "bundlepolicies"];
 
-/// Where packgate is installed, and how its objects are labelled.
+/// The namespace of an installation, and the labels of its objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RbacInstallation {
     namespace: String,
     labels: BTreeMap<String, String>,
 }
 
-/// A role or binding as it is sent to the API server.
+/// A role or binding to apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RbacObject {
     /// Its purpose, in one line.
@@ -50,7 +50,7 @@ pub struct RbacObject {
     pub object: Value,
 }
 
-/// Why the roles cannot be written: always a defect.
+/// Why the roles cannot be written: always a bug.
 #[derive(Debug, thiserror::Error)]
 pub enum RbacError {
     /// An object cannot be written as JSON.
@@ -62,7 +62,7 @@ pub enum RbacError {
 }
 
 impl RbacInstallation {
-    /// In this namespace, without helm.
+    /// An installation in this namespace, without helm.
     pub fn in_namespace(namespace: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
@@ -70,8 +70,8 @@ impl RbacInstallation {
         }
     }
 
-    /// In the namespace of a helm release: names and labels are expressions of its template
-    /// language.
+    /// An installation in the namespace of a helm release: names and labels are expressions of its
+    /// template language.
     ///
     /// None of them contains a quote, so that they stay valid inside of YAML strings.
     pub fn for_helm_chart() -> Self {
@@ -88,9 +88,9 @@ impl RbacInstallation {
         }
     }
 
-    /// Every role and binding, in the order in which a reader wants them.
+    /// Every role and binding, in the order for readers.
     ///
-    /// Errors: only if an object cannot be written as JSON, which is a defect.
+    /// Errors: only if an object cannot be written as JSON, which is a bug.
     pub fn rbac_objects(&self) -> Result<Vec<RbacObject>, RbacError> {
         Ok([
             self.controller_cluster_role()?,
@@ -315,9 +315,9 @@ pub fn tenant_grant_command(namespace: &str, system_namespace: &str) -> String {
     )
 }
 
-/// The grants as one YAML stream, the purpose above each object.
+/// The objects as one YAML stream, the purpose above each object.
 ///
-/// Errors: only if an object cannot be written as YAML, which is a defect.
+/// Errors: only if an object cannot be written as YAML, which is a bug.
 pub fn to_yaml(grants: &[RbacObject]) -> Result<String, RbacError> {
     grants
         .iter()
@@ -367,7 +367,7 @@ fn controller_rules() -> Vec<PolicyRule> {
         policy_rule(API_GROUP, &["packedbundles/status"], &["patch"]),
         policy_rule(API_GROUP, POLICIES, READ),
         policy_rule(API_GROUP, &status, &["patch"]),
-        // locks to read, and the lock that a pack Job mounts
+        // for reading locks, and for the lock that a pack Job mounts
         policy_rule("", &["configmaps"], &["get", "create", "delete"]),
         policy_rule("", &["pods"], READ), // a Job's report is its Pod's termination message
         with_resource_name(policy_rule("", &["namespaces"], &["get"]), "kube-system"), // its UID is the cluster's
@@ -381,7 +381,7 @@ fn controller_rules() -> Vec<PolicyRule> {
             ..policy_rule("", &["events"], &["create", "patch"])
         },
         policy_rule("", &["events"], &["list"]), // why a Job's Pod was refused: only an event tells
-        // The webhook's entries; the chart makes the object.
+        // The webhook's entries; the chart creates the object.
         with_resource_name(
             policy_rule(
                 "admissionregistration.k8s.io",
@@ -416,7 +416,7 @@ fn system_rules() -> Vec<PolicyRule> {
             policy_rule("coordination.k8s.io", &["leases"], &["get", "update"]),
             CONTROLLER,
         ),
-        // the owner of what must go when packgate goes
+        // owner of objects that are deleted with the installation
         with_resource_name(policy_rule("", &["serviceaccounts"], &["get"]), CONTROLLER),
     ]
 }

@@ -155,8 +155,8 @@ impl BundleSignerArgs {
         })
     }
 
-    /// The key, which must have been given, and nothing else: cosign's older form is made with a
-    /// key alone.
+    /// The key in the arguments, and nothing else; an error if there is none. cosign's older format
+    /// is made with a key only.
     async fn require_key_signer(
         &self,
         certificate: &CertificateArgs,
@@ -195,7 +195,7 @@ impl SigstoreServiceArgs {
     }
 }
 
-/// The services of a file, as they are now.
+/// The services in a file that are valid now.
 pub(super) fn services_from_files(
     config: &Path,
     root: &Path,
@@ -210,7 +210,7 @@ pub(super) fn services_from_files(
     Ok(SigstoreServices::new(http, chosen, Arc::new(root)))
 }
 
-/// The services that a TUF repository names, as they are now.
+/// The services of a TUF repository that are valid now.
 pub(super) async fn services_from_tuf(
     repository: &TufRepositoryConfig,
     context: &CliContext,

@@ -1,5 +1,5 @@
-//! The policies that are in force in a cluster, and how its webhook reaches registries: for
-//! verdicts that are the same as admission's.
+//! The policies in force in a cluster, and its webhook's registry settings: for verdicts equal to
+//! those at admission.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -26,20 +26,20 @@ use crate::{
     http::{ConnectionErrorDetail, HttpOptions},
 };
 
-/// Where the chart writes its values.
+/// The `ConfigMap` and key with the chart's values.
 const CONFIG: (&str, &str) = ("packgate-config", "config.yaml");
 /// The key of CA certificates.
 const CA_KEY: &str = "ca.crt";
 
-/// A cluster, as its users see it.
+/// A cluster, with the permissions of a user.
 pub(super) struct ClusterClient {
     client: Client,
     installation: InstallationConfig,
 }
 
 impl ClusterClient {
-    /// The cluster of the current kubeconfig. What may not be read of its configuration has every
-    /// default.
+    /// Connects to the cluster of the current kubeconfig. Configuration that the user may not read
+    /// has its defaults.
     pub(super) async fn connect_to_cluster() -> Result<Self, CliError> {
         let client = kube_client().await?;
         let installation =
@@ -66,7 +66,7 @@ impl ClusterClient {
         self.installation.webhook.review_deadline()
     }
 
-    /// The cluster's policies, and those of the namespace, as the webhook has them.
+    /// The policies of the cluster and of the namespace, as the webhook has them.
     pub(super) async fn list_policies(
         &self,
         namespace: Option<&str>,
@@ -100,7 +100,7 @@ impl ClusterClient {
             .to_vec())
     }
 
-    /// Registries, reached as the webhook does.
+    /// Registry clients with the webhook's settings.
     pub(super) async fn registry_clients(&self) -> Result<RegistryClients, CliError> {
         let mut known = Vec::new();
         for registry in &self.installation.registries {

@@ -1,4 +1,4 @@
-//! Puts targets, clients and clocks together from the global options.
+//! Makes targets, clients and clocks from the global options.
 
 use std::{
     path::PathBuf,
@@ -48,7 +48,7 @@ impl CliContext {
         }
     }
 
-    /// The options that every verb has.
+    /// The global options.
     pub(super) const fn global_args(&self) -> &GlobalArgs {
         &self.global
     }
@@ -69,7 +69,7 @@ impl CliContext {
         }
     }
 
-    /// Requests that went out so far.
+    /// The number of requests sent so far.
     pub(super) fn request_count(&self) -> u64 {
         self.http.get().map_or(0, HttpClient::request_count)
     }
@@ -81,7 +81,7 @@ impl CliContext {
         plain.into_iter().collect()
     }
 
-    /// A place that must be there already.
+    /// Opens an existing target.
     pub(super) fn open_target(
         &self,
         location: &BundleLocation,
@@ -97,7 +97,7 @@ impl CliContext {
         })
     }
 
-    /// A place that is written to, made if it is not there.
+    /// Opens a target for writing, and creates it if necessary.
     pub(super) fn create_target(
         &self,
         location: &BundleLocation,
@@ -108,7 +108,7 @@ impl CliContext {
         }
     }
 
-    /// The same, if it is on this machine.
+    /// The same for a target on this machine.
     pub(super) fn create_local_store(
         location: &BundleLocation,
     ) -> Result<Option<Arc<dyn LocalContentStore>>, CliError> {
@@ -123,7 +123,7 @@ impl CliContext {
         })
     }
 
-    /// Where the artifacts of a lock in `folder` come from.
+    /// The origins for the artifacts of a lock in `folder`.
     pub(super) fn artifact_origins(
         &self,
         folder: PathBuf,
@@ -179,7 +179,7 @@ impl CliContext {
         Ok(self.http.get_or_init(|| client).clone())
     }
 
-    /// Another client, that trusts --ca-file too.
+    /// A separate client that also trusts --ca-file.
     pub(super) fn build_http_client(
         &self,
         mut options: HttpOptions,
@@ -192,7 +192,7 @@ impl CliContext {
         Ok(HttpClient::new(&options)?)
     }
 
-    /// Where trust roots of TUF repositories are kept.
+    /// The cache for trust roots of TUF repositories.
     pub(super) fn trust_cache(&self) -> Result<FileTrustCache, CliError> {
         let GlobalArgs {
             cache_dir,

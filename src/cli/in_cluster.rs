@@ -1,4 +1,4 @@
-//! What the faces have in common that run in a cluster.
+//! Shared code of the subcommands that run in a cluster.
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ use crate::{
     trust::TufSource,
 };
 
-/// The chart's values, or every default.
+/// The chart's values, or all defaults.
 pub(super) fn read_config(path: Option<&Path>) -> Result<InstallationConfig, CliError> {
     let Some(path) = path else {
         return Ok(InstallationConfig::default());
@@ -49,7 +49,7 @@ pub(super) async fn kube_client() -> Result<kube::Client, CliError> {
     kube::Client::try_default().await.map_err(failed)
 }
 
-/// Why a server ended that should not.
+/// The error of a server that ended unexpectedly.
 pub(super) fn server_ended_error(
     address: SocketAddr,
     ended: Result<std::io::Result<()>, JoinError>,
@@ -125,7 +125,7 @@ pub(super) fn admission_http_options(addresses: AddressPolicy) -> HttpOptions {
         connection_error_detail: ConnectionErrorDetail::OutcomeOnly,
         connect_timeout: Duration::from_secs(2),
         idle_timeout: Duration::from_secs(5),
-        // not the same moment: the message would be one or the other
+        // other than the deadline: the error message would vary otherwise
         response_timeout: Duration::from_secs(6),
         retries: HttpRetryPolicy {
             attempts: 2,

@@ -48,7 +48,7 @@ use context::CliContext;
 use exit::CliError;
 use output::CommandResult;
 
-/// How long threads are waited for that were left behind.
+/// How long the process waits for remaining threads at its end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Parses the arguments of this process, runs the subcommand, and returns the exit code.

@@ -17,7 +17,7 @@ pub(super) struct CommandResult {
 }
 
 impl CommandResult {
-    /// A line of text, and fields of a document of this kind.
+    /// A line of text, and the fields of a document of this kind.
     pub(super) fn new(
         line: impl Into<String>,
         kind: &str,
@@ -63,7 +63,7 @@ pub(super) fn format_table(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// A number of bytes for people.
+/// A number of bytes for humans.
 pub(super) fn format_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut unit = 0;

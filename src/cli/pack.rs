@@ -277,7 +277,7 @@ impl PackRun<'_> {
     }
 }
 
-/// Where a bundle is packed, and where it goes from there.
+/// Where a bundle is packed, and where it is pushed to.
 enum PackDestination {
     Local(Arc<dyn LocalContentStore>),
     Remote {
@@ -356,8 +356,7 @@ pub(super) fn reject_digest(to: &BundleLocation) -> Result<(), CliError> {
     }
 }
 
-/// The tag that a target gets: on this machine `latest` if none is written, in a registry then
-/// none.
+/// The default tag of a target: `latest` on this machine, none in a registry.
 pub(super) fn destination_tag(to: &BundleLocation) -> Result<Option<ImageTag>, CliError> {
     match (to.tag(), to) {
         (Some(tag), _) => Ok(Some(tag.clone())),
@@ -366,7 +365,7 @@ pub(super) fn destination_tag(to: &BundleLocation) -> Result<Option<ImageTag>, C
     }
 }
 
-/// What an attestation calls its subject: the repository, or on this machine the lock's name.
+/// The name of an attestation's subject: the repository, or on this machine the lock's name.
 pub(super) fn subject_name(to: &BundleLocation, lock_name: Option<&str>) -> String {
     match to {
         BundleLocation::Registry(reference) => reference.repository.to_string(),

@@ -64,7 +64,7 @@ impl PlainHttp {
     }
 }
 
-/// The registry of a place, if it is in one.
+/// The registry of a location, if it has one.
 pub(super) fn registry_host(location: &BundleLocation) -> Option<&str> {
     match location {
         BundleLocation::Registry(reference) => Some(reference.repository.host()),

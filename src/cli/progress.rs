@@ -15,7 +15,7 @@ use crate::{service::progress::Progress, telemetry::stderr::write_line};
 const QUIET_FOR: Duration = Duration::from_secs(1);
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// Progress for a person at a terminal, or for a log.
+/// Progress on a terminal, or in a log.
 pub(super) struct TerminalProgress {
     terminal: bool,
     current: Mutex<Option<CurrentProgress>>,

@@ -1,5 +1,4 @@
-//! Which trust root is meant, and how it is had: from a file, or from a TUF repository with what is
-//! kept of it.
+//! Loads a trust root: from a file, or from a TUF repository and its cached state.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -55,7 +54,7 @@ impl TrustRootArgs {
             .map(Some)
     }
 
-    /// The trust root that is named, or this repository's.
+    /// The trust root in the arguments, or the one of this repository.
     pub(super) async fn load_trust_root_or(
         &self,
         default: Result<TufRepositoryConfig, TrustError>,
@@ -87,7 +86,7 @@ impl TrustRootArgs {
     }
 }
 
-/// What a repository gives, or what is kept of it.
+/// The trust root of a repository, or its cached state.
 pub(super) async fn fetch_trust_root(
     repository: &TufRepositoryConfig,
     terms: TrustRefreshPolicy,

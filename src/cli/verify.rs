@@ -180,7 +180,7 @@ pub(super) async fn run_verify(
     verify_and_report(&args.trust, &args.reference, context).await
 }
 
-/// The report, as a verb's result.
+/// The report, as a subcommand's result.
 pub(super) async fn verify_and_report(
     trust: &TrustArgs,
     reference: &BundleLocation,

@@ -1,5 +1,5 @@
-//! Acts: makes and removes what a run consists of. Every function may be repeated, and may be cut
-//! off after any of its requests.
+//! Applies the steps of a run: creates and deletes its objects. Every function is idempotent, and
+//! may be interrupted after any request.
 
 use k8s_openapi::api::{
     batch::v1::Job,
@@ -36,8 +36,8 @@ use crate::{
     },
 };
 
-/// Freezes the lock, unless `known` is what it froze before: after this, nothing that anybody
-/// changes reaches the run.
+/// Freezes the lock, unless `known` is the frozen one: from now on no change of a source reaches
+/// the run.
 pub(super) async fn freeze_lock(
     object: &PackedBundle,
     packing: &PackingRequest,
@@ -64,7 +64,7 @@ pub(super) async fn freeze_lock(
     Ok(inputs.run)
 }
 
-/// Starts the pack Job, if it is not there.
+/// Starts the pack Job, if it does not exist.
 pub(super) async fn start_pack_job(
     object: &PackedBundle,
     packing: &PackingRequest,
@@ -125,7 +125,7 @@ pub(super) async fn try_start_sign_job(
         .map(|()| None)
 }
 
-/// What keeps an object from signing in the system namespace. Its Jobs that succeeded are not even
+/// What prevents an object from signing in the system namespace. Its successful Jobs are not even
 /// listed.
 async fn request_sign_slot(
     object: &PackedBundle,
@@ -283,7 +283,7 @@ async fn load_snapshot(
     Ok((inputs, snapshot, lock))
 }
 
-/// Removes the Jobs of a run, and what belongs to them alone, so that it begins again.
+/// Deletes the Jobs of a run, and the objects that only they use, so that it starts again.
 pub(super) async fn delete_run_jobs(
     object: &PackedBundle,
     run: &JobRunKey,
@@ -305,7 +305,7 @@ pub(super) async fn delete_run_jobs(
     delete_push_secret_copy(run, context).await
 }
 
-/// Removes the copy of the push credential.
+/// Deletes the copy of the push credential.
 pub(super) async fn delete_push_secret_copy(
     run: &JobRunKey,
     context: &ReconcileContext,
@@ -320,7 +320,7 @@ pub(super) async fn delete_push_secret_copy(
     .await
 }
 
-/// Deletes what may be gone already. What it owns goes with it.
+/// Deletes an object that may be gone already, with its dependents.
 pub(super) async fn delete_if_exists<K>(api: &Api<K>, name: &str) -> Result<(), ReconcileError>
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
@@ -340,7 +340,8 @@ async fn create_job(
     create_if_absent(&Api::namespaced(context.client.clone(), namespace), job).await
 }
 
-/// Makes what may be there already: names follow from content, so what is there is the same.
+/// Creates an object that may exist already: names follow from content, so the existing one is
+/// equal.
 async fn create_if_absent<K>(api: &Api<K>, object: &K) -> Result<(), ReconcileError>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + std::fmt::Debug,

@@ -53,7 +53,7 @@ impl CachedBundle {
     }
 }
 
-/// Drops the lock, and what only the API server needs.
+/// Drops the lock, and fields that only the API server needs.
 pub(super) fn strip_large_fields(object: &mut PackedBundle) {
     if let Some(text) = &mut object.spec.source.inline {
         INLINE_LOCK_PLACEHOLDER.clone_into(text);
@@ -65,7 +65,7 @@ pub(super) fn strip_large_fields(object: &mut PackedBundle) {
 /// is skipped while it is parsed.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct StoredStatus {
-    /// Absent before the first is written.
+    /// Absent until the first status is written.
     #[serde(default)]
     pub status: Option<PackedBundleStatus>,
     #[serde(skip)]

@@ -13,7 +13,7 @@ use crate::{
     core::{digest::Digest, job::JobRunKey, reference::ImageTag},
 };
 
-/// Who has the same place for its bundle.
+/// The object that has the same destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum DuplicateDestination {
     /// An older object of the same namespace.
@@ -26,7 +26,7 @@ pub(super) enum DuplicateDestination {
     OtherNamespace,
 }
 
-/// The object that has the place of `object`, whose lock is `lock`, and came before it.
+/// The older object with the same destination as `object`, whose lock is `lock`.
 pub(super) fn find_duplicate_destination<'a>(
     object: &PackedBundle,
     packing: &PackingRequest,
@@ -61,7 +61,7 @@ fn creation_time(object: &PackedBundle) -> Timestamp {
         .map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
-/// Is its bundle meant for this repository and tag?
+/// True if its destination is this repository and tag.
 fn has_same_destination(other: &PackedBundle, packing: &PackingRequest, wanted: &ImageTag) -> bool {
     let Ok(ValidatedPackedBundle {
         work: PackedBundleWork::Pack(theirs),
@@ -101,7 +101,7 @@ mod tests {
 
     const TAG: &str = "v1";
 
-    /// An object, `age` seconds old. With `run`, that is how its only run ended.
+    /// An object, `age` seconds old, with the result of its only run in `run`.
     fn object(namespace: &str, name: &str, age: i64, run: Option<&str>) -> PackedBundle {
         let lock = Digest::of_bytes(name.as_bytes());
         let uid = format!("{namespace}-{name}");

@@ -89,7 +89,7 @@ impl<'a> TerminatedContainer<'a> {
     }
 }
 
-/// What is reported by Pods that ended well. Two that differ cannot both be true.
+/// The report of Pods that succeeded. If two differ, neither counts.
 fn find_reported_success(ended: &[TerminatedContainer<'_>], step: JobStep) -> Option<JobState> {
     let well = ended.iter().filter(|ended| ended.terminated.exit_code == 0);
     let reports: Vec<(JobSuccess, Timestamp)> = well
@@ -207,7 +207,7 @@ fn container_failure(last: &TerminatedContainer<'_>, step: JobStep) -> JobFailur
     )
 }
 
-/// What keeps a Pod from starting.
+/// What prevents a Pod from starting.
 fn pod_start_problem(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let unscheduled = status

@@ -23,12 +23,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock::Clock;
 
-/// How long a record must stay the same before it counts as abandoned.
+/// How long a record must be unchanged before it counts as abandoned.
 pub const LEASE_DURATION: Duration = Duration::from_secs(15);
-/// How long renewing may fail before the holder must stop. Shorter than [`LEASE_DURATION`], so that there
-/// are never two.
+/// How long renewing may fail before the holder must stop. Shorter than [`LEASE_DURATION`], so that
+/// there are never two leaders.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// The pause between two tries.
+/// The pause between two attempts.
 pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
 /// Acquires and renews a Lease.
@@ -68,7 +68,7 @@ impl Default for LeaderElectionTimings {
 pub struct LeadershipTerm(Arc<Mutex<Instant>>);
 
 impl LeadershipTerm {
-    /// Does `work`, but not a step of it after the end of the term; `None` then.
+    /// Runs `work`, but no step of it after the end of the term; then the result is `None`.
     pub async fn run_within_term<F: Future>(&self, work: F) -> Option<F::Output> {
         let mut work = pin!(work);
         std::future::poll_fn(|context| {
@@ -97,8 +97,8 @@ struct ObservedLeaseVersion {
 }
 
 impl LeaderElector {
-    /// Tries for the Lease `name` as `identity`, which no other process may use.
-    /// `clock` is shown to people who read the Lease, and compared with nothing.
+    /// An elector for the Lease `name` as `identity`, which must be unique. `clock` is only for the
+    /// times in the Lease, and is never compared.
     pub fn new(
         api: Api<Lease>,
         name: &str,
@@ -132,7 +132,7 @@ impl LeaderElector {
         }
     }
 
-    /// The first term of a Lease that was acquired just now.
+    /// The first term of a newly acquired Lease.
     pub fn first_term(&self) -> LeadershipTerm {
         LeadershipTerm(Arc::new(Mutex::new(
             Instant::now() + self.times.renew_deadline,
@@ -160,7 +160,7 @@ impl LeaderElector {
         }
     }
 
-    /// Gives the Lease up, so that another need not wait for it to run out.
+    /// Releases the Lease, so that another replica need not wait for its expiry.
     pub async fn release_lease(&self) {
         let give_up = async {
             let mut lease = self.api.get(&self.name).await?;
@@ -184,7 +184,7 @@ impl LeaderElector {
         }
     }
 
-    /// Takes or renews the Lease, if that may be.
+    /// Takes or renews the Lease, if allowed.
     async fn try_acquire_or_renew(
         &self,
         seen: &mut Option<ObservedLeaseVersion>,

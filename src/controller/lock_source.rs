@@ -1,4 +1,4 @@
-//! Resolves the source of a lock, once for a run, and freezes what came out.
+//! Resolves the source of a lock, once for a run, and freezes the result.
 
 use kube::{Api, ResourceExt};
 
@@ -23,7 +23,7 @@ use crate::{
     service::context_artifact,
 };
 
-/// A lock, and where it came from.
+/// A lock with its source.
 pub(super) struct ResolvedLock {
     /// The parsed lock.
     pub lock: Lockfile,
@@ -35,7 +35,7 @@ pub(super) struct ResolvedLock {
     _share: LockMemoryPermit,
 }
 
-/// Reads the lock and checks that it can be packed here.
+/// Reads the lock and checks that it can be packed in a cluster.
 pub(super) async fn resolve_lock(
     object: &PackedBundle,
     packing: &PackingRequest,

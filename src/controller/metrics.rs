@@ -55,7 +55,7 @@ fn duration_histogram() -> Histogram {
 }
 
 impl ControllerMetrics {
-    /// Registers everything in `registry`, under the prefix `packgate`.
+    /// Registers all metrics in `registry`, with the prefix `packgate`.
     pub fn new(registry: &mut Registry) -> Self {
         let new: fn() -> Histogram = duration_histogram;
         let metrics = Self {
@@ -84,7 +84,7 @@ impl ControllerMetrics {
 
     /// Counts these objects from now on, at each scrape.
     pub fn watch_bundles(&self, store: Store<DeserializeGuard<CachedBundle>>) {
-        // A second store would be that of a second controller in one process, which there is not.
+        // A second store would mean a second controller in one process, which does not exist.
         let _ = self.objects.0.set(store);
     }
 
@@ -225,7 +225,7 @@ impl PolicyEnforcedCollector {
     }
 }
 
-/// The numbers by kind and name, or the least of each kind.
+/// The values by kind and name, or the minimum of each kind.
 fn minimum_per_kind<T: Copy + Ord>(
     all: impl Iterator<Item = (KindAndNameLabels, T)>,
     names: bool,

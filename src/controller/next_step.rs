@@ -19,13 +19,13 @@ use crate::{
 /// The first delay after a dependency was unavailable; it doubles up to [`LONGEST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_secs(15);
 const LONGEST_RETRY: Duration = Duration::from_mins(15);
-/// How soon an object is looked at again whose fault a person may have mended elsewhere: a
-/// `ConfigMap`, a Secret, another object.
+/// The delay of checks after a failure that a user may have resolved elsewhere: a `ConfigMap`, a
+/// Secret, another object.
 const MAX_RECHECK_DELAY: Duration = Duration::from_secs(30);
-/// How soon after a defect of ours.
+/// The delay after an internal error.
 const INTERNAL_ERROR_RETRY_DELAY: Duration = Duration::from_mins(10);
 
-/// What was observed of a `PackedBundle` that packs or adopts.
+/// The observed state of a `PackedBundle` that packs or adopts.
 #[derive(Clone, Debug)]
 pub(super) struct ObservedRunState {
     /// A reconcile request is pending.
@@ -36,19 +36,19 @@ pub(super) struct ObservedRunState {
     pub pack: JobState,
     /// The state of that lock's sign Job.
     pub sign: JobState,
-    /// The bundle that a finished run of that lock gave.
+    /// The bundle of a finished run of that lock.
     pub finished: Option<Digest>,
     /// Consecutive runs of that lock that failed because a dependency was unavailable.
     pub failures: u32,
     /// An older object with the same destination.
     pub duplicate_destination: Option<DuplicateDestination>,
-    /// When the source was resolved last by this process.
+    /// When this process last resolved the source.
     pub resolved_at: Option<Timestamp>,
-    /// When the bundle was verified last by this process.
+    /// When this process last verified the bundle.
     pub verified_at: Option<Timestamp>,
     /// Why that source was refused.
     pub refused: Option<JobFailure>,
-    /// Is an unsigned bundle allowed here?
+    /// Whether the installation allows unsigned bundles.
     pub allow_unsigned: bool,
 }
 
@@ -70,10 +70,10 @@ pub(super) enum JobState {
     Absent,
     /// The Job is not finished.
     Running {
-        /// What keeps it from starting, if something does.
+        /// What prevents it from starting, if anything.
         trouble: Option<String>,
     },
-    /// The cluster does not let it make a Pod.
+    /// The cluster does not let it create a Pod.
     PodDenied {
         /// The cluster's message.
         why: String,
@@ -97,24 +97,24 @@ pub(super) enum JobState {
 /// The next step of a reconcile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ReconcileStep {
-    /// Nothing, by the user's wish.
+    /// Nothing, because the user suspended it.
     Suspend,
     /// Resolve the source and freeze the lock.
     Resolve,
     /// Start the pack Job.
     Pack(FrozenLock),
-    /// Start the sign Job on what the pack Job reports.
+    /// Start the sign Job for the digest in the pack Job's report.
     Sign(FrozenLock, Digest),
     /// Wait for a Job.
     Wait(JobPhase, Option<String>),
     /// Read the bundle back from the registry and verify it.
     Verify(Digest),
-    /// Throw the failed run's Jobs away, so that it begins again.
+    /// Delete the failed run's Jobs, so that it starts again.
     Restart(FrozenLock),
-    /// A run failed, or cannot begin. What follows is in the failure's class; look again after this
-    /// time.
+    /// A run failed, or cannot start. The failure's class says what may resolve it; check again
+    /// after this time.
     Fail(JobFailure, Option<Duration>),
-    /// All is done; look again after this time.
+    /// All is done; check again after this time.
     Idle(Option<Duration>),
 }
 
@@ -261,8 +261,8 @@ fn pod_denial(job: &JobState) -> Option<&str> {
     }
 }
 
-/// Only what may pass by itself is tried again. The wait is counted from the failure, so a restart
-/// of ours does not prolong it.
+/// Only temporary failures are retried. The delay starts at the failure, so a restart of the
+/// controller does not prolong it.
 fn step_after_failure(
     frozen: &FrozenLock,
     failure: &JobFailure,
@@ -314,24 +314,24 @@ fn is_due(last: Option<Timestamp>, interval: Option<Duration>, now: Timestamp) -
     }
 }
 
-/// What is left of a wait that began at `since`.
+/// The rest of a delay that began at `since`.
 fn remaining_wait(since: Timestamp, wait: Duration, now: Timestamp) -> Option<Duration> {
     let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
     let left = wait.saturating_sub(now.duration_since(since));
     Duration::try_from(left).ok().filter(|left| !left.is_zero())
 }
 
-/// The wait after the number of failures that came before this one.
+/// The delay after this many earlier failures.
 pub(super) fn retry_after(earlier: u32) -> Duration {
     FIRST_RETRY
         .saturating_mul(1 << earlier.min(16))
         .min(LONGEST_RETRY)
 }
 
-/// How soon to look again after a failure outside of Jobs, `earlier` ones of which came before.
+/// The delay after a failure outside of Jobs, with `earlier` ones before it.
 pub(super) fn recheck_delay(reason: Reason, earlier: u32) -> Option<Duration> {
     match (reason.class(), reason) {
-        // Often the ConfigMap comes a moment after the object that names it.
+        // Often the ConfigMap is created a moment after the object that refers to it.
         (_, Reason::SourceNotFound) => Some(
             Duration::from_secs(2)
                 .saturating_mul(1 << earlier.min(8))

@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-/// Looks at everything that the next step depends on. Reads only.
+/// Observes everything that the next step depends on. Reads only.
 pub(super) async fn observe_bundle(
     object: &PackedBundle,
     validated: &ValidatedPackedBundle,
@@ -103,7 +103,7 @@ pub(super) async fn observe_bundle(
     Ok(seen)
 }
 
-/// The text of a request for a reconcile that does not count as handled yet.
+/// The value of a reconcile request that does not count as handled yet.
 pub(super) fn pending_reconcile_request(object: &PackedBundle) -> Option<String> {
     let asked = object.annotations().get(RECONCILE_REQUESTED)?;
     let handled = object
@@ -173,7 +173,7 @@ pub(super) fn contradicts_record(sign: &JobState, recorded: &Digest) -> bool {
     matches!(sign, JobState::Succeeded { report, .. } if report.digest != *recorded)
 }
 
-/// How many of the newest records of this run, in a row, are failures of something else.
+/// The number of consecutive newest records of this run that are failures of a dependency.
 fn count_unavailable_failures(status: &PackedBundleStatus, run: &JobRunKey) -> u32 {
     let unavailable = |reason: &str| {
         let reason = crate::core::reason::Reason::ALL

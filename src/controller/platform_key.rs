@@ -30,7 +30,7 @@ const BUILDER_ID: &str = "builder.id";
 
 /// A generated key pair.
 pub struct PlatformKeyPair {
-    /// The private half in PEM, encrypted as cosign does it.
+    /// The private key in PEM, in cosign's encryption.
     pub private_pem: String,
     /// The password of the private key.
     pub password: String,
@@ -72,7 +72,7 @@ pub(super) async fn ensure_platform_key(
     publish_public_key(&maps, &public_key(context).await?, context).await
 }
 
-/// The public half, out of the Secret that signs. Errors: `NoSigner` with the way out.
+/// The public key, from the signing Secret. Errors: `NoSigner` with a way to resolve it.
 pub(super) async fn public_key(context: &ReconcileContext) -> Result<String, ReconcileError> {
     let namespace = &context.run_settings.system_namespace;
     let secret = Api::<Secret>::namespaced(context.client.clone(), namespace)

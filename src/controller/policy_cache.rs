@@ -26,7 +26,8 @@ use crate::{
 
 /// How long the compiled policies of a namespace are used for its other policies.
 const COMPILED_POLICY_TTL: Duration = Duration::from_secs(2);
-/// The same of one that misses something, or names something wrong: that may have come meanwhile.
+/// The same for a policy with a missing or invalid reference, which may have been resolved
+/// meanwhile.
 const UNUSABLE_POLICY_TTL: Duration = Duration::from_millis(300);
 
 /// Recently compiled policies: those of a namespace share a budget, so they are read and compiled
@@ -43,8 +44,8 @@ struct CompiledPolicyCacheEntry {
     found: Option<(Instant, Arc<PolicySnapshot>)>,
 }
 
-/// All of the cluster's policies, and the namespace's. One that cannot be used refuses all that it
-/// governs.
+/// All policies of the cluster and of the namespace. One that cannot be compiled denies every use
+/// that it governs.
 pub(super) async fn load_policies(
     namespace: &str,
     context: &ReconcileContext,
@@ -102,7 +103,7 @@ pub(super) async fn check_policy(
     }
 }
 
-/// All policies of the cluster, or of a namespace, as they are now.
+/// The current policies of the cluster, or of a namespace.
 async fn compile_policies(
     kind: &PolicyOrigin,
     context: &ReconcileContext,
@@ -151,7 +152,7 @@ async fn compile_policies(
 }
 
 impl CompiledPolicyCache {
-    /// What was found, and how long ago.
+    /// A cached snapshot, if it is recent.
     fn recent_snapshot(&self, kind: &PolicyOrigin) -> Option<(Duration, Arc<PolicySnapshot>)> {
         let all = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, found) = all.get(scope_key(kind))?.found.as_ref()?;
@@ -185,7 +186,7 @@ fn scope_key(kind: &PolicyOrigin) -> &str {
     }
 }
 
-/// The policies with everything that they refer to.
+/// The policies with the objects that they refer to.
 async fn resolve_policy_inputs(
     policies: Vec<PolicyObject>,
     context: &ReconcileContext,

@@ -38,7 +38,7 @@ use crate::{
     core::{job::JobFailure, reason::Reason},
 };
 
-/// What an object names may change without it, so it is looked at again after this time.
+/// Objects that a policy refers to may change, so it is checked again after this time.
 const RECHECK_INTERVAL: Duration = Duration::from_mins(5);
 const ERROR_RETRY_DELAY: Duration = Duration::from_secs(10);
 
@@ -46,7 +46,7 @@ const ERROR_RETRY_DELAY: Duration = Duration::from_secs(10);
 trait ReadinessCheckedResource:
     Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static
 {
-    /// What is known of it, or why it cannot be used.
+    /// The result of the check, or why the object cannot be used.
     fn check_readiness(
         &self,
         context: &ReconcileContext,
@@ -55,7 +55,7 @@ trait ReadinessCheckedResource:
     /// The status as stored.
     fn stored_status(&self) -> Value;
 
-    /// The condition `Enforced`, of a kind that the webhook carries.
+    /// The condition `Enforced`, for kinds that the webhook loads.
     fn enforced_condition(
         &self,
         _: &[Condition],
@@ -64,7 +64,7 @@ trait ReadinessCheckedResource:
         None
     }
 
-    /// The conditions as they are stored.
+    /// The conditions as stored.
     fn stored_conditions(&self) -> Vec<Condition> {
         serde_json::from_value(self.stored_status()["conditions"].clone()).unwrap_or_default()
     }
@@ -75,7 +75,7 @@ trait ReadinessCheckedResource:
 pub(super) struct ReadinessResult {
     /// Fields of the status other than conditions.
     pub fields: Value,
-    /// Why it cannot be used, if so.
+    /// Why it is not ready, if so.
     pub failure: Option<JobFailure>,
     /// The message of the condition if it is ready.
     pub message: String,
@@ -96,7 +96,7 @@ impl ReadinessResult {
 
     /// The object is not ready.
     pub(super) fn with_failure(fields: Value, failure: JobFailure) -> Self {
-        // What is too much together changes with objects that are not looked at here.
+        // Exceeding a shared quota depends on objects that are not watched here.
         let again = if failure.reason == Reason::LimitExceeded {
             ERROR_RETRY_DELAY
         } else {
@@ -138,7 +138,7 @@ impl ReadinessControllers {
         }
     }
 
-    /// Every policy that is watched.
+    /// Every watched policy.
     pub(super) fn policy_stores(&self) -> WatchedPolicyStores {
         WatchedPolicyStores {
             cluster: self.cluster.store(),
@@ -146,7 +146,7 @@ impl ReadinessControllers {
         }
     }
 
-    /// Every trust root that is watched.
+    /// Every watched trust root.
     pub(super) fn trust_root_store(&self) -> Store<DeserializeGuard<TrustRoot>> {
         self.roots.store()
     }
@@ -265,7 +265,7 @@ async fn apply_status<K: ReadinessCheckedResource>(
     }
 }
 
-/// Does the webhook carry this generation?
+/// The condition `Enforced`, for whether the webhook has loaded this generation.
 fn build_enforced_condition(
     metadata: &ObjectMeta,
     old: &[Condition],

@@ -37,14 +37,14 @@ use crate::{
     core::{digest::Digest, job::JobFailure, reason::Reason},
 };
 
-/// Steps of one object in one go. Each changes something, so more would be a defect.
+/// The maximum number of steps in one reconcile. Each changes something, so more would be a bug.
 const MOST_STEPS: usize = 12;
 /// The interval of checks on a Job without a Pod: only an event would say why.
 const POD_CHECK_INTERVAL: Duration = Duration::from_secs(3);
-/// How soon a Job is looked at again whose Pod is there: in case a watch was missed.
+/// The interval of checks on a Job with a Pod, in case the watch missed an event.
 const JOB_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Brings one object as far as it goes.
+/// Reconciles one object as far as possible.
 pub(super) async fn reconcile_bundle(
     guarded: Arc<DeserializeGuard<CachedBundle>>,
     context: Arc<ReconcileContext>,
@@ -65,7 +65,7 @@ async fn reconcile_named_bundle(
     let Some(DeserializeGuard(mut object)) = api.get_opt(name).await? else {
         return Ok(Action::await_change());
     };
-    // Its lock is read again where it is resolved: meanwhile much may have to be waited for.
+    // Its lock is read again when it is resolved: meanwhile there may be long waits.
     if let Ok(object) = &mut object {
         strip_large_fields(object);
     }
@@ -111,14 +111,14 @@ async fn reconcile_named_bundle(
     ))
 }
 
-/// One object that is being brought further.
+/// The reconcile of one object.
 struct BundleReconciler<'a> {
     object: PackedBundle,
     context: &'a ReconcileContext,
 }
 
 impl BundleReconciler<'_> {
-    /// Takes one step. `None`: look again at once.
+    /// Runs one step. `None`: observe again immediately.
     async fn run_one_step(
         &mut self,
         validated: &ValidatedPackedBundle,
@@ -293,7 +293,7 @@ impl BundleReconciler<'_> {
                 .await;
                 self.object.status = Some(next);
             }
-            // What was there and is lost is made again.
+            // A lost bundle is packed again.
             Err(ReconcileError::StatusFailure(failure))
                 if failure.reason == Reason::SourceNotFound && finished =>
             {
@@ -414,7 +414,7 @@ impl BundleReconciler<'_> {
         }
     }
 
-    /// Notes in the history how a run failed, once.
+    /// Records a run's failure in the history, once.
     async fn record_run_failure(
         &mut self,
         seen: &ObservedRunState,
@@ -453,7 +453,7 @@ impl BundleReconciler<'_> {
         }
     }
 
-    /// Objects that were finished before this process began are not all verified at once.
+    /// Objects that were finished before this process started are not all verified at once.
     fn assume_checked_earlier(&self, validated: &ValidatedPackedBundle) {
         let status = self.current_status();
         let settled =
@@ -505,7 +505,7 @@ impl BundleReconciler<'_> {
             .await
     }
 
-    /// Writes the status in one patch, if it is not what the API server has.
+    /// Writes the status in one patch, if it differs from the API server's.
     async fn apply_status(&mut self, next: PackedBundleStatus) -> Result<(), ReconcileError> {
         let api = Api::<StoredStatus>::namespaced(self.context.client.clone(), &self.namespace());
         let patch = json!({
@@ -518,7 +518,7 @@ impl BundleReconciler<'_> {
         let stored = api.get(&self.object.name_any()).await?;
         // A write may take as long as other admission webhooks do: no other reconcile waits for it.
         drop(whole);
-        // As documents: what is written has whole seconds.
+        // Compared as JSON: written times have whole seconds.
         if json!(stored.status) != json!(next) {
             let told = api
                 .patch_status(

@@ -1,4 +1,4 @@
-//! What every reconciliation needs.
+//! The shared context of reconciles.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
     service::registries::TenantRepositoryOpener, telemetry::events::EventRecorder,
 };
 
-/// What every reconciliation needs.
+/// The shared context of reconciles.
 pub(super) struct ReconcileContext {
     /// The client of the API server.
     pub client: Client,
@@ -37,11 +37,11 @@ pub(super) struct ReconcileContext {
     pub bundle_store: Store<DeserializeGuard<CachedBundle>>,
     /// Limits on concurrent reads.
     pub read_limiter: ReadLimiter,
-    /// What this process remembers.
+    /// What this process remembers about objects.
     pub bundle_tracker: BundleTracker,
     /// The queue for sign Jobs.
     pub queue: SignQueue,
-    /// Numbers for people who watch.
+    /// The metrics.
     pub metrics: ControllerMetrics,
     /// Records events.
     pub events: EventRecorder,
@@ -49,8 +49,8 @@ pub(super) struct ReconcileContext {
     pub secrets: ReferencedObjectReader,
     /// Refreshes trust roots.
     pub trust_root_refresher: TrustRootRefresher,
-    /// Policies that were compiled lately.
+    /// Recently compiled policies.
     pub policy_cache: CompiledPolicyCache,
-    /// Which policies the webhook carries.
+    /// The policies that the webhook has loaded.
     pub enforcement: watch::Sender<PolicyEnforcement>,
 }

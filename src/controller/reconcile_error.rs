@@ -7,7 +7,7 @@ use crate::core::{
     reason::{ClassifiedError, Reason},
 };
 
-/// Why a reconciliation did not come to its end.
+/// Why a reconcile did not complete.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
     /// To be reported in the object's status.
@@ -45,7 +45,7 @@ pub(super) fn api_status(error: &kube::Error) -> Option<&Status> {
     }
 }
 
-/// Was the request understood and refused: by authorization, admission or a quota?
+/// True if the request was refused: by authorization, admission or a quota.
 pub(super) fn is_forbidden(error: &kube::Error) -> bool {
     api_status(error).is_some_and(|status| status.code == 403)
 }

@@ -1,5 +1,5 @@
-//! Secrets that an object names, in its own namespace only. They are read where the installation
-//! was given leave to.
+//! Secrets that an object refers to, in its own namespace only. They are read where the
+//! installation has the permission.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ pub(super) struct ReferencedObjectReader {
 }
 
 impl ReferencedObjectReader {
-    /// Reads with the rights of `client`, which runs in `system_namespace`.
+    /// Reads with the permissions of `client`, which runs in `system_namespace`.
     pub(super) const fn new(client: Client, system_namespace: String) -> Self {
         Self {
             client,
@@ -42,7 +42,7 @@ impl ReferencedObjectReader {
         }
     }
 
-    /// The docker configuration in a Secret. `field` names it for people.
+    /// The docker configuration in a Secret. `field` is named in errors.
     pub(super) async fn read_docker_config(
         &self,
         namespace: &str,
@@ -75,7 +75,7 @@ impl ReferencedObjectReader {
         })
     }
 
-    /// Certificate authorities, in PEM.
+    /// CA certificates, in PEM.
     pub(super) async fn read_ca_certificates(
         &self,
         namespace: &str,

@@ -29,16 +29,16 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct SignQueue {
     waiting: Mutex<HashMap<String, SignQueueEntry>>,
-    /// Whose Job is being made, with the namespace.
+    /// The objects whose Jobs are being created, with their namespaces.
     starting: Mutex<StartingSignJobs>,
     /// Locked while slots are counted, so that two objects do not take one slot.
     pub slot_count_lock: tokio::sync::Mutex<()>,
 }
 
-/// Namespaces by the UID of the object whose Job is being made.
+/// Namespaces by the UID of the object whose Job is being created.
 pub(super) type StartingSignJobs = BTreeMap<String, String>;
 
-/// A place that was given, until its Job is there or could not be made.
+/// An allocated slot, until its Job exists or could not be created.
 pub(super) struct SignSlot<'a> {
     queue: &'a SignQueue,
     uid: String,
@@ -48,7 +48,7 @@ pub(super) struct SignSlot<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SignQueueEntry {
     pub namespace: String,
-    /// When its lock was frozen: that is how long it is in the row.
+    /// When its lock was frozen: its position in the queue.
     pub since: Timestamp,
     /// The time of its last request.
     pub asked: Timestamp,
@@ -87,7 +87,7 @@ impl SignQueue {
         wait
     }
 
-    /// Whose Jobs are being made now.
+    /// The objects whose Jobs are being created now.
     pub(super) fn starting_jobs(&self) -> StartingSignJobs {
         self.starting
             .lock()
@@ -95,7 +95,7 @@ impl SignQueue {
             .clone()
     }
 
-    /// Takes the place that [`Self::request_slot`] gave.
+    /// Takes the slot that [`Self::request_slot`] allocated.
     pub(super) fn take_slot(&self, uid: String, namespace: String) -> SignSlot<'_> {
         self.starting
             .lock()
@@ -161,7 +161,7 @@ fn is_job_finished(job: &Job) -> bool {
     })
 }
 
-/// Gives the free places away, each to the namespace that has the fewest, and there to who waits
+/// Allocates free slots, each to the namespace with the fewest, and there to the object that waits
 /// longest. `None` if the object with this UID gets one.
 fn allocate_slots(
     uid: &str,

@@ -1,4 +1,4 @@
-//! The status of an object: a pure function of what it was and what happened. One patch writes it,
+//! The status of an object: a pure function of its old status and an update. One patch writes it,
 //! and only if it changed.
 
 use jiff::Timestamp;
@@ -30,11 +30,11 @@ use crate::{
 /// An update of an object's status.
 #[derive(Clone, Debug)]
 pub(super) enum StatusUpdate {
-    /// Its owner wants it left alone.
+    /// The user suspended the object.
     Suspended,
     /// A Job is running.
     JobRunning(JobPhase, Option<String>),
-    /// The bundle is there and good.
+    /// The bundle is verified.
     Accepted(Box<AcceptedBundle>),
     /// A step failed.
     Failed(JobFailure),
@@ -62,7 +62,7 @@ pub(super) fn with_update(
     status
 }
 
-/// Notes which lock is packed now.
+/// Records the lock that is packed now.
 pub(super) fn with_resolved_lock(old: &PackedBundleStatus, lock: LockStatus) -> PackedBundleStatus {
     PackedBundleStatus {
         lock: Some(lock),
@@ -70,7 +70,7 @@ pub(super) fn with_resolved_lock(old: &PackedBundleStatus, lock: LockStatus) -> 
     }
 }
 
-/// Notes that a request was handled.
+/// Records that a request was handled.
 pub(super) fn with_handled_request(
     old: &PackedBundleStatus,
     requested: Option<String>,
@@ -82,7 +82,7 @@ pub(super) fn with_handled_request(
     }
 }
 
-/// Notes how a run ended. The same end is noted once.
+/// Records the result of a run. The same result is recorded once.
 pub(super) fn with_run_result(
     old: &PackedBundleStatus,
     frozen: &FrozenLock,
@@ -123,7 +123,7 @@ pub(super) fn with_run_result(
     status
 }
 
-/// Forgets that a run ended well, because it begins again.
+/// Removes a run's success, because it starts again.
 pub(super) fn with_run_restarted(old: &PackedBundleStatus, run: &JobRunKey) -> PackedBundleStatus {
     let mut status = old.clone();
     status
@@ -148,13 +148,13 @@ pub(super) fn overwrite_patch(found: &Value, wanted: &Value) -> Value {
     Value::Object(patch)
 }
 
-/// Does `known` claim another bundle than the run gave? Runs give one, so it was not the controller
-/// that wrote it.
+/// True if `known` has another bundle than the run produced. A run produces one bundle, so the
+/// controller did not write that record.
 fn is_corrected(known: &RunHistoryEntry, entry: &RunHistoryEntry) -> bool {
     known.reason == SUCCEEDED && entry.reason == SUCCEEDED && known.digest != entry.digest
 }
 
-/// A number as Kubernetes has them.
+/// A number in the type of Kubernetes' API.
 pub(crate) fn saturating_i64(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }

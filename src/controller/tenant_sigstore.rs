@@ -45,7 +45,7 @@ pub(super) async fn check_services(
     })
 }
 
-/// What the services are believed by.
+/// The trust root that verifies the services' responses.
 pub(super) async fn load_trust_root(
     namespace: &str,
     name: &str,

@@ -51,13 +51,13 @@ const MAX_KEPT: usize = 900 << 10;
 
 type TrustRootConfigMapData = BTreeMap<String, String>;
 
-/// How trust roots are fetched, and when that was tried last.
+/// Fetches trust roots, and remembers the last attempts.
 pub(super) struct TrustRootRefresher {
     source: Arc<dyn TrustSource>,
     failed: Mutex<HashMap<String, FailedTrustRootRefresh>>,
 }
 
-/// The last try at one object, which failed.
+/// The last failed attempt for one object.
 #[derive(Clone)]
 struct FailedTrustRootRefresh {
     generation: Option<i64>,
@@ -74,7 +74,7 @@ impl TrustRootRefresher {
         }
     }
 
-    /// The last try at this generation, if it failed, and it is too soon for another.
+    /// The last failure for this generation, if it is too early for another attempt.
     fn recent_failure(
         &self,
         root: &TrustRoot,
@@ -112,7 +112,7 @@ fn root_uid(root: &TrustRoot) -> String {
     root.uid().unwrap_or_default()
 }
 
-/// What is known of a root, after it was fetched if it is time.
+/// The result for a root, after a refresh if it is due.
 pub(super) async fn check_trust_root(
     root: &TrustRoot,
     context: &ReconcileContext,
@@ -125,7 +125,7 @@ pub(super) async fn check_trust_root(
     }
 }
 
-/// A root that people put into the cluster.
+/// A root that users put into the cluster.
 async fn check_provided_root(
     root: &TrustRoot,
     name: &str,
@@ -144,7 +144,7 @@ async fn check_provided_root(
     )))
 }
 
-/// A root that a repository gives.
+/// A root from a repository.
 async fn check_fetched_root(
     root: &TrustRoot,
     context: &ReconcileContext,
@@ -278,7 +278,7 @@ fn evaluate_stored_root(
     }
 }
 
-/// What is shown of a root that is over.
+/// The status fields of an expired root.
 fn last_known_fields(
     root: &TrustRoot,
     first_root: Option<&str>,
@@ -343,7 +343,7 @@ async fn read_required_key(
     })
 }
 
-/// What was kept of the same repository.
+/// The stored state of the same repository.
 fn read_stored_root(
     root: &TrustRoot,
     first_root: Option<&str>,
@@ -361,7 +361,7 @@ fn read_stored_root(
     (kept.origin == root.origin_digest(first_root)).then_some(fetched)
 }
 
-/// Every root that was verified of the same repository.
+/// All verified roots of the same repository.
 fn read_verified_roots(
     root: &TrustRoot,
     first_root: Option<&str>,
@@ -411,11 +411,11 @@ fn with_root_chain(
         .collect())
 }
 
-/// What is kept of the roots of a repository.
+/// The stored roots of a repository.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct StoredTufRootChain {
-    /// Of which one: [`TrustRoot::origin_digest`].
+    /// The repository: [`TrustRoot::origin_digest`].
     origin: Digest,
     roots: TufRootChain,
 }
@@ -440,7 +440,7 @@ fn config_map_data(
     ]))
 }
 
-/// Keeps it, owned by its `TrustRoot`.
+/// Stores it, owned by its `TrustRoot`.
 async fn apply_config_map(
     root: &TrustRoot,
     data: TrustRootConfigMapData,

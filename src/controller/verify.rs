@@ -47,7 +47,7 @@ pub(super) struct AcceptedBundle {
     pub reference: PinnedReference,
     /// Its tag.
     pub tag: Option<ImageTag>,
-    /// What it consists of, if packgate packed it.
+    /// Its size and artifacts, if packgate packed it.
     pub size: Option<BundleSize>,
     /// The evidence that it was admitted on.
     pub evidence: Vec<EvidenceStatus>,
@@ -118,8 +118,8 @@ impl UnsignedReason {
     }
 }
 
-/// Verifies what a run packed: by the installation's or the tenant's signer and builder, against
-/// the frozen lock, and by every policy that governs it.
+/// Verifies a bundle of a run: with the installation's or the tenant's signer and builder, with the
+/// frozen lock, and with every governing policy.
 pub(super) async fn verify_packed_bundle(
     namespace: &str,
     packing: &PackingRequest,
@@ -222,7 +222,7 @@ fn with_sbom_evidence(
     Ok(evidence)
 }
 
-/// Verifies a bundle that is there already, by every policy that governs it.
+/// Verifies an existing bundle with every governing policy.
 pub(super) async fn verify_adopted_bundle(
     namespace: &str,
     adoption: &BundleAdoption,
@@ -381,7 +381,7 @@ async fn build_signer_policy(
         .map_err(|error| ReconcileError::from_classified(&error))
 }
 
-/// What the tenant's signatures are recognised by.
+/// The authority of the tenant's signatures.
 async fn tenant_authority(
     namespace: &str,
     signer: &TenantSigner,
@@ -428,7 +428,7 @@ fn parse_public_key(pem: &str) -> Result<VerificationKey, ReconcileError> {
         .map_err(|error| ReconcileError::new(Reason::NoSigner, error.to_string()))
 }
 
-/// What all policies together come to, after modes.
+/// The combined result of all policies, after enforcement modes.
 #[derive(Debug, Default)]
 struct CombinedPolicyResult {
     /// The evidence that it was admitted on.

@@ -1,4 +1,4 @@
-//! From the fields that people write to the rules that are evaluated. What cannot be honoured is
+//! Compiles the API's policy types into the rules that are evaluated. What cannot be honoured is
 //! refused, with the field.
 
 use std::{
@@ -38,25 +38,25 @@ pub(super) const CERTIFICATES: &str = "ca.crt";
 /// The key of revocation lists in a `ConfigMap`.
 pub(super) const REVOCATION_LISTS: &str = "ca.crl";
 
-/// What a policy may refer to, already that of the namespace that its references are resolved in.
+/// The objects that a policy may refer to, resolved for the policy's namespace.
 #[derive(Clone, Debug, Default)]
 pub struct ResolvedPolicyReferences {
     /// The `ConfigMap`s, by name.
     pub config_maps: BTreeMap<String, ConfigMapData>,
     /// Trust roots, by the name of their `TrustRoot`.
     pub trust_roots: BTreeMap<String, Arc<TrustRoot>>,
-    /// Why others cannot be used, by the same.
+    /// Why other trust roots cannot be used, by the same name.
     pub lost_roots: BTreeMap<String, (Reason, String)>,
     /// The cache of parsed keys, certificates and lists.
     pub parts: ParsedMaterialCache,
-    /// What the policies of the same namespace take.
+    /// The quota usage of the policies of the same namespace.
     pub usage: PolicyQuotaUsage,
 }
 
-/// The names of what a policy refers to.
+/// The names of the objects that a policy refers to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicyReferenceNames {
-    /// `ConfigMap`s: of the system namespace, or of the `BundlePolicy`'s own.
+    /// The names of `ConfigMap`s: in the system namespace, or in that of the `BundlePolicy`.
     pub config_maps: BTreeSet<String>,
     /// The names of `TrustRoot`s.
     pub trust_roots: BTreeSet<String>,
@@ -70,8 +70,8 @@ impl PolicyObject {
 
     /// Compiles it.
     ///
-    /// Errors: the first field that is wrong, not supported yet, or refers to something that is not
-    /// in `sources`.
+    /// Errors: the first field that is invalid, not supported yet, or refers to an object that is
+    /// not in `sources`.
     pub fn compile_policy(
         &self,
         sources: &ResolvedPolicyReferences,
@@ -129,8 +129,8 @@ impl PolicyObject {
         })
     }
 
-    /// Compiles it, or makes of it a policy that refuses all that it governs: a policy that is
-    /// there is never left out.
+    /// Compiles it, or returns a policy that denies every use that it governs: an existing policy
+    /// is never left out.
     pub fn compile_or_deny_all(&self, sources: &ResolvedPolicyReferences) -> Policy {
         self.compile_policy(sources).unwrap_or_else(|error| {
             self.to_deny_all_policy(error.to_string())
@@ -192,7 +192,7 @@ impl PolicyObject {
         }
     }
 
-    /// Whose it is. Errors: a `BundlePolicy` without a namespace.
+    /// The origin of the policy. Errors: a `BundlePolicy` without a namespace.
     pub fn kind(&self) -> Result<PolicyOrigin, PolicyError> {
         match self {
             Self::Cluster(_) => Ok(PolicyOrigin::Cluster),
@@ -213,7 +213,7 @@ impl PolicyObject {
     }
 }
 
-/// The fields that both kinds have.
+/// The fields common to both kinds.
 struct CommonPolicySpec<'a> {
     mode: PolicyModeSpec,
     matches: &'a PolicyMatchSpec,
@@ -229,7 +229,7 @@ struct CommonPolicySpec<'a> {
     revocations: &'a [RevocationSpec],
 }
 
-/// No `..` here: a field that is forgotten is a rule that is ignored.
+/// No `..` here: a forgotten field would be an ignored rule.
 macro_rules! common {
     ($spec:ident { $($more:ident),* }) => {
         impl<'a> From<&'a $spec> for CommonPolicySpec<'a> {
@@ -260,7 +260,7 @@ macro_rules! common {
 common!(ClusterBundlePolicySpec { exemptions });
 common!(BundlePolicySpec {});
 
-/// Mirrors are checked even where nothing is compared with them.
+/// Mirrors are checked even if `bindRepository` is not set.
 fn convert_repository_binding(
     bind: bool,
     mirrors: &[MirrorSpec],

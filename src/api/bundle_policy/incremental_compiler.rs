@@ -1,5 +1,4 @@
-//! Compiles policies again and again, and each time only those of the namespaces in which something
-//! changed.
+//! Compiles policies incrementally: only those of namespaces in which something changed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,18 +27,18 @@ use crate::{
 /// The minimum interval between compilations of one namespace's policies, in the long run. A
 /// namespace that changes them constantly waits, without effect on others.
 pub const COMPILE_INTERVAL: Duration = Duration::from_secs(1);
-/// How many times in a row they are compiled at once: policies, keys and lists are often applied
+/// The number of compilations in a row without a delay: policies, keys and lists are often applied
 /// together.
 const COMPILE_BURST: u32 = 5;
 
 /// Trust roots by name: each in force, or why it cannot be used.
 type TrustRootsByName = BTreeMap<String, Result<CompiledTrustRoot, (Reason, String)>>;
 
-/// Compiles policies, and remembers what it compiled.
+/// Compiles policies, and caches the results.
 #[derive(Debug, Default)]
 pub struct PolicyCompiler {
     parts: ParsedMaterialCache,
-    /// By the address of the shared object, which is kept.
+    /// By the address of the shared object, which is kept alive.
     described: BTreeMap<usize, FingerprintedPolicy>,
     /// By namespace; the cluster's under an empty name.
     groups: BTreeMap<String, Arc<CompiledPolicyGroup>>,
@@ -48,7 +47,7 @@ pub struct PolicyCompiler {
     next_compile_times: BTreeMap<String, Instant>,
 }
 
-/// A policy with what is derived from it once.
+/// A policy with its fingerprint, which is computed once.
 #[derive(Clone, Debug)]
 struct FingerprintedPolicy {
     object: PolicyObject,
@@ -60,11 +59,11 @@ struct FingerprintedPolicy {
 /// The policies of the cluster, or of a namespace.
 #[derive(Debug)]
 struct CompiledPolicyGroup {
-    /// Of all of it, with everything that it refers to.
+    /// The fingerprint of all of it, with everything that it refers to.
     print: Digest,
     /// Each with the fingerprint of its content.
     policies: Vec<(Policy, Digest)>,
-    /// What they were compiled from.
+    /// The objects that they were compiled from.
     objects: Vec<PolicyObject>,
     sizes: BTreeMap<String, usize>,
 }
@@ -75,7 +74,7 @@ struct CompiledTrustRoot {
     ends: Option<Timestamp>,
 }
 
-/// What is compiled: a policy, and what it refers to.
+/// A policy to compile, and the objects that it refers to.
 struct PolicyCompileTask {
     described: FingerprintedPolicy,
     sources: ResolvedPolicyReferences,
@@ -85,7 +84,7 @@ struct PolicyCompileTask {
 }
 
 impl PolicyCompiler {
-    /// Compiles what changed, as it is at `now`.
+    /// Compiles what changed, as of `now`.
     pub fn compile_snapshot(
         &mut self,
         gathered: &PolicyInputs,
@@ -242,7 +241,7 @@ impl PolicyCompiler {
         }
     }
 
-    /// Every trust root that a policy names, or why it cannot be used.
+    /// Every trust root that a policy refers to, or why it cannot be used.
     fn load_trust_roots(
         &self,
         gathered: &PolicyInputs,
@@ -355,7 +354,7 @@ impl FingerprintedPolicy {
 }
 
 impl CompiledPolicyGroup {
-    /// Compiles all of them, or none if they are too much together.
+    /// Compiles all of them, or none if they exceed the quota together.
     fn compile_group(
         kind: &PolicyOrigin,
         print: Digest,
@@ -406,7 +405,7 @@ impl CompiledPolicyGroup {
         }
     }
 
-    /// While it is not their turn they refuse all that they govern.
+    /// Until they are compiled they deny every use that they govern.
     fn deny_all_until_compiled(tasks: &[PolicyCompileTask]) -> Self {
         let refusing = |task: &PolicyCompileTask| {
             let why = "the policies of its namespace change too often (rate limit); it is compiled shortly";

@@ -41,8 +41,8 @@ pub use policy_inputs::{NamespacedName, PolicyInputs, PolicySnapshot};
 pub use policy_quota::{PolicyQuota, PolicyQuotaUsage};
 pub use revision::PolicySetRevision;
 
-/// Both kinds have one list of fields; the cluster's has more behind it. `#[serde(flatten)]` would
-/// do the same, and could not refuse unknown fields.
+/// Both kinds have the same fields, and the cluster's kind has more after them. `#[serde(flatten)]`
+/// would do the same, but could not refuse unknown fields.
 macro_rules! policy_spec {
     ($(#[$attribute:meta])* $name:ident { $($more:tt)* }) => {
         $(#[$attribute])*

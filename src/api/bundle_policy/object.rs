@@ -32,7 +32,7 @@ pub enum PolicyObjectError {
         /// Its `apiVersion` and `kind`.
         found: String,
     },
-    /// A field at the top that is none of an object's.
+    /// An unknown top-level field.
     #[error("unknown field `{0}`, expected apiVersion, kind, metadata, spec or status")]
     Unknown(String),
     /// A field is unknown, missing, or has another type.
@@ -47,7 +47,7 @@ impl ClassifiedError for PolicyObjectError {
 }
 
 impl PolicyObject {
-    /// Is `object` of a kind that [`Self::from_json`] reads?
+    /// True if `object` is of a kind that [`Self::from_json`] accepts.
     pub fn is_policy(object: &Value) -> bool {
         object["apiVersion"] == API_VERSION
             && matches!(
@@ -56,7 +56,7 @@ impl PolicyObject {
             )
     }
 
-    /// Reads an object. Unknown fields are refused, wherever they are.
+    /// Parses an object. Unknown fields are refused at every level.
     pub fn from_json(object: Value) -> Result<Self, PolicyObjectError> {
         if !Self::is_policy(&object) {
             return Err(PolicyObjectError::Kind {

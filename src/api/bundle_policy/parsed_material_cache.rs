@@ -45,7 +45,7 @@ impl ConfigMapData {
         }))
     }
 
-    /// Is it what [`Self::without_content`] makes?
+    /// True if made by [`Self::without_content`].
     pub fn is_without_content(&self) -> bool {
         self.0.data.is_empty() && self.0.bytes > 0
     }
@@ -79,7 +79,7 @@ impl ConfigMapData {
 
 impl From<BTreeMap<String, String>> for ConfigMapData {
     fn from(data: BTreeMap<String, String>) -> Self {
-        // Lengths first: no two maps read the same.
+        // Lengths first, so that no two maps have the same encoding.
         let mut content = Vec::new();
         for text in data.iter().flat_map(<[&String; 2]>::from) {
             content.extend_from_slice(&text.len().to_le_bytes());
@@ -103,7 +103,7 @@ impl<const N: usize> From<[(String, String); N]> for ConfigMapData {
     }
 }
 
-/// Everything that was parsed and that a policy still has, by its content. Clones are one.
+/// All parsed values that a policy still uses, by content. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct ParsedMaterialCache(Arc<Mutex<ParsedMaterialEntries>>);
 
@@ -154,8 +154,7 @@ impl ParsedMaterialCache {
         Ok(authority)
     }
 
-    /// Every name that an expression matches. Errors: what is wrong with it, at `field`, or that it
-    /// is too much.
+    /// An expression with this text. Errors: it is invalid, at `field`, or exceeds the quota.
     pub(super) fn get_or_parse_expression(
         &self,
         text: &str,
@@ -182,7 +181,7 @@ impl ParsedMaterialCache {
         )
     }
 
-    /// Forgets what no policy has any longer.
+    /// Drops values that no policy uses any more.
     pub(super) fn evict_unused(&self) {
         let mut known = self.lock_entries();
         known.authorities.retain(|_, part| part.strong_count() > 0);
@@ -196,7 +195,7 @@ impl ParsedMaterialCache {
     }
 }
 
-/// What is known by this content, or is parsed now.
+/// The cached value for this content, or a newly parsed one.
 fn get_or_parse<K: Ord, T, E>(
     known: &mut BTreeMap<K, Weak<T>>,
     content: K,

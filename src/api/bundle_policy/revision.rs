@@ -16,7 +16,7 @@ const GROUP_DIGEST_CHARS: usize = 16;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicySetRevision {
     cluster: String,
-    /// By group; nothing for a group without policies.
+    /// By group; no entry for a group without policies.
     namespaces: BTreeMap<usize, String>,
 }
 

@@ -26,12 +26,12 @@ const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 const MIN_INTERVAL: Duration = Duration::from_secs(10);
 const MAX_NAME: usize = 63;
 
-/// A `PackedBundle` that can be acted on.
+/// A `PackedBundle` that is valid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidatedPackedBundle {
     /// True if no work may be done.
     pub suspend: bool,
-    /// When to look again; `None`: never.
+    /// The interval of verification; `None`: never again.
     pub interval: Option<Duration>,
     /// The work to do.
     pub work: PackedBundleWork,
@@ -42,11 +42,11 @@ pub struct ValidatedPackedBundle {
 pub enum PackedBundleWork {
     /// Pack a lock.
     Pack(Box<PackingRequest>),
-    /// Verify what is there already.
+    /// Verify an existing bundle.
     Adopt(BundleAdoption),
 }
 
-/// A bundle that is there already.
+/// An existing bundle to verify.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BundleAdoption {
     /// Its repository and digest.
@@ -72,15 +72,15 @@ pub struct PackingRequest {
     pub output: pack::PackOptions,
     /// Who signs.
     pub signing: SigningParty,
-    /// The software bill of materials that is attested.
+    /// The format of the SBOM to attest, if any.
     pub sbom: Option<sbom::SbomFormat>,
-    /// Certificate authorities for downloads.
+    /// CA certificates for downloads.
     pub fetch_ca: Option<ConfigObjectRef>,
     /// The timeout of each Job.
     pub timeout: Duration,
     /// How many finished runs are kept.
     pub history_limits: HistoryLimits,
-    /// How the Pod is run that packs.
+    /// The settings of the pack Job's Pod.
     pub pod: PackPodSpec,
 }
 
@@ -125,8 +125,8 @@ pub enum SigningParty {
 pub struct TenantSigner {
     /// The key or identity.
     pub identity: TenantSigningIdentity,
-    /// The `ConfigMap` of its namespace that names Sigstore's services and what they are verified
-    /// with. A ServiceAccount always has one.
+    /// The `ConfigMap` of its namespace with Sigstore's services and their trust root. Always set
+    /// for a ServiceAccount.
     pub services: Option<String>,
 }
 
@@ -143,7 +143,7 @@ impl TenantSigner {
     /// The ServiceAccount of every sign Job in a tenant's namespace.
     pub const ACCOUNT: &str = "default";
 
-    /// What a certificate calls the ServiceAccount (Fulcio, issuer type `kubernetes`).
+    /// The ServiceAccount's name in a certificate (Fulcio, issuer type `kubernetes`).
     pub fn service_account_identity(namespace: &str) -> String {
         format!(
             "https://kubernetes.io/namespaces/{namespace}/serviceaccounts/{}",
@@ -161,13 +161,13 @@ pub struct HistoryLimits {
     pub failed: usize,
 }
 
-/// Why a `PackedBundle` cannot be acted on: a field, and what is wrong with it.
+/// Why a `PackedBundle` is invalid: a field, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct PackedBundleSpecError {
     /// The path of the field.
     pub field: String,
-    /// What is wrong, and the way out.
+    /// What is wrong, and how to resolve it.
     pub message: String,
 }
 
@@ -205,7 +205,7 @@ pub enum UnpackableLockError {
     /// The lock is invalid.
     #[error(transparent)]
     Lock(#[from] LockfileError),
-    /// It cannot be packed in this form.
+    /// It cannot be packed in this format.
     #[error(transparent)]
     Plan(#[from] pack::PackError),
 }
@@ -468,7 +468,7 @@ fn convert_history_limit(number: i32) -> usize {
     usize::try_from(number).unwrap_or_default()
 }
 
-/// A name without tag and digest.
+/// Parses a name without tag and digest.
 fn parse_repository(field: &str, text: &str) -> Result<ImageRepository, PackedBundleSpecError> {
     let reference: ImageReference = text.parse().map_err(|e| invalid_field(field, &e))?;
     match reference {

@@ -17,16 +17,15 @@ use crate::{
 
 /// The key of the fetch state in the controller's `ConfigMap` of a root.
 pub const STATE_KEY: &str = "state.json";
-/// The key of that `ConfigMap` for the metadata that a restart needs.
+/// The key, in that `ConfigMap`, of the metadata that a restart needs.
 pub const METADATA_KEY: &str = "tuf.json";
 /// The key, in that `ConfigMap`, of roots that are newer than the stored state, or stored without
 /// one.
 pub const ROOTS_KEY: &str = "roots.json";
 
-/// What the `ConfigMap` that the controller keeps is called, in front of the name of the
-/// `TrustRoot`.
+/// The prefix of the controller's `ConfigMap` for a `TrustRoot`, before the name of the object.
 const CONFIG_MAP_PREFIX: &str = "packgate-trustroot-";
-/// Characters of a name that still fits behind the prefix.
+/// The maximum number of characters of a name with the prefix.
 const MAX_NAME: usize = 230;
 const DEFAULT_REFRESH_INTERVAL: Duration = Duration::from_hours(24);
 const DEFAULT_MAX_STALENESS: Duration = Duration::from_hours(7 * 24);
@@ -34,7 +33,7 @@ const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 
 type StoredTrustRootData = BTreeMap<String, String>;
 
-/// What is known of a `ConfigMap`.
+/// The result of reading a `ConfigMap`.
 #[derive(Clone, Copy, Debug)]
 pub enum ConfigMapLookup<'a> {
     /// The `ConfigMap` was not read yet.
@@ -49,7 +48,7 @@ pub enum ConfigMapLookup<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrustRootFetchState {
-    /// What it was fetched from: [`TrustRoot::origin_digest`].
+    /// Where it was fetched from: [`TrustRoot::origin_digest`].
     pub origin: Digest,
     /// When the metadata that authenticates it expires.
     pub expires: Timestamp,
@@ -64,7 +63,7 @@ pub struct ActiveTrustRoot<'a> {
     pub text: &'a str,
     /// When the metadata that authenticates it expires, if it does.
     pub expires: Option<Timestamp>,
-    /// When it may not be used any longer, if ever.
+    /// When it must not be used any longer, if ever.
     pub ends: Option<Timestamp>,
 }
 
@@ -82,7 +81,7 @@ pub enum TrustRootStateError {
     /// A `ConfigMap` was not read yet.
     #[error("ConfigMap {0} of the system namespace is not loaded yet; try again")]
     NotRead(String),
-    /// A `ConfigMap` or its key is not there.
+    /// A `ConfigMap` or its key does not exist.
     #[error("there is no ConfigMap {name} with {key} in the system namespace; create it")]
     Missing {
         /// The name of the `ConfigMap`.
@@ -90,10 +89,10 @@ pub enum TrustRootStateError {
         /// The missing key.
         key: &'static str,
     },
-    /// The controller has not fetched it from where it comes from now.
+    /// The controller has not fetched it from its current origin yet.
     #[error("the trust root was not fetched yet: see kubectl describe trustroot {0}")]
     NotFetched(String),
-    /// It is over, and so is the grace after it.
+    /// It has expired, and so has the grace period.
     #[error(
         "it expired at {expires} and was not renewed within {grace}: see kubectl describe \
             trustroot {name}"
@@ -103,7 +102,7 @@ pub enum TrustRootStateError {
         name: String,
         /// When it expired.
         expires: Timestamp,
-        /// How long it was used after that.
+        /// The grace period.
         grace: SignedDuration,
     },
 }
@@ -151,7 +150,7 @@ impl TrustRoot {
         Some(self.spec.tuf.as_ref()?.root.config_map_ref.name.as_str())
     }
 
-    /// All `ConfigMap`s that it consists of.
+    /// All `ConfigMap`s that it needs.
     pub fn config_map_names(&self) -> impl Iterator<Item = String> {
         std::iter::once(self.config_map_name())
             .chain(self.tuf_root_config_map_name().map(ToOwned::to_owned))
@@ -185,7 +184,7 @@ impl TrustRoot {
         }
     }
 
-    /// How long the last good root is used after it expired. Errors: it is no duration.
+    /// How long the last good root is used after its expiry. Errors: it is not a duration.
     pub fn max_staleness(&self) -> Result<Duration, TrustRootStateError> {
         self.parse_duration_field(
             "spec.tuf.maxStaleness",
@@ -239,7 +238,7 @@ impl TrustRoot {
         }
     }
 
-    /// What a fetched root is fetched from: another repository or another first root is another
+    /// The digest of a fetched root's origin: another repository or another first root is another
     /// origin.
     pub fn origin_digest(&self, first_root: Option<&str>) -> Digest {
         let url = self.spec.tuf.as_ref().map(|tuf| tuf.url.as_str());
@@ -252,7 +251,7 @@ impl TrustRoot {
 
     /// The root in force at `now`, from the `ConfigMap`s of the system namespace.
     ///
-    /// Errors: it is not there, was fetched from elsewhere, or is over.
+    /// Errors: it does not exist, was fetched from another origin, or has expired.
     pub fn find_active_root<'a>(
         &self,
         map: impl Fn(&str) -> ConfigMapLookup<'a>,
@@ -274,7 +273,7 @@ impl TrustRoot {
         self.find_fetched_root(first_root, map(&self.config_map_name()), now)
     }
 
-    /// The same of a root that the controller fetched.
+    /// The same for a root that the controller fetched.
     pub fn find_fetched_root<'a>(
         &self,
         first_root: Option<&str>,

@@ -104,7 +104,7 @@ async fn run_step(command: JobCommand, context: &CliContext) -> Result<JobSucces
     }
 }
 
-/// Does the work until it is done, it panics, or it is to stop.
+/// Runs the work until it is done, panics, or the process is stopped.
 async fn run_until_signal(
     work: impl Future<Output = Result<JobSuccess, CliError>>,
     stop: impl Future<Output = ()>,
@@ -120,15 +120,15 @@ async fn run_until_signal(
     }
 }
 
-/// Waits for SIGTERM. It is listened for from this call on, not only when the future is polled:
-/// process 1 has no default for it.
+/// Waits for SIGTERM. The handler is installed by this call, not when the future is polled: process
+/// 1 has no default handler.
 fn listen_for_sigterm() -> Result<impl Future<Output = ()>, CliError> {
     let mut signal = signal(SignalKind::terminate())
         .map_err(|e| CliError::internal(format!("cannot install the SIGTERM handler: {e}")))?;
     Ok(async move { _ = signal.recv().await })
 }
 
-/// Options that would be ignored in silence.
+/// Refuses options that would be ignored silently.
 fn reject_ignored_options(context: &CliContext) -> Result<(), CliError> {
     let global = context.global_args();
     if !global.plain_http.is_empty() || global.ca_file.is_some() {
@@ -148,8 +148,7 @@ fn job_report(step: JobStep, outcome: &Result<JobSuccess, CliError>) -> JobRepor
     JobReport { step, result }
 }
 
-/// Writes the report and logs it. What goes wrong here is logged and changes nothing: the exit code
-/// must stay what it is.
+/// Writes the report and logs it. Errors are only logged: the exit code must not change.
 fn emit_report(report: &JobReport, path: Option<&Path>) {
     match report.to_termination_message() {
         Ok(message) => {
@@ -191,8 +190,8 @@ impl JobSnapshot {
     }
 }
 
-/// The credentials in a Docker configuration, none if there is no file. A file out of a Secret
-/// never starts a helper.
+/// The credentials in a Docker configuration, none if there is no file. A configuration from a
+/// Secret never starts a helper.
 async fn read_credentials(config: Option<&Path>) -> Result<Arc<dyn CredentialStore>, CliError> {
     let Some(path) = config.map(ToOwned::to_owned) else {
         return Ok(Arc::new(AnonymousCredentials));

@@ -23,7 +23,7 @@ use crate::{
     signing::{BundleSigner, KeySigner, LoggedKeySigner, MAX_KEY_FILE, Password},
 };
 
-/// Bytes of a file with a password.
+/// The maximum size of a password file in bytes.
 const MAX_PASSWORD: usize = 4 << 10;
 
 const EXAMPLES: &str = "Examples:

@@ -57,7 +57,7 @@ pub(super) struct VerifyBundleArgs {
     artifact: FileOrDigest,
 }
 
-/// A file, or what it hashes to.
+/// A file, or its digest.
 #[derive(Clone, Debug)]
 enum FileOrDigest {
     File(PathBuf),

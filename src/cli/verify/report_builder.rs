@@ -26,7 +26,7 @@ pub(super) struct VerificationReportBuilder<'a> {
     context: &'a CliContext,
     trust: &'a TrustArgs,
     reference: &'a BundleLocation,
-    /// With the digest filled in, the command would no longer be refused for not having one.
+    /// With the digest filled in, the command would no longer be denied for its missing digest.
     keeps_tag: bool,
     requests: Option<u64>,
 }

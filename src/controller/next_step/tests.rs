@@ -28,7 +28,7 @@ fn frozen() -> FrozenLock {
     }
 }
 
-/// A run that was frozen and has no Jobs yet.
+/// A frozen run without Jobs.
 fn seen() -> ObservedRunState {
     ObservedRunState {
         requested: false,
@@ -114,7 +114,7 @@ fn a_run_goes_from_lock_to_rest() {
             },
             ReconcileStep::Verify(bundle),
         ),
-        // Whatever became of the pack Job after the sign Job began, it is not started again.
+        // After the sign Job has started, the pack Job is never started again.
         (
             ObservedRunState {
                 sign: running(),

@@ -70,7 +70,7 @@ impl RunSnapshot {
         }
     }
 
-    /// Out of a `ConfigMap` that [`snapshot_config_map`] made.
+    /// The run in a `ConfigMap` made by [`snapshot_config_map`].
     pub fn from_config_map(map: &ConfigMap) -> Option<Self> {
         let data = map.data.as_ref()?;
         Some(Self {
@@ -87,7 +87,7 @@ impl RunSnapshot {
     }
 }
 
-/// The frozen run in the system namespace, out of the tenant's reach. Immutable.
+/// The frozen run in the system namespace, which no tenant can access. Immutable.
 pub fn snapshot_config_map(
     owner: &PackedBundle,
     inputs: &JobInputs,
@@ -112,8 +112,8 @@ pub fn snapshot_config_map(
     }
 }
 
-/// The same for the pack Job, in the tenant's namespace. What a tenant changes here is found by the
-/// sign Job.
+/// The same for the pack Job, in the tenant's namespace. The sign Job detects changes by the
+/// tenant.
 pub fn pack_config_map(owner: &PackedBundle, inputs: &JobInputs, data: RunSnapshot) -> ConfigMap {
     ConfigMap {
         metadata: ObjectMeta {
@@ -129,7 +129,7 @@ pub fn pack_config_map(owner: &PackedBundle, inputs: &JobInputs, data: RunSnapsh
     }
 }
 
-/// A copy of the push credential for the sign Job. It goes with the run.
+/// A copy of the push credential for the sign Job. It is deleted with the run.
 pub fn push_secret_copy(
     owner: &PackedBundle,
     inputs: &JobInputs,

@@ -27,7 +27,7 @@ use crate::{
     core::job::{JobRunKey, PackerImage},
 };
 
-/// Who makes these objects: the field manager, and the value of the label
+/// The field manager of the controller's objects, and the value of their label
 /// `app.kubernetes.io/managed-by`.
 pub const MANAGER: &str = "packgate-controller";
 /// Label: the object's name.
@@ -38,14 +38,14 @@ pub const BUNDLE_NAMESPACE: &str = "packgate.dev/bundle-namespace";
 pub const BUNDLE_UID: &str = "packgate.dev/bundle-uid";
 /// Label: the run.
 pub const RUN: &str = "packgate.dev/run";
-/// Label: what an object is for.
+/// Label: the component of a run.
 pub const COMPONENT: &str = "app.kubernetes.io/component";
-/// The label that all objects of a kind carry that the controller made.
+/// Label: the manager of an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The one container of each Pod.
 pub const CONTAINER: &str = "packgate";
 
-/// How every run of this installation is built.
+/// The settings of every run.
 #[derive(Clone, Debug)]
 pub struct RunSettings {
     /// The namespace that packgate runs in.
@@ -58,13 +58,14 @@ pub struct RunSettings {
     pub image_pull_policy: String,
     /// Secrets of the system namespace that the image is pulled with.
     pub image_pull_secrets: Vec<String>,
-    /// How Jobs are run that sign there.
+    /// The settings of sign Jobs in the system namespace.
     pub sign_jobs: SignJobsConfig,
-    /// Owner of everything in the system namespace, so that it goes with the installation.
+    /// The owner of everything in the system namespace, so that it is deleted with the
+    /// installation.
     pub installation: OwnerReference,
 }
 
-/// What an object of a run is for.
+/// The component of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunComponent {
     /// The frozen lock.

@@ -10,7 +10,7 @@ const BASE_BYTES: u64 = 64 << 20;
 /// Ephemeral storage of a pack Job, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScratchStorage {
-    /// What the bundle has: the node must have it free.
+    /// The size of the bundle, which must be free on the node.
     pub needed: u64,
     /// The limit: twice the bundle, because fetched content and packed content exist at the same
     /// time.

@@ -153,7 +153,7 @@ fn ready_is_always_there_and_stalled_says_that_a_person_is_needed() {
     }
 }
 
-/// Conditions and events are read by people and programs that decide by them.
+/// Users and programs base decisions on conditions and events.
 #[test]
 fn no_more_is_said_of_a_bundle_than_was_found() {
     let of = |predicate_type: &str| EvidenceStatus {

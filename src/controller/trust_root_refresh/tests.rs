@@ -333,7 +333,7 @@ impl ApiServer {
             .collect()
     }
 
-    /// A controller that was just started.
+    /// A newly started controller.
     fn context(&self, clock: &Arc<TestClock>) -> ReconcileContext {
         let client = self.client();
         let setup = RunSettings {
@@ -455,7 +455,7 @@ impl Scene {
             })
     }
 
-    /// What policies that name it would be refused for.
+    /// The reason for which policies that refer to it would deny.
     fn refused(&self) -> Option<Reason> {
         let keyless = json!({
             "trustRootRef": {"name": "corp"},
@@ -518,7 +518,7 @@ async fn a_root_is_fetched_kept_and_renewed_and_outlives_a_restart() {
     scene.there.publish(&newer, "2026-12-28T00:00:00Z");
     let second = scene.at("2026-11-22T13:00:00Z").check(&context).await;
     assert_ne!(second.fields["contentHash"], first.fields["contentHash"]);
-    // Another process, and a mirror that goes back.
+    // Another process, and a mirror with an older state.
     *scene.there.files.lock().expect("no panic") = old;
     let restarted = scene.api.context(&scene.clock);
     let third = scene.at("2026-11-24T00:00:00Z").check(&restarted).await;
@@ -627,7 +627,7 @@ async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
     );
     let old = scene.there.files.lock().expect("no panic").clone();
     scene.there.rotate();
-    // The new root is there; everything else is of the keys that it revoked.
+    // The new root exists; everything else is signed by the keys that it revoked.
     let checked = scene
         .at("2026-11-22T13:00:00Z")
         .check(&scene.api.context(&scene.clock))
@@ -648,7 +648,7 @@ async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
             .collect::<Vec<_>>(),
         ["roots.json"]
     );
-    // A mirror that hides the new root, and a controller that was just started.
+    // A mirror that hides the new root, and a newly started controller.
     let new = std::mem::replace(&mut *scene.there.files.lock().expect("no panic"), old);
     let checked = scene
         .at("2026-11-22T13:30:00Z")

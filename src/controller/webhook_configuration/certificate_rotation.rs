@@ -24,13 +24,13 @@ use crate::api::webhook::{
     NOT_AFTER_ANNOTATION, ROTATE_REQUESTED_ANNOTATION, TLS_SECRET, WEBHOOK_SERVICE_NAME,
 };
 
-/// How long a certificate lives.
+/// The lifetime of a certificate.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
-/// How long before its end it is renewed.
+/// How long before its expiry it is renewed.
 const RENEW_BEFORE_EXPIRY: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// How far the clocks of API servers may be behind.
 const BACKDATED: SignedDuration = SignedDuration::from_hours(1);
-/// How long API servers get to learn of a new authority.
+/// How long API servers may take to load a new CA.
 pub(super) const AUTHORITY_PROPAGATION_DELAY: SignedDuration = SignedDuration::from_secs(10);
 /// How long an old CA stays listed.
 const OLD_AUTHORITY_RETENTION: SignedDuration = SignedDuration::from_mins(10);
@@ -47,13 +47,13 @@ pub(super) struct WebhookCertificates {
     pub serving: ServingCertificate,
     /// The next certificate, and since when its CA may be listed.
     pub staged: Option<(ServingCertificate, Timestamp)>,
-    /// The authority of what was shown before, and since when it is not.
+    /// The CA of the previous certificate, and since when that is not served.
     pub old_authority: Option<(String, Timestamp)>,
     /// The last rotation request that was handled.
     pub handled_request: Option<String>,
 }
 
-/// A certificate with its key and its authority, in PEM.
+/// A certificate with its key and its CA, in PEM.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct ServingCertificate {
     pub certificate: String,
@@ -73,11 +73,11 @@ impl std::fmt::Debug for ServingCertificate {
 /// The next step of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CertificateRotationStep {
-    /// There is none that can be used: make one and show it at once.
+    /// There is no valid one: create one and serve it immediately.
     Create,
     /// Generate the next certificate.
     Stage,
-    /// Show the one that is staged.
+    /// Serve the staged one.
     Promote,
     /// Drop the old CA.
     DropOldAuthority,
@@ -85,7 +85,7 @@ pub(super) enum CertificateRotationStep {
     Idle,
 }
 
-/// Why no certificate can be made: always a defect.
+/// Why no certificate can be generated: always a bug.
 #[derive(Debug, thiserror::Error)]
 #[error("the webhook certificate cannot be generated: {0}")]
 pub(super) struct CertificateGenerationError(String);
@@ -198,7 +198,7 @@ impl WebhookCertificates {
         }
     }
 
-    /// Reads the Secret. `None` if nothing in it can be used.
+    /// Parses the Secret. `None` if its content is invalid.
     pub(super) fn from_secret(secret: &Secret) -> Option<Self> {
         let data = secret.data.as_ref()?;
         let text = |key: &str| String::from_utf8(data.get(key)?.0.clone()).ok();
@@ -290,7 +290,7 @@ pub(super) fn rotation_request(secret: &Secret) -> Option<&str> {
         .map(String::as_str)
 }
 
-/// A new certificate for the Service, by a new authority.
+/// A new certificate for the Service, by a new CA.
 pub(super) fn generate_certificate(
     namespace: &str,
     now: Timestamp,
@@ -329,7 +329,7 @@ pub(super) fn generate_certificate(
     let certificate = leaf
         .signed_by(&key, &Issuer::new(authority, authority_key))?
         .pem();
-    // To the second, as the certificate has it.
+    // In whole seconds, as in the certificate.
     let not_after = Timestamp::from_second(not_after.as_second()).map_err(late)?;
     Ok(ServingCertificate {
         certificate,

@@ -28,29 +28,29 @@ use crate::{
     },
 };
 
-/// The Pod's specification in a Pod, in what has a template, and in a CronJob.
+/// The Pod's specification in a Pod, a workload with a template, and a CronJob.
 const POD: &str = "has(object.spec.template) ? object.spec.template.spec : \
     has(object.spec.jobTemplate) ? object.spec.jobTemplate.spec.template.spec : object.spec";
 
-/// The first entries, in which nothing comes from a namespace's policies.
+/// The first entries, which do not depend on namespaces' policies.
 const CLUSTER_WIDE_ENTRIES: usize = 3;
 
-/// One entry, as far as entries differ.
+/// The fields in which entries differ.
 struct WebhookEntry<'a> {
     name: &'a str,
     path: &'a str,
     failure_policy: &'a str,
     rules: &'a Value,
-    /// All of them must be true. None: whatever the rules name is sent.
+    /// All of them must be true. None: all objects of the rules are sent.
     conditions: Vec<MatchCondition>,
-    /// The only namespaces that it is for. `None`: every one.
+    /// The only namespaces of the entry. `None`: all.
     namespaces: Option<&'a [String]>,
 }
 
 /// A name and an expression in CEL.
 type MatchCondition = (&'static str, String);
 
-/// Every entry of the configuration.
+/// The rendered configuration.
 pub(super) struct RenderedWebhookConfiguration {
     /// The object to apply.
     pub object: Value,
@@ -59,7 +59,7 @@ pub(super) struct RenderedWebhookConfiguration {
     pub scope_digests: BTreeMap<String, Digest>,
 }
 
-/// Every entry of the configuration.
+/// Renders every entry of the configuration.
 pub(super) fn render_configuration(
     policies: &[Policy],
     installation: &InstallationConfig,
@@ -97,7 +97,7 @@ pub(super) fn render_configuration(
             wanted,
             sent.uses_conditions(),
         ),
-        // Nothing is refused here, so nothing waits for a webhook that is not there.
+        // Nothing is denied here, so requests do not fail if the webhook is down.
         everywhere(
             "warn-or-audit",
             IMAGE_USES_PATH,
@@ -166,7 +166,7 @@ impl WebhookEntry<'_> {
                 "values": values,
             })
         };
-        // The cluster must be able to start, and packgate in it, when packgate is down.
+        // The cluster, and packgate in it, must be able to start while packgate is down.
         let mut selected = vec![by_name("NotIn", json!(excluded))];
         selected.extend(
             self.namespaces
@@ -201,10 +201,10 @@ impl WebhookEntry<'_> {
     }
 }
 
-/// Of `PackedBundle`s, of what policies consist of, and of uses of images.
+/// For `PackedBundle`s, for policies and the objects that they refer to, and for uses of images.
 fn webhook_rules() -> (Value, Value, Value) {
     let mut roots = resource_rule("packgate.dev", "v1alpha1", &["trustroots"], "*");
-    // one that a policy names must stay
+    // one that a policy refers to must stay
     roots["operations"] = json!(["CREATE", "UPDATE", "DELETE"]);
     let bundles = json!([resource_rule(
         "packgate.dev",
@@ -250,14 +250,14 @@ fn excluded_namespaces(namespace: &str) -> Vec<&str> {
     excluded
 }
 
-/// Which objects are sent, as conditions on a Pod's specification `p`. Objects for which all are
-/// false never reach the webhook, whether it is there or not.
+/// The objects that are sent, as conditions on a Pod's specification `p`. Objects for which all are
+/// false never reach the webhook, whether it is running or not.
 struct ImageMatchConditions {
-    /// With images that a policy of the cluster or the installation may refuse.
+    /// Matches images that a cluster policy or the installation may deny.
     denied: Option<String>,
     /// Matches images that policies only warn about or audit.
     warned_or_audited: Option<String>,
-    /// With images that a `BundlePolicy` may refuse.
+    /// Matches images that a `BundlePolicy` may deny.
     denied_in_namespaces: Option<NamespacedImageConditions>,
     /// Matches images, in the policies' namespaces, that they only warn about or audit.
     warned_or_audited_in_namespaces: Option<NamespacedImageConditions>,

@@ -53,14 +53,14 @@ use crate::{
     },
 };
 
-/// How often it is looked whether there is anything to do. That alone sends no request.
+/// The interval of checks for work. A check alone sends no request.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How long API servers may take to act by a configuration that was changed. They watch it, so it
-/// is a moment.
+/// How long API servers may take to load a changed configuration. They watch it, so it takes a
+/// moment.
 const CONFIGURATION_PROPAGATION_DELAY: SignedDuration = SignedDuration::from_secs(1);
-/// How often the configuration is changed for policies of namespaces alone.
+/// The minimum interval between changes for namespaces' policies alone.
 const MIN_NAMESPACED_UPDATE_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
-/// The same after the API server failed.
+/// The delay after an error of the API server.
 const ERROR_RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// The watched policies of both kinds.
@@ -87,8 +87,8 @@ impl WatchedPolicyStores {
         cluster.chain(namespaced).collect()
     }
 
-    /// What they govern. One that cannot be read may govern anything, a `BundlePolicy` in its own
-    /// namespace.
+    /// The scopes that they govern. A policy that cannot be parsed may govern anything, a
+    /// `BundlePolicy` in its own namespace.
     fn governed_scopes(&self, readable: &[PolicyObject]) -> Vec<Policy> {
         let unreadable = |kind: PolicyOrigin| {
             Policy::new_unusable(
@@ -184,11 +184,11 @@ where
 /// The state that was applied last.
 #[derive(Default)]
 struct AppliedWebhookState {
-    /// The Secret as it was written last, until the watch has seen it.
+    /// The Secret as last written, until the watch has seen it.
     written_secret: Option<Secret>,
-    /// The configuration that was applied, and the version that came of it.
+    /// The applied configuration, and its resource version.
     applied: Option<(Value, String)>,
-    /// When it was applied last for a change of namespaces' policies alone.
+    /// When it was last applied only for namespaces' policies.
     at: Option<Timestamp>,
     /// The digests of the conditions to apply, everywhere and in each namespace.
     desired_digests: BTreeMap<String, Digest>,
@@ -200,8 +200,8 @@ struct AppliedWebhookState {
 }
 
 impl AppliedWebhookState {
-    /// Every API server compiles a configuration that changed. Those who only may write policies in
-    /// a namespace cannot have that done all the time.
+    /// Every API server compiles a changed configuration. Users who may only write policies in a
+    /// namespace must not be able to cause that all the time.
     fn is_throttled(&self, now: Timestamp) -> bool {
         let is_everywhere =
             self.active_digests.get("").map(|(print, _)| print) != self.desired_digests.get("");
@@ -310,7 +310,7 @@ impl WebhookWatches {
     }
 }
 
-/// Keeps it until it is dropped.
+/// Manages it until it is dropped.
 pub(super) async fn manage_configuration_forever(
     context: &Arc<ReconcileContext>,
     policies: &WatchedPolicyStores,
@@ -368,7 +368,7 @@ async fn reconcile_configuration(
     policy_enforcement::remove_gone_replicas(&carried, &replicas, context).await
 }
 
-/// The certificates, after the next step with them. `None` while it is not known what there is.
+/// The certificates, after their next step. `None` while their state is unknown.
 async fn reconcile_certificates(
     world: &WebhookWatches,
     done: &mut AppliedWebhookState,

@@ -1,5 +1,5 @@
-//! Which policies are in force: those that every replica of the webhook carries, in the generation
-//! that it carries.
+//! The policies in force: those that every replica of the webhook has loaded, with their
+//! generations.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,14 +18,14 @@ use crate::{
     controller::{reconcile_context::ReconcileContext, reconcile_error::ReconcileError},
 };
 
-/// Annotations of replicas that are gone, before they are removed. A replica that starts is not
+/// Annotations of gone replicas that are kept before they are removed. A starting replica is not
 /// among the Service's endpoints yet.
 const MAX_GONE_REPLICAS: usize = 8;
 
-/// What is known about it. At the start: nothing.
+/// The observed enforcement. Empty at the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::controller) struct PolicyEnforcement {
-    /// Generations that every replica carries, by UID. `None`: not known yet.
+    /// Generations that every replica has loaded, by UID. `None`: not known yet.
     enforced_generations: Option<HashMap<String, i64>>,
     /// Why others are not in force, by UID.
     waiting_for: HashMap<String, String>,
@@ -34,7 +34,7 @@ pub(in crate::controller) struct PolicyEnforcement {
 /// Whether a policy is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::controller) enum PolicyEnforcementState {
-    /// Every replica carries this generation.
+    /// Every replica has loaded this generation.
     Enforced,
     /// Not every replica has loaded it; the reason.
     Pending(String),
@@ -43,7 +43,7 @@ pub(in crate::controller) enum PolicyEnforcementState {
 }
 
 impl PolicyEnforcement {
-    /// Is this generation of a policy in force?
+    /// The state of this generation of a policy.
     pub(in crate::controller) fn state_of_policy(
         &self,
         uid: &str,
@@ -107,7 +107,7 @@ impl PolicyEnforcement {
                     continue;
                 }
             };
-            // What was in force is so still, in the generation that was.
+            // A policy in force stays in force, in its old generation.
             let old = self
                 .enforced_generations
                 .as_ref()

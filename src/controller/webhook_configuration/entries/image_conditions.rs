@@ -1,10 +1,10 @@
-//! Images that policies govern, as a condition in CEL on a Pod's specification `p`.
+//! Images that policies govern, as a CEL condition on a Pod's specification `p`.
 
 use std::collections::BTreeSet;
 
 use crate::core::policy::{Policy, PolicyMatcher, ReferenceUse};
 
-/// Hosts that are written into a condition, for each use. With more, every image of the use is
+/// The maximum number of hosts in a condition, for each use. With more, every image of the use is
 /// sent.
 const MAX_HOSTS: usize = 32;
 
@@ -33,8 +33,8 @@ pub(super) fn image_condition(
 enum MatchedImages {
     None,
     All,
-    /// Those whose names begin with one of these hosts. Too many rather than too few: the webhook
-    /// looks again.
+    /// Those whose names begin with one of these hosts. May match too many images, never too few:
+    /// the webhook evaluates each.
     Hosts(BTreeSet<String>),
 }
 
@@ -103,7 +103,7 @@ fn container_condition(images: &MatchedImages) -> Option<String> {
     )
 }
 
-/// A host may be written in capitals, with a final dot and with any port.
+/// A host may be written in upper case, with a final dot and with any port.
 fn host_prefix_condition(reference: &str, hosts: &BTreeSet<String>) -> String {
     let each: Vec<String> = hosts
         .iter()
@@ -112,7 +112,7 @@ fn host_prefix_condition(reference: &str, hosts: &BTreeSet<String>) -> String {
     each.join(" || ")
 }
 
-/// A text as CEL reads it. Hosts and namespaces consist of letters, digits, `.`, `-`, `:`, `[` and
+/// A CEL string literal. Hosts and namespaces consist of letters, digits, `.`, `-`, `:`, `[` and
 /// `]`.
 pub(super) fn cel_string(host: &str) -> String {
     let plain: String = host

@@ -9,20 +9,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::image_conditions::{cel_string, image_condition};
 use crate::core::policy::{Policy, PolicyOrigin};
 
-/// What one namespace's hosts may add to a condition, in bytes. With more, all its images are sent.
+/// The maximum size of one namespace's hosts in a condition, in bytes. With more, all its images
+/// are sent.
 pub(super) const MAX_TERM: usize = 4 << 10;
-/// A condition, in bytes. API servers take 100,000 characters. With more, all images of the
-/// namespaces with the longest terms are sent.
+/// The maximum size of a condition in bytes. API servers accept 100,000 characters. With more, all
+/// images of the namespaces with the longest terms are sent.
 pub(super) const MAX_CONDITION: usize = 64 << 10;
-/// Namespaces that one entry lists. A name has up to 63 bytes, and API servers store objects of 1.5
-/// MiB; Kubernetes is made for 10,000 namespaces in all. With more, the entry is for every
-/// namespace.
+/// The maximum number of namespaces in one entry. A name has up to 63 bytes, and API servers store
+/// objects of 1.5 MiB; Kubernetes supports 10,000 namespaces in total. With more, the entry matches
+/// every namespace.
 pub(super) const MAX_NAMESPACES: usize = 6_000;
 
-/// Images that policies of namespaces govern.
+/// Images that namespaces' policies govern.
 pub(super) struct NamespacedImageConditions {
     namespaces: Vec<String>,
-    /// What is sent from each: nothing for those whose images are all sent.
+    /// The term of each namespace: none for those whose images are all sent.
     terms: BTreeMap<String, String>,
     /// Matches images by their hosts, as a condition that is false in all other namespaces.
     by_host: Option<String>,
@@ -61,7 +62,7 @@ impl NamespacedImageConditions {
         })
     }
 
-    /// The namespaces that there are policies in. `None`: too many to list.
+    /// The namespaces with policies. `None`: too many to list.
     pub(super) fn listed_namespaces(&self) -> Option<&[String]> {
         (self.namespaces.len() <= MAX_NAMESPACES).then_some(&self.namespaces)
     }
@@ -73,8 +74,7 @@ impl NamespacedImageConditions {
             .map(|(namespace, term)| (namespace.as_str(), term.as_str()))
     }
 
-    /// What is sent from namespaces whose images are sent by their hosts. True in no other
-    /// namespace.
+    /// Matches images by host, in the namespaces that have hosts. False in all other namespaces.
     pub(super) const fn host_condition(&self) -> Option<&String> {
         self.by_host.as_ref()
     }
@@ -94,7 +94,7 @@ impl NamespacedImageConditions {
     }
 }
 
-/// What is sent from each namespace. `None`: every image.
+/// The term of each namespace. `None`: every image.
 fn build_terms<'a>(
     policies: &[&'a Policy],
     excluded: &[&str],
@@ -128,7 +128,7 @@ fn fit_terms(room: usize, terms: &BTreeMap<&str, Option<String>>) -> (Option<Str
     );
     for (term, namespace) in shortest {
         let is_new = !groups.contains_key(term);
-        // Its name is written twice: with its term, and among those that have one.
+        // Its name is written twice: with its term, and in the list of namespaces with a term.
         let more = 2 * (namespace.len() + "'',".len())
             + if is_new {
                 term.len() + "(request.namespace in [] && ()) || ".len()
