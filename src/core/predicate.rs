@@ -50,7 +50,7 @@ pub enum PredicateError {
     /// Not JSON, a duplicate key, or nested too deep.
     #[error("predicate is not acceptable JSON: {0}")]
     Json(JsonError),
-    /// JSON, but no object (in-toto attestation framework, spec/v1/statement.md).
+    /// JSON, but not an object (in-toto attestation framework, spec/v1/statement.md).
     #[error("predicate must be a JSON object")]
     NoObject,
 }
@@ -87,10 +87,10 @@ pub fn predicate_type_uri(text: &str) -> Result<String, PredicateError> {
         .ok_or_else(|| PredicateError::Type(shown()))
 }
 
-/// Reads a predicate: a JSON object without duplicate keys, small and flat enough that every
-/// verifier with these limits reads the statement around it.
+/// Parses a predicate: a JSON object without duplicate keys, small and flat enough that every
+/// verifier with these limits accepts the statement around it.
 pub fn parse_predicate(bytes: &[u8], limits: &InputLimits) -> Result<Value, PredicateError> {
-    // The statement is one level more.
+    // The statement adds one level.
     let value: Value = json::parse_strict(
         bytes,
         limits.sigstore_bundle_bytes,

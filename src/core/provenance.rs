@@ -1,7 +1,7 @@
-//! The provenance that packing leaves: SLSA v1, build type [`BUILD_TYPE`].
+//! The provenance of packing: SLSA v1, build type [`BUILD_TYPE`].
 //!
-//! The external parameters are complete: the lock and they give the bundle's bytes. What is *not*
-//! decided here: whether the claims are true. Who calls this has packed the bundle.
+//! The external parameters are complete: together with the lock they determine the bundle's bytes.
+//! What is *not* checked here: whether the claims are true. The caller has packed the bundle.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use super::{
     },
 };
 
-/// What the dependency on the lock is called.
+/// The name of the dependency on the lock.
 const LOCK: &str = "lock";
 
 /// What was packed, and with which options.
@@ -35,15 +35,15 @@ pub struct BuildParameters<'a> {
     pub pack_format: &'a str,
     /// The format, `Image` or `Artifact`.
     pub format: &'a str,
-    /// What was done to the layers.
+    /// The compression of the layers, as recorded.
     pub compression: RecordedCompression<'a>,
     /// The user's annotations.
     pub annotations: &'a Annotations,
-    /// Were files outside of the lock's folder allowed?
+    /// Whether files outside of the lock's folder were allowed.
     pub allow_outside: bool,
     /// Seconds since 1970, if given. 0 is a value.
     pub source_date_epoch: Option<i64>,
-    /// Where artifacts were really taken from, by artifact name, if that was not their origin. URLs
+    /// The actual download locations, by artifact name, where they differ from the origin. URLs
     /// without credentials.
     pub downloads: &'a BTreeMap<String, String>,
 }
@@ -80,7 +80,7 @@ pub struct BuildRun<'a> {
     pub finished_on: Timestamp,
     /// The object of a cluster that requested it. `None` on the command line.
     pub requested: Option<RequestingObject<'a>>,
-    /// The software bill of materials that was made of it.
+    /// The SBOM that was generated.
     pub sbom: Option<&'a SbomDocument>,
 }
 
@@ -95,12 +95,12 @@ pub struct RequestingObject<'a> {
     pub uid: &'a str,
     /// The URI of the lock's source, such as `k8s://team-a/configmaps/siem-lock`.
     pub lock_uri: &'a str,
-    /// The image that packed: `oci://REPOSITORY`, and its digest.
+    /// The image of the packer: `oci://REPOSITORY`, and its digest.
     pub packer: Option<(&'a str, Digest)>,
 }
 
 impl RecordedCompression<'_> {
-    /// As it is written in reports and parameters.
+    /// The name in reports and parameters.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Uncompressed => "None",
@@ -110,7 +110,7 @@ impl RecordedCompression<'_> {
 }
 
 /// The statement about the bundle `digest`. `subject_name` is `registry/repository` without a tag,
-/// or the lock's name for layouts and archives; an empty one is left out.
+/// or the lock's name for layouts and archives; an empty one is omitted.
 pub fn provenance_statement(
     subject_name: &str,
     digest: &Digest,

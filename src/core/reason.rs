@@ -1,31 +1,30 @@
-//! Why something ended the way it did: the stable [`Reason`], and the [`Class`] that decides what
-//! happens next.
+//! Causes of results: the stable [`Reason`], and the [`Class`] that decides how to react.
 //!
-//! A reason is an identifier that people script against: a condition's reason, a metric label, a
-//! field of the JSON report. A class is what a caller acts on: the command line's exit code, a
-//! Job's pod failure policy, a controller's retry.
+//! A reason is an identifier for scripts: a condition's reason, a metric label, a field of the JSON
+//! report. A class is what a caller acts on: the command line's exit code, a Job's pod failure
+//! policy, a controller's retry.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What happens next. Maps to the command line's exit code.
+/// How to react to a failure. Maps to the command line's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Class {
     /// The verdict is a denial. Exit code 1.
     Denied,
-    /// Input, spec or configuration is wrong; a person must change it. Exit code 2.
+    /// Input, spec or configuration is invalid; the user must change it. Exit code 2.
     Invalid,
     /// A dependency is unavailable; a retry may help. Exit code 3.
     Unavailable,
-    /// Bytes contradict their digest, size or format. Exit code 4.
+    /// Bytes do not match their digest, size or format. Exit code 4.
     Corrupt,
     /// An internal error. Exit code 70.
     Internal,
 }
 
 impl Class {
-    /// The exit code of a command that ends with this class (`sysexits.h` for our own bugs).
+    /// The exit code of a command that ends with this class (`sysexits.h` for internal errors).
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Denied => 1,
@@ -47,12 +46,12 @@ macro_rules! reasons {
             /// Every reason, in declaration order.
             pub const ALL: &'static [Self] = &[$($(Self::$name,)*)*];
 
-            /// The class that this reason belongs to.
+            /// The class of this reason.
             pub const fn class(self) -> Class {
                 match self { $($(Self::$name => Class::$class,)*)* }
             }
 
-            /// The reason's name as it is written everywhere.
+            /// The reason's name in all outputs.
             pub const fn as_str(self) -> &'static str {
                 match self { $($(Self::$name => stringify!($name),)*)* }
             }
@@ -62,13 +61,13 @@ macro_rules! reasons {
 
 reasons! {
     Denied {
-        /// Nothing that could be a signature or attestation was found.
+        /// No signature or attestation was found.
         NoSignatures,
         /// No authority of the policy made any of the signatures.
         NoMatchingAuthority,
         /// Fewer distinct authorities signed than the policy requires.
         ThresholdNotMet,
-        /// A signature that names our key does not verify.
+        /// A signature that names a listed key is invalid.
         InvalidSignature,
         /// A verified statement is about another digest.
         SubjectMismatch,
@@ -102,7 +101,7 @@ reasons! {
         LockMismatch,
         /// There are attestations, but none of the required type.
         PredicateTypeMismatch,
-        /// The reference carries no digest.
+        /// The reference has no digest.
         DigestRequired,
         /// The signature was made for another repository.
         RepositoryMismatch,
@@ -116,9 +115,9 @@ reasons! {
         Revoked,
         /// The address may not be reached from here.
         AddressNotAllowed,
-        /// The trust root's own lifetime is over.
+        /// The trust root has expired.
         TrustRootExpired,
-        /// The Pod that should do the work was refused.
+        /// The Pod of a Job was refused.
         PodDenied,
         /// A Job ended without success.
         JobFailed,
@@ -128,13 +127,13 @@ reasons! {
         Ungoverned,
     }
     Corrupt {
-        /// Bytes do not hash to the digest that names them.
+        /// Bytes do not match their digest.
         DigestMismatch,
-        /// There are more or fewer bytes than declared.
+        /// The number of bytes differs from the declared one.
         SizeMismatch,
         /// An artifact's bytes do not match the lock's checksum.
         ChecksumMismatch,
-        /// A manifest, index, config or layout contradicts its format.
+        /// A manifest, index, config or layout violates its format.
         MalformedManifest,
     }
     Unavailable {
@@ -146,11 +145,11 @@ reasons! {
         RateLimited,
         /// The deadline has passed.
         DeadlineExceeded,
-        /// The trust root could not be had.
+        /// The trust root could not be fetched or read.
         TrustRootUnavailable,
         /// An artifact could not be fetched.
         FetchFailed,
-        /// What was named does not exist.
+        /// The named object does not exist.
         SourceNotFound,
         /// Too many verifications wait already.
         Overloaded,
@@ -158,11 +157,11 @@ reasons! {
         StorageFailed,
     }
     Invalid {
-        /// The lockfile or manifest is wrong.
+        /// The lockfile or manifest is invalid.
         InvalidLock,
-        /// An argument, field, policy or configuration is wrong.
+        /// An argument, field, policy or configuration is invalid.
         InvalidSpec,
-        /// An `oci` artifact whose checksum cannot be checked.
+        /// The checksum of an `oci` artifact cannot be verified.
         UnverifiableOci,
         /// The digest cannot be predicted from what is known.
         NotPredictable,
@@ -170,11 +169,11 @@ reasons! {
         NoSigner,
         /// A Secret may not be read.
         SecretAccessDenied,
-        /// The tag already names something else.
+        /// The tag already names another digest.
         TagConflict,
     }
     Internal {
-        /// A defect of packgate itself.
+        /// A bug in packgate.
         Internal,
     }
 }

@@ -1,5 +1,4 @@
-//! What a signature or attestation looks like in a registry: a Sigstore bundle, version 0.3, as an
-//! OCI referrer.
+//! Signatures and attestations in a registry: a Sigstore bundle, version 0.3, as an OCI referrer.
 //!
 //! Source: cosign 3 (`dev.sigstore.bundle.*` annotations), image-spec 1.1, manifest.md, "Guidelines
 //! for Artifact Usage". The manifest is pushed by digest and gets no tag.
@@ -20,7 +19,7 @@ use super::{
     provenance::format_rfc3339,
 };
 
-/// When the referrer was made (image-spec 1.1, annotations.md).
+/// The creation time of a referrer (image-spec 1.1, annotations.md).
 pub const CREATED: &str = "org.opencontainers.image.created";
 /// The kind of the bundle's content.
 pub const BUNDLE_CONTENT: &str = "dev.sigstore.bundle.content";
@@ -41,10 +40,10 @@ pub struct ReferrerContent {
     pub bytes: Bytes,
 }
 
-/// Everything that a referrer consists of, in the order in which it is pushed.
+/// All content of a referrer, in the order in which it is pushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReferrerArtifact {
-    /// The empty config. Its blob must really exist.
+    /// The empty config. Its blob must exist.
     pub config: ReferrerContent,
     /// The Sigstore bundle.
     pub layer: ReferrerContent,
@@ -52,7 +51,7 @@ pub struct ReferrerArtifact {
     pub manifest: ReferrerContent,
 }
 
-/// What is signed: the DSSE pre-authentication encoding of an in-toto statement.
+/// The signed bytes: the DSSE pre-authentication encoding of an in-toto statement.
 pub fn statement_pae(statement: &[u8]) -> Vec<u8> {
     sigstore_types::pae(media_type::IN_TOTO, statement)
 }
@@ -77,7 +76,7 @@ pub fn dsse_envelope_bundle(
     serde_json::to_vec(&bundle).map(Bytes::from)
 }
 
-/// The Sigstore bundle of signed bytes, which have this digest.
+/// The Sigstore bundle of signed bytes with this digest.
 pub fn message_signature_bundle(
     digest: &Digest,
     signature: SignatureBytes,
@@ -98,8 +97,7 @@ pub fn message_signature_bundle(
     .map(Bytes::from)
 }
 
-/// The referrer that carries `sigstore_bundle`, whose statement has `predicate_type`, and refers to
-/// `subject`.
+/// The referrer of `subject` with `sigstore_bundle`, whose statement has `predicate_type`.
 pub fn bundle_referrer(
     sigstore_bundle: Bytes,
     predicate_type: &str,
@@ -200,7 +198,7 @@ mod tests {
         let bytes = dsse_envelope_bundle(b"{}", SignatureBytes::from_bytes(b"sig"), material)
             .expect("JSON");
         let mut bundle: Value = serde_json::from_slice(&bytes).expect("JSON");
-        // Empty lists and messages that cosign leaves out; protobuf's JSON reads them as absent.
+        // Empty lists and messages, which cosign omits; protobuf's JSON treats them as absent.
         let material = bundle["verificationMaterial"]
             .as_object_mut()
             .expect("an object");

@@ -1,8 +1,8 @@
 //! Sigstore bundles, version 0.3 (0.1 and 0.2 are read as well): a signature with what is needed to
 //! verify it.
 //!
-//! Source: sigstore protobuf-specs, `sigstore_bundle.proto`. Parsing here is shape and bounds only:
-//! sizes, counts, and that nothing in the document can be read in two ways.
+//! Source: sigstore protobuf-specs, `sigstore_bundle.proto`. Parsing checks structure and limits
+//! only: sizes, counts, and that the document is unambiguous.
 //!
 //! What is *not* checked here: any signature, certificate, log entry or timestamp. That is
 //! `core::verify`.
@@ -25,14 +25,14 @@ use super::{
 /// three.
 const MAX_CERTIFICATES: usize = 8;
 
-/// A bundle whose shape was checked. Nothing in it is authenticated.
+/// A bundle with a valid structure. Nothing in it is authenticated.
 #[derive(Clone, Debug)]
 pub struct SigstoreBundle(Bundle);
 
 /// The verification material in a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BundleVerificationMaterial<'a> {
-    /// A key that the verifier has already; the hint may help to find it and proves nothing.
+    /// A key that the verifier has; the hint may help to find it and proves nothing.
     PublicKey {
         /// cosign writes base64 of the SHA-256 of the key's SPKI.
         hint: &'a str,
@@ -41,7 +41,7 @@ pub enum BundleVerificationMaterial<'a> {
     Certificate,
 }
 
-/// Why bytes are no bundle that we read.
+/// Why bytes are not a supported bundle.
 #[derive(Debug, thiserror::Error)]
 pub enum SigstoreBundleError {
     /// Too large, not JSON, nested too deep, a duplicate key, or a field is missing or of another
@@ -57,12 +57,12 @@ pub enum SigstoreBundleError {
     /// None, or more than one, of the alternatives.
     #[error("Sigstore bundle must have exactly one of {alternatives}, it has {count}")]
     Alternatives {
-        /// The fields of which exactly one must be there.
+        /// The fields of which exactly one is required.
         alternatives: &'static str,
         /// The number of them.
         count: usize,
     },
-    /// More entries of a list than we look at.
+    /// A list is longer than the limit.
     #[error("Sigstore bundle has {count} {what}, the limit is {limit}")]
     TooMany {
         /// The name of the list.
@@ -87,8 +87,8 @@ impl ClassifiedError for SigstoreBundleError {
 }
 
 impl SigstoreBundle {
-    /// Reads a bundle of at most `limits.sigstore_bundle_bytes`. Counts are checked before anything
-    /// is decoded.
+    /// Parses a bundle of at most `limits.sigstore_bundle_bytes`. Counts are checked before
+    /// anything is decoded.
     pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, SigstoreBundleError> {
         let shape: SigstoreBundleShape =
             json::parse_strict(bytes, limits.sigstore_bundle_bytes, limits.json_depth)?;
@@ -150,8 +150,8 @@ fn check_distinct_logs(entries: &[TransparencyLogEntry]) -> Result<(), SigstoreB
     }
 }
 
-/// As much of a bundle as is needed to bound it: which alternatives there are, and how long the
-/// lists are.
+/// The part of a bundle that is needed to check its limits: the alternatives, and the lengths of
+/// lists.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SigstoreBundleShape {

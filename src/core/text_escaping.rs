@@ -36,7 +36,7 @@ const INVISIBLE: &[(char, char)] = &[
     ('\u{e0000}', '\u{e0fff}'),
 ];
 
-/// Is it a control character, or one that is not seen or changes the order in which others are?
+/// True for a control character, or one that is invisible or changes the display order of others.
 pub fn is_invisible(c: char) -> bool {
     let after = INVISIBLE.partition_point(|(first, _)| *first <= c);
     c.is_control()
@@ -46,13 +46,14 @@ pub fn is_invisible(c: char) -> bool {
             .is_some_and(|(_, last)| c <= *last)
 }
 
-/// Text for a terminal: what cannot be seen is written as `\u{202e}`. Line breaks and tabs stay.
+/// Text for a terminal: invisible characters are written as `\u{202e}`. Line breaks and tabs are
+/// kept.
 pub fn escape_invisible(text: &str) -> String {
     escape_invisible_with(text, |c, out| out.extend(c.escape_unicode()))
 }
 
-/// A JSON document for a terminal: the same document, in which what cannot be seen is written as
-/// `\u202e` (RFC 8259, section 7).
+/// A JSON document for a terminal: the same document, with invisible characters written as `\u202e`
+/// (RFC 8259, section 7).
 pub fn escape_invisible_json(document: &str) -> String {
     let write = |c: char, out: &mut String| {
         let mut units = [0; 2];

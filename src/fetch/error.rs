@@ -1,4 +1,4 @@
-//! What can go wrong while fetching.
+//! Errors of fetching.
 
 use crate::{
     core::{
@@ -33,7 +33,7 @@ pub enum FetchError {
         /// The origin.
         origin: String,
     },
-    /// A file, where no file system is meant.
+    /// A file origin without a file system.
     #[error(
         "file origin {origin:?} cannot be resolved inside a cluster: push lock and files together as \
             a context artifact and name it in spec.source.ociRef"
@@ -45,7 +45,7 @@ pub enum FetchError {
     /// It is not a context artifact.
     #[error(transparent)]
     Context(#[from] ContextArtifactError),
-    /// Something that is neither a file nor a folder.
+    /// Neither a file nor a folder.
     #[error("{origin} is not a regular file{hint}")]
     NotAFile {
         /// The origin.
@@ -56,7 +56,7 @@ pub enum FetchError {
     /// Reading failed.
     #[error("{origin} could not be read: {cause}")]
     ReadFailed {
-        /// The origin, without anything secret.
+        /// The origin, without secrets.
         origin: String,
         /// The error.
         cause: String,
@@ -64,7 +64,7 @@ pub enum FetchError {
     /// The HTTP request failed.
     #[error("{origin} could not be read: {source}")]
     Http {
-        /// The origin, without anything secret.
+        /// The origin, without secrets.
         origin: String,
         /// The error.
         source: HttpError,

@@ -1,5 +1,4 @@
-//! Downloads. A connection that breaks in the middle is taken up again where it broke; the lock's
-//! checksum covers the whole.
+//! Downloads. A broken connection is resumed; the lock's checksum covers the whole content.
 
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::{
     http::{self, HttpClient, HttpResponse, HttpResponseHead, StatusCode, header},
 };
 
-/// How often a download that broke is taken up again.
+/// The maximum number of resumptions of a download.
 const MAX_RESUMES: u32 = 5;
 
 /// Downloads over `http` and `https`.
@@ -73,7 +72,7 @@ impl ArtifactOrigin for HttpOrigin {
 /// The validators of a version of the content (RFC 9110, sections 8.8 and 13.1.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct HttpContentVersion {
-    /// What is sent in `If-Range`: a strong entity tag, else the time of the last change.
+    /// The value of `If-Range`: a strong entity tag, else the time of the last change.
     validator: Option<String>,
     length: Option<u64>,
 }
@@ -184,7 +183,7 @@ fn download_error(origin: &str, cause: &str) -> FetchError {
     }
 }
 
-/// Queries carry access tokens.
+/// Queries may contain access tokens.
 fn without_query(origin: &str) -> String {
     origin
         .split(['?', '#'])

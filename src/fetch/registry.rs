@@ -29,7 +29,7 @@ use crate::{
 };
 
 const SCHEME: &str = "oci://";
-/// Documents in one image, nested at most so deep.
+/// The maximum depth of nested documents in one image.
 const MAX_DEPTH: usize = 4;
 const MAX_BLOBS: usize = 10_000;
 /// Bytes of all documents of one image, which are in memory until the archive is read.
@@ -227,8 +227,8 @@ struct ImageContents {
 }
 
 impl ImageContents {
-    /// Takes in a document and all below it. One that was taken in is not entered again: indexes
-    /// that list each other's children over and over would never come to an end.
+    /// Adds a document and everything below it, once: indexes that repeatedly list each other's
+    /// children would never end otherwise.
     fn add_document<'a>(
         &'a mut self,
         source: &'a dyn ContentSource,
@@ -379,7 +379,7 @@ mod tests {
         }
     }
 
-    /// The archive's bytes, and how much was opened for it.
+    /// The archive's bytes, and the number of opened blobs.
     async fn read_archive(source: Counting, root: &Descriptor) -> Result<(Vec<u8>, usize), Reason> {
         let source = Arc::new(source);
         let root = source

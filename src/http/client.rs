@@ -21,8 +21,8 @@ use super::{
     request::HttpRequestBody, retry::RetryBackoff,
 };
 
-/// Redirects of one request. Enough for a registry that hands its blobs to a store behind a
-/// delivery network.
+/// The maximum number of redirects of one request. Enough for a registry that redirects to a store
+/// behind a content delivery network.
 const MAX_REDIRECTS: usize = 5;
 
 /// Sends requests under the rules of this module. Clones share their connections.
@@ -42,8 +42,8 @@ pub struct HttpClient {
 impl HttpClient {
     /// A client.
     ///
-    /// Errors: [`HttpError::Setup`] for certificates or a proxy that cannot be used,
-    /// [`HttpError::Address`] for a proxy that may not be reached.
+    /// Errors: [`HttpError::Setup`] for invalid certificates or an invalid proxy,
+    /// [`HttpError::Address`] for a proxy whose address is not allowed.
     pub fn new(options: &HttpOptions) -> Result<Self, HttpError> {
         let client = client_builder(options)?
             .build()
@@ -70,7 +70,7 @@ impl HttpClient {
         }
     }
 
-    /// Requests that were sent, with every retry and redirect, by this client and its clones.
+    /// The number of requests sent, with every retry and redirect, by this client and its clones.
     pub fn request_count(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }

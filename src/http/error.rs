@@ -16,7 +16,7 @@ use crate::core::reason::{ClassifiedError, Reason};
 /// Every `url` is shown without user info, query and fragment.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// The address may not be reached.
+    /// The address is not allowed.
     #[error("{url}: {cause}")]
     Address {
         /// The requested URL.
@@ -50,7 +50,7 @@ pub enum HttpError {
         /// The timeout in seconds.
         seconds: u64,
     },
-    /// The body arrives too slowly.
+    /// The body arrives more slowly than the minimum transfer rate.
     #[error(
         "{url}: only {bytes} bytes arrived in {seconds} s, at least {least} bytes a second are \
             needed; raise the server's or the network's speed"
@@ -65,7 +65,7 @@ pub enum HttpError {
         /// The required bytes.
         least: u64,
     },
-    /// The body is larger than what is read.
+    /// The body is larger than the limit.
     #[error("{url}: the response is larger than {limit} bytes")]
     TooLarge {
         /// The requested URL.
@@ -81,7 +81,7 @@ pub enum HttpError {
         /// Why it is not followed.
         cause: String,
     },
-    /// The client cannot be set up, or the request not be made.
+    /// The client cannot be set up, or the request cannot be built.
     #[error("{what}: {cause}")]
     Setup {
         /// The option or the URL.
@@ -122,7 +122,7 @@ impl HttpError {
             }
             Self::Address { url, cause } => {
                 tracing::info!(url, %cause, "address is not allowed by the address policy");
-                // A name's addresses are the cluster's business.
+                // A name's addresses must not be disclosed.
                 let address = Url::parse(&url)
                     .ok()
                     .and_then(|url| url.host_str().map(ToOwned::to_owned))
@@ -136,13 +136,13 @@ impl HttpError {
         }
     }
 
-    /// May the same request succeed when it is sent again?
+    /// True if a retry of the same request may succeed.
     pub(super) const fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
 }
 
-/// Looks for an error of type `T` in the chain, also inside of [`std::io::Error`].
+/// Finds an error of type `T` in the chain, also inside of [`std::io::Error`].
 fn find_cause<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
     error_chain(error).find_map(|e| {
         let boxed = e

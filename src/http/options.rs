@@ -7,7 +7,7 @@ use url::Url;
 
 use super::{AddressPolicy, MinTransferRate, Redacted};
 
-/// How requests are made. Every bound names the attack or fault that it ends.
+/// The options of a client. Each limit names the attack or fault that it stops.
 #[derive(Clone, Debug)]
 pub struct HttpOptions {
     /// CA certificates in PEM that are trusted in addition to the system's. Default: none.
@@ -18,19 +18,20 @@ pub struct HttpOptions {
     /// Timeout of a connection with its TLS handshake. Default: 10 s. Stops waiting for a host that
     /// does not respond.
     pub connect_timeout: Duration,
-    /// Longest wait without a byte in either direction. Default: 60 s. Ends a server that hangs.
+    /// The longest wait without a byte in either direction. Default: 60 s. Stops waiting for a
+    /// server that hangs.
     pub idle_timeout: Duration,
     /// Timeout of one small response (manifest, list, token), from the request to its last byte.
     /// Default: 60 s. Stops a response that arrives in tiny parts.
     pub response_timeout: Duration,
-    /// The least that has to arrive of a body, however long it is. Default: nothing. Ends a slow
-    /// drip that has no end.
+    /// The minimum transfer rate of a body of any length. Default: none. Stops an endless response
+    /// in tiny parts.
     pub min_transfer_rate: Option<MinTransferRate>,
     /// How much an error reveals about a failed connection.
     pub connection_error_detail: ConnectionErrorDetail,
-    /// How often a request is tried that may be repeated.
+    /// The retries of idempotent requests.
     pub retries: HttpRetryPolicy,
-    /// Which addresses may be reached.
+    /// The addresses that may be reached.
     pub addresses: AddressPolicy,
 }
 
@@ -45,8 +46,8 @@ pub enum ConnectionErrorDetail {
     OutcomeOnly,
 }
 
-/// Where requests go through. A proxy's address obeys the [`AddressPolicy`] too: who may name one
-/// could else reach anything.
+/// The proxy. The [`AddressPolicy`] applies to a proxy's address too: otherwise anyone who may name
+/// one could reach every address.
 #[derive(Clone, Debug, Default)]
 pub enum HttpProxy {
     /// As in `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
@@ -65,17 +66,17 @@ pub enum HttpProxy {
     },
 }
 
-/// Attempts at a request that may be repeated: on connections that fail, and on HTTP 429, 500, 502,
-/// 503 and 504.
+/// Retries of idempotent requests: on connections that fail, and on HTTP 429, 500, 502, 503 and
+/// 504.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpRetryPolicy {
-    /// Attempts in all, the first included. Default: 3.
+    /// The number of attempts, including the first. Default: 3.
     pub attempts: u32,
-    /// Wait before the second attempt; it doubles each time, with jitter. Default: 200 ms.
+    /// The wait before the second attempt; it doubles each time, with jitter. Default: 200 ms.
     pub first_wait: Duration,
     /// The longest `Retry-After` that is followed; a longer one ends the attempts. Default: 10 s.
     pub longest_wait: Duration,
-    /// All waits of one request together. Default: 20 s.
+    /// The maximum total of waits of one request. Default: 20 s.
     pub budget: Duration,
 }
 

@@ -13,7 +13,7 @@ use super::{
     response::HttpResponseHead,
 };
 
-/// What must not reach another origin.
+/// Headers that must not reach another origin.
 const CREDENTIALS: [HeaderName; 3] = [
     header::AUTHORIZATION,
     header::COOKIE,
@@ -66,8 +66,8 @@ fn redirect_location(answer: &HttpResponseHead) -> Option<&str> {
     redirects.then(|| answer.header(header::LOCATION)).flatten()
 }
 
-/// Reads a `Location` or link relative to `base`. Never from `https` to anything else, never to
-/// another scheme than the web's.
+/// Resolves a `Location` or link relative to `base`. Never from `https` to another scheme, never to
+/// a scheme other than `http` and `https`.
 pub(super) fn resolve_location(base: &Url, location: &str) -> Result<Url, String> {
     let mut url = base
         .join(location)

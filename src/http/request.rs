@@ -10,7 +10,8 @@ use url::Url;
 
 use super::Redacted;
 
-/// A request. GET, HEAD and PUT may be repeated; POST and PATCH only after [`HttpRequest::allow_retries`].
+/// A request. GET, HEAD and PUT may be retried; POST and PATCH only after
+/// [`HttpRequest::allow_retries`].
 pub struct HttpRequest {
     pub(super) method: Method,
     pub(super) url: Url,
@@ -50,7 +51,7 @@ impl HttpRequest {
         &self.url
     }
 
-    /// Adds a header. A value that cannot be one is left out.
+    /// Adds a header. An invalid value is omitted.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -101,7 +102,7 @@ impl HttpRequest {
         self
     }
 
-    /// The same request again, if that is possible: a stream can be sent once only.
+    /// A copy of the request, if that is possible: a stream can be sent once only.
     pub fn try_clone(&self) -> Option<Self> {
         let payload = match &self.payload {
             HttpRequestBody::Nothing => HttpRequestBody::Nothing,

@@ -38,7 +38,7 @@ impl HttpResponseHead {
         self.status
     }
 
-    /// Where it came from, after redirects.
+    /// The URL of the response, after redirects.
     pub const fn url(&self) -> &Url {
         &self.url
     }
@@ -165,7 +165,7 @@ impl HttpResponse {
         Ok(body.freeze())
     }
 
-    /// The body up to `limit` bytes, whatever follows: for the text of an error.
+    /// At most `limit` bytes of the body; the rest is dropped. For the text of an error.
     pub async fn read_body_prefix(mut self, limit: usize) -> Bytes {
         let mut body = BytesMut::new();
         while let Ok(Some(chunk)) = self.next_chunk().await {
@@ -178,7 +178,7 @@ impl HttpResponse {
         body.freeze()
     }
 
-    /// The body as a stream without a cap: who reads it bounds it.
+    /// The body as a stream without a limit, which the reader has to set.
     pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, HttpError>> + Send {
         futures::stream::try_unfold(self, |mut answer| async move {
             Ok(answer.next_chunk().await?.map(|chunk| (chunk, answer)))

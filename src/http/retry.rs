@@ -1,4 +1,4 @@
-//! When a request is tried again, and after which wait.
+//! Retries of requests, and the waits before them.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 
 use super::{HttpError, HttpResponse, HttpRetryPolicy};
 
-/// The waits that are left for one request.
+/// The remaining waits of one request.
 pub(super) struct RetryBackoff {
     own: ExponentialBackoff,
     longest: Duration,

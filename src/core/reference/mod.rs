@@ -33,21 +33,21 @@ pub struct ImageRepository {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ImageTag(String);
 
-/// An image name as people write it.
+/// An image reference as written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ImageReference {
     /// The repository.
     pub repository: ImageRepository,
-    /// The tag, if one was written.
+    /// The tag, if there is one.
     pub tag: Option<ImageTag>,
-    /// The digest, if one was written. It wins over the tag.
+    /// The digest, if there is one. It takes precedence over the tag.
     pub digest: Option<Digest>,
 }
 
-/// A repository and a digest: a name that cannot move.
+/// A repository and a digest: an immutable reference.
 ///
-/// The fields are private, so that a pinned reference always comes from a reference that carried a
-/// digest or was resolved to one.
+/// The fields are private, so that a pinned reference always comes from a reference with a digest
+/// or one that was resolved to it.
 ///
 /// ```compile_fail
 /// # use packgate::core::{digest::Digest, reference::{ImageRepository, PinnedReference}};
@@ -61,7 +61,7 @@ pub struct PinnedReference {
     digest: Digest,
 }
 
-/// A tag or a digest: what is looked up in one repository or layout.
+/// A tag or a digest, to resolve in one repository or layout.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TagOrDigest {
     /// By tag.
@@ -70,7 +70,7 @@ pub enum TagOrDigest {
     Digest(Digest),
 }
 
-/// Why a string is no reference.
+/// Why a string is not a valid reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageReferenceError {
     /// It is empty.
@@ -135,12 +135,12 @@ impl ImageRepository {
 }
 
 impl ImageReference {
-    /// What is to be looked up: the digest if there is one, else the tag, else `latest`.
+    /// What to resolve: the digest if there is one, else the tag, else `latest`.
     pub fn tag_or_digest(&self) -> TagOrDigest {
         choose_tag_or_digest(self.digest, self.tag.as_ref())
     }
 
-    /// The pinned form, if a digest was written.
+    /// The pinned reference, if it has a digest.
     pub fn to_pinned(&self) -> Result<PinnedReference, ImageReferenceError> {
         let digest = self
             .digest

@@ -35,13 +35,13 @@ pub struct AdmissionReport {
     pub api_version: String,
     /// `Report`.
     pub kind: String,
-    /// The verdict of all policies, whatever their modes.
+    /// The verdict of all policies, before enforcement modes.
     pub outcome: ReportOutcome,
     /// True if admitted, after enforcement modes.
     pub admitted: bool,
-    /// The reference as it was written.
+    /// The reference as written.
     pub reference: String,
-    /// What it was resolved to. Absent if it was not.
+    /// The digest that it was resolved to; absent if it was not resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
     /// How the image is used.
@@ -57,7 +57,7 @@ pub struct AdmissionReport {
     /// All verified evidence, whichever policy accepts it, with the checks made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verified: Vec<VerifiedEvidenceReport>,
-    /// Evidence that does not count, and why.
+    /// Evidence that was rejected, with the reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<RejectedEvidenceReport>,
     /// Settings that weaken the verdict.
@@ -65,9 +65,9 @@ pub struct AdmissionReport {
     pub unsafe_settings: Vec<String>,
     /// The command that reproduces the verdict.
     pub reproduce: String,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds.
     pub elapsed_ms: u64,
-    /// How many requests went to registries.
+    /// The number of registry requests.
     pub registry_requests: u64,
 }
 
@@ -103,7 +103,7 @@ pub struct PolicyReport {
     pub mode: EnforcementMode,
     /// The verdict.
     pub verdict: ReportOutcome,
-    /// What each of its authorities signed.
+    /// The findings for each of its authorities.
     pub authorities: Vec<AuthorityReport>,
     /// What the provenance proves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,7 +116,7 @@ pub struct PolicyReport {
 pub struct AuthorityReport {
     /// The authority's name in the policy.
     pub name: String,
-    /// Is there a signature by it that counts?
+    /// True if it has a signature that counts.
     pub verified: bool,
     /// How that signature is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -150,7 +150,7 @@ pub struct DenialReport {
     pub reason: Reason,
     /// The class of the failure.
     pub class: Class,
-    /// What is missing, and the way out.
+    /// What is missing, and how to resolve it.
     pub message: String,
     /// The name of the policy that denies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,10 +161,10 @@ pub struct DenialReport {
     /// The namespace of that policy, if it is a `BundlePolicy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_namespace: Option<String>,
-    /// The authority that it concerns.
+    /// The authority that the denial is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<String>,
-    /// The field that it concerns, in an object.
+    /// The field of an object that the denial is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
 }
@@ -175,7 +175,7 @@ pub struct DenialReport {
 pub struct VerifiedEvidenceReport {
     /// The digest of the referrer.
     pub referrer: Digest,
-    /// What is stated about the digest.
+    /// The predicate type of the statement.
     pub predicate_type: String,
     /// How the signature is stored.
     pub format: StoredSignatureFormat,
@@ -202,7 +202,7 @@ pub enum TransparencyLogReport {
     None,
 }
 
-/// One referrer that does not count.
+/// One rejected referrer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RejectedEvidenceReport {
@@ -217,7 +217,7 @@ pub struct RejectedEvidenceReport {
 /// The request that a report is about, and its cost.
 #[derive(Clone, Debug, Default)]
 pub struct ReportInputs {
-    /// The reference as it was written.
+    /// The reference as written.
     pub reference: String,
     /// The digest that the reference was resolved to.
     pub digest: Option<Digest>,
@@ -229,14 +229,14 @@ pub struct ReportInputs {
     pub unsafe_settings: Vec<String>,
     /// The command that reproduces the verdict.
     pub reproduce: String,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds.
     pub elapsed_ms: u64,
-    /// How many requests went to registries.
+    /// The number of registry requests.
     pub registry_requests: u64,
 }
 
 impl AdmissionReport {
-    /// Reports a decision and the evidence that did not count.
+    /// The report on a decision and the rejected evidence.
     pub fn new(
         asked: ReportInputs,
         decision: &PolicyDecision,
@@ -270,7 +270,7 @@ impl AdmissionReport {
         report
     }
 
-    /// Reports that no verdict was reached. An error never admits.
+    /// The report on an error: no verdict was reached. An error never admits.
     pub fn from_error(asked: ReportInputs, error: &dyn ClassifiedError) -> Self {
         let first = denial_report(
             &Denial::new(error.reason(), sanitize_text(&error.to_string())),
@@ -283,7 +283,7 @@ impl AdmissionReport {
         Self::without_findings(asked, ReportOutcome::Denied, denials)
     }
 
-    /// What happens next: nothing, if it was admitted or exempted; otherwise the first denial's
+    /// The class of the result: `None` if it was admitted or exempted; otherwise the first denial's
     /// class. An ungoverned reference is denied.
     pub fn class(&self) -> Option<Class> {
         match self.outcome {
@@ -297,12 +297,12 @@ impl AdmissionReport {
         }
     }
 
-    /// The command line's exit code. Modes do not change it.
+    /// The command line's exit code. Enforcement modes do not change it.
     pub fn exit_code(&self) -> u8 {
         self.class().map_or(0, Class::exit_code)
     }
 
-    /// The report for a person: aligned lines without colours, safe for a terminal.
+    /// The report as text: aligned lines without colours, safe for a terminal.
     pub fn to_text(&self) -> String {
         text::render_report(self)
     }

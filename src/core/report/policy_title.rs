@@ -17,7 +17,7 @@ pub enum PolicyKind {
 }
 
 impl PolicyReport {
-    /// The policy with its kind and namespace, for people: `BundlePolicy team-a/own`.
+    /// The policy with its kind and namespace, for messages: `BundlePolicy team-a/own`.
     pub fn title(&self) -> String {
         format_policy_title(self.kind, self.namespace.as_deref(), &self.name)
     }

@@ -9,8 +9,7 @@ use super::{
     TransparencyLogReport, VerifiedEvidenceReport,
 };
 
-/// Lines of a label and a text. Every text may come from outside, so every text is made safe for a
-/// terminal.
+/// Lines of a label and a text. All text is untrusted, so it is sanitised for terminals.
 struct ReportLines(String);
 
 pub(super) fn render_report(report: &AdmissionReport) -> String {

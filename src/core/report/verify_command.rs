@@ -1,12 +1,12 @@
-//! Command lines that a person can copy.
+//! Command lines for users to copy.
 
 use crate::core::{policy::ReferenceUse, text_escaping::is_invisible};
 
 /// The maximum number of characters of a reference.
 const MAX_REFERENCE: usize = 512;
 
-/// The command that gives the verdict of admission: with the cluster's own policies, for this use
-/// in this namespace.
+/// The command that reproduces the verdict of admission: with the cluster's own policies, for this
+/// use in this namespace.
 pub fn cluster_verify_command(reference: &str, used_as: ReferenceUse, namespace: &str) -> String {
     let reference: String = reference
         .chars()

@@ -31,7 +31,7 @@ pub(super) fn cyclonedx_document(bill: &SbomInput<'_>) -> Value {
 }
 
 /// A UUID of version 8 (RFC 9562), whose bits are the lock's digest. With an epoch, of both:
-/// documents that differ have different numbers.
+/// different documents have different numbers.
 fn serial_number(bill: &SbomInput<'_>) -> String {
     let digest = bill.epoch.map_or(bill.digest, |seconds| {
         Digest::of_bytes(format!("{}/{seconds}", bill.digest).as_bytes())

@@ -28,7 +28,7 @@ use super::{
 /// spec/predicates/reference.md).
 pub const REFERENCE_PREDICATE_TYPE: &str = "https://in-toto.io/attestation/reference/v0.1";
 /// Bytes of the largest document that is attested as a whole. A larger one is a referrer of its
-/// own, whose digest is attested: transparency logs take no statements of megabytes.
+/// own, whose digest is attested: transparency logs do not accept statements of megabytes.
 pub const MAX_ATTESTED_BYTES: usize = 1 << 20;
 
 /// The format of an SBOM.
@@ -69,7 +69,7 @@ impl SbomFormat {
         }
     }
 
-    /// What the document is called where it is a file.
+    /// The file name of the document.
     pub const fn file_name(self) -> &'static str {
         match self {
             Self::Spdx => "sbom.spdx.json",
@@ -98,7 +98,7 @@ impl ClassifiedError for SbomError {
     }
 }
 
-/// A software bill of materials.
+/// An SBOM of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SbomDocument {
     format: SbomFormat,
@@ -108,9 +108,9 @@ pub struct SbomDocument {
 }
 
 impl SbomDocument {
-    /// Of a bundle with this lock and this epoch.
+    /// The SBOM of a bundle with this lock and this epoch.
     ///
-    /// Errors: an epoch that is no time.
+    /// Errors: the epoch is out of range.
     pub fn new(format: SbomFormat, lock: &Lockfile, epoch: Option<i64>) -> Result<Self, SbomError> {
         let seconds = epoch.unwrap_or_default();
         let created = Timestamp::from_second(seconds).map_err(|_| SbomError::Epoch(seconds))?;
@@ -152,12 +152,12 @@ impl SbomDocument {
         self.digest
     }
 
-    /// Is it too large to be attested as a whole ([`MAX_ATTESTED_BYTES`])?
+    /// True if it is too large to be attested as a whole ([`MAX_ATTESTED_BYTES`]).
     pub const fn is_attested_by_reference(&self) -> bool {
         self.bytes.len() > MAX_ATTESTED_BYTES
     }
 
-    /// The type of the statement that attests it.
+    /// The predicate type of the statement that attests it.
     pub const fn predicate_type(&self) -> &'static str {
         if self.is_attested_by_reference() {
             REFERENCE_PREDICATE_TYPE
@@ -210,7 +210,7 @@ struct SbomInput<'a> {
 }
 
 impl SbomInput<'_> {
-    /// What the bundle is called: as its lock, or by the lock's digest.
+    /// The name of the bundle: the lock's name, or its digest.
     fn bundle_name(&self) -> String {
         self.lock
             .name
@@ -257,7 +257,7 @@ struct SbomFile<'a> {
 }
 
 impl SbomFile<'_> {
-    /// What neither format has a field for.
+    /// Properties without a field in either format.
     fn extra_properties(&self) -> Vec<(&'static str, String)> {
         let mut facts = vec![
             ("name", self.name.to_owned()),

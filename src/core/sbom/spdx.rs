@@ -34,7 +34,7 @@ pub(super) fn spdx_document(bill: &SbomInput<'_>) -> Value {
     })
 }
 
-/// Two documents that differ have two namespaces (clause 6.5).
+/// Different documents have different namespaces (clause 6.5).
 fn document_namespace(bill: &SbomInput<'_>) -> String {
     let epoch = bill
         .epoch

@@ -1,8 +1,7 @@
 //! Fulcio, version 2: `POST /api/v2/signingCert`.
 //!
-//! Source: fulcio, `fulcio.proto`, "CreateSigningCertificateRequest". The key is shown by a
-//! certificate signing request: its own signature proves possession, whatever the token calls its
-//! subject.
+//! Source: fulcio, `fulcio.proto`, "CreateSigningCertificateRequest". The key is sent in a
+//! certificate signing request, whose signature proves possession; the token provides the subject.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
@@ -71,7 +70,7 @@ pub fn parse_certificate(body: &[u8]) -> Result<DerCertificate, SigstoreResponse
     })
 }
 
-/// The sentence out of an error, if there is one.
+/// The message of an error response, if there is one.
 pub fn parse_error_message(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct FulcioErrorBody {

@@ -15,7 +15,7 @@ use sigstore_types::{KindVersion, TransparencyLogEntry};
 use super::{RekorVersion, SigstoreResponseError};
 use crate::core::digest::Digest;
 
-/// What is logged: a signature, and what it is of.
+/// The signature to log, and what it covers.
 #[derive(Clone, Copy, Debug)]
 pub struct ProposedRekorEntry<'a> {
     /// The signed content.
@@ -31,7 +31,7 @@ pub struct ProposedRekorEntry<'a> {
 pub enum RekorSignedContent<'a> {
     /// A DSSE envelope.
     Envelope {
-        /// As JSON, the signature in it.
+        /// As JSON, with the signature.
         json: &'a str,
         /// The SHA-256 of its pre-authentication encoding.
         digest: &'a Digest,
@@ -62,7 +62,7 @@ pub enum RekorVerifier<'a> {
     },
 }
 
-/// The path of a request, after the log's URL.
+/// The path of a request, below the log's URL.
 pub const fn entries_path(version: RekorVersion) -> &'static str {
     match version {
         RekorVersion::V1 => "api/v1/log/entries",
@@ -70,19 +70,19 @@ pub const fn entries_path(version: RekorVersion) -> &'static str {
     }
 }
 
-/// What the DER of every ECDSA P-256 public key starts with (RFC 5480, section 2; the point is not
+/// The prefix of the DER of every ECDSA P-256 public key (RFC 5480, section 2; the point is not
 /// compressed).
 const P256: [u8; 27] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
     0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
 ];
 
-/// Is it an ECDSA P-256 key (DER, `SubjectPublicKeyInfo`)?
+/// True for an ECDSA P-256 key (DER, `SubjectPublicKeyInfo`).
 pub fn is_p256(spki: &[u8]) -> bool {
     spki.starts_with(&P256)
 }
 
-/// The body of a request. Of version 2 only for ECDSA P-256 keys.
+/// The body of a request. For version 2 only with ECDSA P-256 keys.
 pub fn entry_request_body(version: RekorVersion, entry: &ProposedRekorEntry<'_>) -> Vec<u8> {
     let body = match (version, entry.signed) {
         (RekorVersion::V1, RekorSignedContent::Envelope { json, .. }) => json!({

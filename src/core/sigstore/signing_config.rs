@@ -17,7 +17,7 @@ use crate::core::{
 };
 
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.signingconfig.v0.2+json";
-/// Services of one kind in a file. More is no configuration of anybody.
+/// The maximum number of services of one kind in a file, more than real configurations have.
 const MAX_SERVICES: usize = 64;
 
 /// A parsed `signing_config.json`.
@@ -72,12 +72,12 @@ enum ServiceSelector {
     Exact,
 }
 
-/// The services that are used at some time.
+/// The services that are valid at some time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SelectedServices {
-    /// The certificate authority. None if the file names none; then only keys can sign.
+    /// The certificate authority. `None` if the file has none; then only keys can sign.
     pub fulcio: Option<Url>,
-    /// Transparency logs, each of which gets an entry.
+    /// The transparency logs; all of them get an entry.
     pub logs: Vec<RekorLog>,
     /// The timestamp authorities; all of them are used.
     pub timestamps: Vec<Url>,
@@ -95,7 +95,7 @@ pub struct RekorLog {
 /// The versions of Rekor's API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RekorVersion {
-    /// Signs the time of its entries.
+    /// Signs the integrated time of its entries.
     V1,
     /// Gives no time.
     V2,
@@ -123,7 +123,7 @@ pub enum SigningConfigError {
         /// The number of services.
         count: usize,
     },
-    /// Nothing in a list can be used now.
+    /// No service of a list is valid now.
     #[error(
         "signing configuration has no service under {field} that is valid at {now} and has a \
             supported version ({versions})"
@@ -179,7 +179,7 @@ impl ClassifiedError for SigningConfigError {
 }
 
 impl SigstoreSigningConfig {
-    /// Reads a `signing_config.json` of at most `limits.manifest_bytes`.
+    /// Parses a `signing_config.json` of at most `limits.manifest_bytes`.
     pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, SigningConfigError> {
         let config: Self = json::parse_strict(bytes, limits.manifest_bytes, limits.json_depth)?;
         if config.media_type != MEDIA_TYPE {
@@ -202,8 +202,8 @@ impl SigstoreSigningConfig {
         Ok(config)
     }
 
-    /// The services to use now. A list that is empty gives none; one that has nothing for us is an
-    /// error, never the same as an empty one.
+    /// The services that are valid now. An empty list selects none; one without a valid and
+    /// supported service is an error, never treated as empty.
     pub fn select_services(&self, now: Timestamp) -> Result<SelectedServices, SigningConfigError> {
         let fulcio = newest_usable_services("caUrls", &self.ca_urls, &[1], "1", now)?
             .first()
@@ -244,7 +244,7 @@ impl SigstoreSigningConfig {
     }
 }
 
-/// The newest of each operator that is valid now, of the first of `versions` that there is.
+/// The newest service of each operator that is valid now, of the first of `versions` that any has.
 fn newest_usable_services<'a>(
     field: &'static str,
     list: &'a [SigningConfigService],
@@ -377,7 +377,7 @@ mod tests {
         json!({"url": url, "majorApiVersion": version, "validFor": window, "operator": operator})
     }
 
-    /// What `cosign signing-config create` writes.
+    /// The output of `cosign signing-config create`.
     fn config() -> Value {
         let from = "2026-01-01T00:00:00Z";
         json!({

@@ -87,7 +87,7 @@ pub fn check_response(
     }
 }
 
-/// What is inside of the sequence that comes first.
+/// The contents of the first sequence.
 fn sequence_contents(der: &[u8]) -> Option<&[u8]> {
     let [SEQUENCE, length, rest @ ..] = der else {
         return None;

@@ -6,7 +6,7 @@
 
 use super::{ArchiveUnpackError, displayed_name};
 
-/// Size of a header, and the unit that content is padded to.
+/// The size of a header, and the unit that content is padded to.
 pub const BLOCK: usize = 512;
 /// The longest PAX header or GNU long name that is read, in bytes.
 pub const MAX_METADATA: u64 = 1 << 20;
@@ -64,7 +64,7 @@ impl TarEntryKind {
 }
 
 impl TarHeader {
-    /// Reads a header. Nothing if the block is all zero, which ends an archive.
+    /// Parses a header. `None` if the block is all zero, which ends an archive.
     pub fn parse(block: &[u8; BLOCK]) -> Result<Option<Self>, ArchiveUnpackError> {
         if block.iter().all(|byte| *byte == 0) {
             return Ok(None);
@@ -90,7 +90,7 @@ impl TarHeader {
 }
 
 impl PendingTarMetadata {
-    /// Takes in the content of a metadata entry.
+    /// Applies the content of a metadata entry.
     pub fn apply_metadata(
         &mut self,
         kind: TarEntryKind,
@@ -147,7 +147,7 @@ impl PendingTarMetadata {
         })
     }
 
-    /// Was metadata read that no entry followed?
+    /// True if metadata was read and no entry followed.
     pub fn has_metadata(&self) -> bool {
         *self != Self::default()
     }
@@ -178,7 +178,7 @@ fn entry_kind(flag: u8, name: &[u8]) -> Result<TarEntryKind, ArchiveUnpackError>
     }
 }
 
-/// Only POSIX has the prefix; GNU's own format keeps times there.
+/// Only POSIX has the prefix; GNU's own format has times there.
 fn full_name(block: &[u8; BLOCK]) -> Vec<u8> {
     let (name, prefix) = (trim_at_nul(&block[..100]), trim_at_nul(&block[345..500]));
     if &block[257..263] != b"ustar\0" || prefix.is_empty() {

@@ -24,12 +24,12 @@ pub struct BlobArtifact<'a> {
     pub content: Option<&'a mut dyn Read>,
 }
 
-/// Whom to believe about a file.
+/// The trusted material for a file.
 #[derive(Clone, Debug)]
 pub struct BlobTrustedMaterial {
     /// Authorities, logs and timestamp authorities.
     pub root: Arc<TrustRoot>,
-    /// The key that must have signed. Without one it must be a certificate.
+    /// The key that must have signed. Without one a certificate is required.
     pub key: Option<VerificationKey>,
 }
 

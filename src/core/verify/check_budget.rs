@@ -10,7 +10,7 @@ use std::cell::Cell;
 
 use super::EvidenceError;
 
-/// Bytes that are hashed anew for a check and cost about as much as the check itself.
+/// Bytes whose hashing costs about as much as a signature check.
 const BYTES_PER_CHECK: usize = 256 << 10;
 
 /// The remaining signature checks of one request.
@@ -38,7 +38,7 @@ impl SignatureCheckCounter {
         }
     }
 
-    /// Checks that were made so far, those that were free too.
+    /// The checks made so far, including free ones.
     pub(super) const fn checks_made(&self) -> usize {
         self.made.get()
     }
@@ -58,12 +58,12 @@ impl<'a> CheckBudget<'a> {
         }
     }
 
-    /// Takes one check of a signature, or refuses it.
+    /// Counts one signature check, or refuses it.
     pub(super) fn spend_check(&self) -> Result<(), EvidenceError> {
         self.spend_weighted_check(1)
     }
 
-    /// The same where the check itself hashes `bytes`.
+    /// The same for a check that hashes `bytes` itself.
     pub(super) fn spend_check_for_bytes(&self, bytes: usize) -> Result<(), EvidenceError> {
         self.spend_weighted_check(1 + bytes / BYTES_PER_CHECK)
     }

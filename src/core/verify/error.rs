@@ -12,10 +12,10 @@ use super::SignerIdentity;
 
 const MAX_MESSAGE: usize = 300;
 
-/// Why one candidate does not count.
+/// Why a candidate does not count.
 #[derive(Debug, thiserror::Error)]
 pub enum EvidenceError {
-    /// The manifest refers to something else, or to nothing.
+    /// The manifest refers to another subject, or to none.
     #[error("its manifest refers to {}, not to the digest that is verified", digest_or_nothing(.0.as_ref()))]
     ForeignSubject(Option<Digest>),
     /// The bundle is not the only layer.
@@ -24,7 +24,7 @@ pub enum EvidenceError {
     /// No layer is a Sigstore bundle.
     #[error("it is no Sigstore bundle")]
     NotABundle,
-    /// The bytes are not those that the manifest names.
+    /// The bytes do not match the manifest's digest.
     #[error("its content hashes to {actual}, the manifest says {expected}")]
     Content {
         /// The digest in the layer's descriptor.
@@ -32,19 +32,19 @@ pub enum EvidenceError {
         /// The digest of the bytes read.
         actual: Digest,
     },
-    /// The Sigstore bundle cannot be read.
+    /// The Sigstore bundle cannot be parsed.
     #[error(transparent)]
     Bundle(#[from] SigstoreBundleError),
-    /// It signs plain bytes, not a statement.
+    /// It signs plain bytes instead of a statement.
     #[error("it signs plain bytes, not a DSSE envelope with a statement")]
     NoEnvelope,
     /// The media type of a layer under a cosign tag does not match the tag.
     #[error("it is of type {0:?}, which is neither cosign's simple signing nor a DSSE envelope")]
     LayerType(String),
-    /// There is an index under a cosign tag.
+    /// A cosign tag names an index.
     #[error("it is an index, not a manifest with signatures")]
     CosignTagIndex,
-    /// An annotation that is needed is missing, or cannot be read.
+    /// A required annotation is missing or invalid.
     #[error("its annotation {name} {problem}")]
     Annotation {
         /// The name of the annotation.
@@ -52,13 +52,13 @@ pub enum EvidenceError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The DSSE envelope is not JSON, or ambiguous.
+    /// The DSSE envelope is not valid JSON, or ambiguous.
     #[error("its DSSE envelope cannot be read: {0}")]
     Envelope(JsonError),
     /// The envelope has no signature, or more than one; their number.
     #[error("its DSSE envelope has {0} signatures, it must have one")]
     Signatures(usize),
-    /// Bytes are not encoded as they must be.
+    /// Bytes are not valid base64.
     #[error("{0} is not base64")]
     NotBase64(&'static str),
     /// The payload type of the envelope is not that of in-toto statements.
@@ -70,7 +70,7 @@ pub enum EvidenceError {
         /// The number of keys tried.
         keys: usize,
     },
-    /// It carries a certificate, and there is nothing to check that against.
+    /// It contains a certificate, and there is no trust root to verify it with.
     #[error("it was signed with a certificate, but no trust root was given")]
     NoTrustRoot,
     /// The key hint names one of the keys, but the signature is invalid.
@@ -86,7 +86,7 @@ pub enum EvidenceError {
         /// The signer, if the certificate itself is valid.
         signer: Option<SignerIdentity>,
     },
-    /// The signed payload is no statement that we read.
+    /// The signed payload is not a supported statement.
     #[error("its statement, signed by {signer}, cannot be read: {cause}")]
     Statement {
         /// The signer.
@@ -102,7 +102,7 @@ pub enum EvidenceError {
         /// The value of `_type`.
         found: String,
     },
-    /// More subjects than we look at.
+    /// The statement has too many subjects.
     #[error("its statement, signed by {signer}, has {count} subjects, the limit is {limit}")]
     Subjects {
         /// The signer.
@@ -191,7 +191,7 @@ impl ClassifiedError for EvidenceError {
     }
 }
 
-/// One referrer that does not count, for the report. It proves nothing.
+/// One rejected referrer, for the report. It proves nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectedEvidence {
     /// The digest of the referrer, or of the manifest that a cosign tag names.
@@ -200,12 +200,12 @@ pub struct RejectedEvidence {
     pub reason: Reason,
     /// The description: at most 300 characters, no control characters.
     pub message: String,
-    /// The key or identity that it concerns: who signed it, or whose key it names.
+    /// The signer, or the holder of the key that the evidence names.
     pub signer: Option<SignerIdentity>,
 }
 
 impl RejectedEvidence {
-    /// `referrer` was refused because of `error`.
+    /// `referrer` was rejected because of `error`.
     pub fn new(referrer: Digest, error: &EvidenceError) -> Self {
         let hinted = match error {
             EvidenceError::KeySignature(fingerprint) => Some(SignerIdentity::Key {
@@ -234,7 +234,7 @@ impl RejectedEvidence {
     /// How far verification came: see [`reason_rank`].
     pub const fn rejection_rank(&self) -> u8 {
         match (self.reason, &self.signer) {
-            // Unauthenticated: anybody can list a referrer of something else.
+            // Unauthenticated: any user can list a referrer of another subject.
             (Reason::SubjectMismatch, None) => reason_rank(Reason::MalformedEvidence),
             (reason, _) => reason_rank(reason),
         }
@@ -267,8 +267,8 @@ pub(crate) const fn reason_rank(reason: Reason) -> u8 {
     }
 }
 
-/// Text from outside, fit for a terminal and a log: nothing that is not seen or reorders what is,
-/// at most 300 characters.
+/// Untrusted text, made safe for terminals and logs: no invisible or reordering characters, at most
+/// 300 characters.
 pub(crate) fn sanitize_text(text: &str) -> String {
     text.chars()
         .take(MAX_MESSAGE)

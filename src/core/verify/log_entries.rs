@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use sigstore_trust_root::TrustedRoot;
 use sigstore_types::{KindVersion, TimeRange, TransparencyLogEntry, bundle::InclusionProof};
 
-/// The logs of a trust root: their names, and when they were in use.
+/// The logs of a trust root: their ids and periods of use.
 pub(super) struct TrustedLogs(Vec<TrustedLog>);
 
 struct TrustedLog {
@@ -21,7 +21,7 @@ struct TrustedLog {
     window: Option<TimeRange>,
 }
 
-/// What is wrong with an entry.
+/// Why a log entry is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LogEntryError {
     MissingInclusionProof,
@@ -138,7 +138,7 @@ impl TrustedLogs {
 }
 
 impl TrustedLog {
-    /// The hint in a checkpoint's signature is the beginning of the log's name.
+    /// The hint in a checkpoint's signature is the beginning of the log's id.
     fn matches_key_hint(&self, hint: &[u8]) -> bool {
         self.id.starts_with(hint)
     }
@@ -151,8 +151,8 @@ fn is_rekor_v2(entry: &TransparencyLogEntry) -> bool {
     entry.kind_version == KindVersion::HashedRekordV002
 }
 
-/// A log of Rekor v2 has one tree, so both are the same; cosign may leave the second one out. In
-/// Rekor v1 one counts all trees, the other this one.
+/// A log of Rekor v2 has one tree, so both are equal; cosign may omit the second one. In Rekor v1
+/// one index counts over all trees, the other within this one.
 fn indices_agree(entry: &TransparencyLogEntry, proof: &InclusionProof) -> bool {
     proof.log_index == entry.log_index || proof.log_index.get() == 0
 }
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
     use crate::core::verify::testing::shared_data;
 
-    /// Genuine bundles of every kind, also of those that are no evidence about a manifest.
+    /// Genuine bundles of every kind, including those that are no evidence about a manifest.
     #[test]
     fn no_genuine_bundle_is_refused() {
         let Some(data) = shared_data("no_genuine_bundle_is_refused") else {

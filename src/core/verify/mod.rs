@@ -74,7 +74,7 @@ pub use verifier::{EvidenceVerifier, verify_evidence};
 /// The evidence fetched for one digest. None of it is trusted.
 #[derive(Clone, Debug, Default)]
 pub struct UnverifiedEvidence {
-    /// Referrers that may carry a signature or an attestation.
+    /// Referrers that may be a signature or an attestation.
     pub candidates: Vec<ReferrerCandidate>,
     /// Layers of the manifests that cosign's tags name, if a policy accepts them.
     pub legacy: Vec<CosignTagCandidate>,
@@ -83,18 +83,18 @@ pub struct UnverifiedEvidence {
     /// The number of referrers that are not Sigstore bundles, such as a plain SBOM. They are not
     /// used.
     pub unrelated: usize,
-    /// Referrers that were left unopened because there were too many.
+    /// The number of referrers that were not fetched because there were too many.
     pub unopened: usize,
 }
 
 /// One referrer with the content of its only layer.
 #[derive(Clone, Debug)]
 pub struct ReferrerCandidate {
-    /// Under which descriptor it was found.
+    /// The descriptor in the referrers list.
     pub referrer: Descriptor,
     /// The manifest of the referrer.
     pub manifest: ManifestOrIndex,
-    /// The bytes of the layer that [`sigstore_bundle_layer`] names.
+    /// The bytes of the layer from [`sigstore_bundle_layer`].
     pub content: Bytes,
 }
 
@@ -105,22 +105,21 @@ pub struct TrustedMaterial {
     pub keys: Vec<VerificationKey>,
     /// Trust roots for certificates.
     pub roots: Vec<Arc<TrustRoot>>,
-    /// Trust roots whose logs and timestamp authorities are believed about the keys' signatures.
+    /// Trust roots whose logs and timestamp authorities are trusted for the keys' signatures.
     pub key_trust_roots: Vec<Arc<TrustRoot>>,
-    /// Companies' own certificate authorities.
+    /// Private certificate authorities.
     pub authorities: Vec<TrustedCertificateAuthority>,
     /// The time of the request. A private CA's certificate without time evidence must be valid
     /// then; without a time it is rejected.
     pub now: Option<Timestamp>,
 }
 
-/// A company's own certificate authority.
+/// A private certificate authority.
 #[derive(Clone, Debug)]
 pub struct TrustedCertificateAuthority {
     /// Its certificates and revocation lists.
     pub authority: Arc<CertificateAuthority>,
-    /// The trust root whose logs and timestamp authorities are believed about when its certificates
-    /// signed.
+    /// The trust root whose logs and timestamp authorities prove when its certificates signed.
     pub root: Option<Arc<TrustRoot>>,
 }
 
@@ -136,7 +135,7 @@ pub struct VerificationFindings {
     /// The number of candidates not read, or not fully verified, because the limits of one request
     /// were reached.
     pub over_budget: usize,
-    /// Signature checks that were made.
+    /// The number of signature checks made.
     pub signature_checks: usize,
 }
 
@@ -244,7 +243,7 @@ fn authenticate_candidate(
     Ok((envelope.payload.as_bytes().to_vec(), authenticated, faults))
 }
 
-/// Whom a certificate names: by a trust root, or by a company's own authority.
+/// Verifies a certificate with trust roots, or with private CAs.
 fn authenticate_by_certificate(
     bundle: &SigstoreBundle,
     envelope: &DsseEnvelope,

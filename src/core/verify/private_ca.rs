@@ -33,8 +33,8 @@ use super::{
     },
 };
 
-/// Intermediates in a bundle. Bounds path building, whose cost grows with the factorial: who may
-/// push a signature chooses them.
+/// Intermediates in a bundle. Limits path building, whose cost grows with the factorial: anyone who
+/// may push a signature chooses them.
 const MAX_INTERMEDIATES: usize = 2;
 
 /// Identifies the signer, once for every authority and trust root that verifies the signature.
@@ -97,7 +97,7 @@ struct LeafCertificate<'a> {
     key: VerificationKey,
 }
 
-/// One certificate before one authority.
+/// One certificate and one private CA.
 struct PrivateCaVerification<'a> {
     leaf: &'a LeafCertificate<'a>,
     authority: &'a CertificateAuthority,
@@ -280,7 +280,7 @@ impl PrivateCaVerification<'_> {
         }
     }
 
-    /// A fault of a signature that this authority's certificate made.
+    /// The error, with this CA's certificate as signer.
     fn with_signer(&self, error: EvidenceError) -> EvidenceError {
         let signer = self
             .leaf

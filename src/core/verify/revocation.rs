@@ -1,4 +1,5 @@
-//! Revocation lists (RFC 5280, section 5), read and checked once, and kept as they were signed.
+//! Certificate revocation lists (RFC 5280, section 5), parsed and verified once, and stored as
+//! signed.
 
 use std::fmt;
 
@@ -21,7 +22,7 @@ use super::{
 
 /// Certificate revocation lists, parsed and verified once. Authorities may share them.
 pub struct RevocationLists {
-    /// Newest first: of several that concern a certificate the first is taken.
+    /// Newest first: the first list that covers a certificate is used.
     lists: Vec<RevocationList>,
     digest: Digest,
     bytes: usize,
@@ -39,11 +40,11 @@ pub(super) struct RevocationList {
 }
 
 impl RevocationLists {
-    /// Reads revocation lists (PEM, or one in DER). Limits: `limits.revocation_bytes`,
+    /// Parses revocation lists (PEM, or one in DER). Limits: `limits.revocation_bytes`,
     /// `limits.revocation_lists`.
     pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, CertificateAuthorityError> {
         check_size_limit("revocation lists", bytes.len(), limits.revocation_bytes)?;
-        // Every DER list is a SEQUENCE, and no PEM begins with `0`.
+        // Every DER list is a SEQUENCE (`0x30`, the character `0`), and no PEM begins with `0`.
         let all = if bytes.starts_with(b"0") {
             vec![(0, bytes.to_vec())]
         } else {
@@ -74,12 +75,12 @@ impl RevocationLists {
         }
     }
 
-    /// How much memory they take, about.
+    /// Their approximate memory in bytes.
     pub const fn memory_size(&self) -> usize {
         self.bytes
     }
 
-    /// Of the bytes that they were read from.
+    /// The digest of the parsed bytes.
     pub(super) const fn digest(&self) -> Digest {
         self.digest
     }
@@ -119,8 +120,8 @@ impl RevocationList {
     }
 }
 
-/// When it was made, and when the next one comes (RFC 5280, section 5.1.2): behind version,
-/// algorithm and issuer. What is revoked is passed over.
+/// `thisUpdate` and `nextUpdate` (RFC 5280, section 5.1.2): after version, algorithm and issuer.
+/// The revoked entries are skipped.
 fn read_update_times(der: &[u8]) -> DerResult<(Time, Option<Time>)> {
     let mut list = SliceReader::new(AnyRef::from_der(der)?.value())?;
     let mut fields = SliceReader::new(AnyRef::decode(&mut list)?.value())?;

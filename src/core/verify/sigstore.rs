@@ -46,7 +46,7 @@ use super::{
     },
 };
 
-/// What was signed, as the crate takes it.
+/// The signed content, in the crate's form.
 enum ArtifactInput<'a> {
     Known(Signed<'a>),
     Read(&'a mut dyn Read),
@@ -61,7 +61,7 @@ impl<'a> ArtifactInput<'a> {
     }
 }
 
-/// What a signature is over, and in which form it is stored.
+/// What a signature covers, and how it is stored.
 pub(super) struct SignedArtifact<'a> {
     pub(super) artifact: Signed<'a>,
     pub(super) format: StoredSignatureFormat,
@@ -91,7 +91,7 @@ pub(super) fn authenticate_manifest(
     authenticate_artifact(bundle, &SignedArtifact::manifest_in_bundle(subject), roots)
 }
 
-/// The same for what need not be a bundle.
+/// The same for any artifact.
 pub(super) fn authenticate_artifact(
     bundle: &SigstoreBundle,
     stored: &SignedArtifact<'_>,
@@ -112,7 +112,7 @@ pub(super) fn authenticate_artifact(
     }
 }
 
-/// The fault that came furthest.
+/// The error of the furthest check.
 pub(super) fn furthest_or_no_trust_root(faults: Vec<EvidenceError>) -> EvidenceError {
     chain::furthest_error(faults).unwrap_or(EvidenceError::NoTrustRoot)
 }
@@ -130,7 +130,7 @@ fn authenticate_with_root(
     )
 }
 
-/// Finds out who signed something with a certificate.
+/// Identifies the signer of a blob with a certificate.
 pub(super) fn authenticate_blob(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
@@ -203,7 +203,7 @@ pub(super) fn verify_key_time_evidence(
     )
 }
 
-/// The same for what need not be a bundle.
+/// The same for any artifact.
 pub(super) fn verify_artifact_time_evidence(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
@@ -219,7 +219,7 @@ pub(super) fn verify_artifact_time_evidence(
     )
 }
 
-/// The same for whatever was signed.
+/// The same for a blob.
 pub(super) fn verify_blob_time_evidence(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
@@ -385,8 +385,8 @@ fn to_certificate_claims(claims: &FulcioCiClaims) -> CertificateClaims {
     }
 }
 
-/// A log's promise alone will do nowhere but in the form that is called so, which a policy must
-/// list.
+/// An inclusion promise alone is only accepted in [`StoredSignatureFormat::LegacySetOnly`], which a
+/// policy must list.
 fn require_inclusion_proofs(
     bundle: &SigstoreBundle,
     format: StoredSignatureFormat,
@@ -450,7 +450,7 @@ fn prefer_certificate_error(
 ) -> EvidenceError {
     let explained = explain_sigstore_error(error, root, bundle);
     let times: Vec<Timestamp> = match (error, explained.reason()) {
-        // Before and after the certificate.
+        // Before and after the certificate's validity.
         (Error::TransparencyLog(TransparencyLogError::IntegratedTime(message)), _)
             if !message.contains("future") =>
         {

@@ -11,7 +11,7 @@ use super::{
     EvidenceError, SignerIdentity, Verified, error::sanitize_text, verified::AuthenticatedSignature,
 };
 
-/// Reads the statement that `by` signed. It must be about exactly `subject`.
+/// Parses the statement that `by` signed. It must be about exactly `subject`.
 pub(super) fn read_statement(
     payload: &[u8],
     subject: &Digest,

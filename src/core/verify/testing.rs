@@ -1,4 +1,4 @@
-//! Signed material for tests, and the folder of genuine material that others made.
+//! Signed material for tests, and the folder of genuine material by other tools.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stderr,
@@ -89,13 +89,13 @@ impl TestKey {
         })
     }
 
-    /// A referrer of `subject` that carries `statement`, signed.
+    /// A referrer of `subject` with `statement`, signed.
     pub(crate) fn attest(&self, subject: &Digest, statement: &Statement) -> ReferrerCandidate {
         let payload = serde_json::to_vec(statement).expect("JSON");
         candidate(subject, &self.bundle(media_type::IN_TOTO, &payload))
     }
 
-    /// What `cosign sign --key` makes.
+    /// The referrer that `cosign sign --key` makes.
     pub(crate) fn sign(&self, subject: &Digest) -> ReferrerCandidate {
         self.attest(
             subject,

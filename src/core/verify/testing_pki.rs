@@ -1,4 +1,4 @@
-//! A company's certificate authority, made for one test.
+//! A private certificate authority, made for one test.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use jiff::Timestamp;
@@ -47,7 +47,7 @@ pub(crate) fn uri(name: &str) -> SanType {
     SanType::URI(name.try_into().expect("ASCII"))
 }
 
-/// What certificates of this name have in common.
+/// The parameters common to certificates of this name.
 pub(crate) fn params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -101,7 +101,7 @@ impl Pki {
         Self::with(|_| {}, |_| {}, |_| {})
     }
 
-    /// The same with something else in the root, the intermediate, or the certificate.
+    /// The same with changed parameters of the root, the intermediate, or the certificate.
     pub(crate) fn with(
         change_root: Change,
         change_intermediate: Change,
@@ -121,7 +121,7 @@ impl Pki {
         }
     }
 
-    /// What a company would publish.
+    /// The published certificates.
     pub(crate) fn pem(&self) -> String {
         format!("{}{}", self.root.pem(), self.intermediate.pem())
     }

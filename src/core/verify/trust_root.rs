@@ -24,7 +24,7 @@ use super::{
     trusted_authorities::{self, TrustRootAuthorities},
 };
 
-/// What every version's media type begins with (protobuf-specs, `TrustedRoot.media_type`).
+/// The prefix of every version's media type (protobuf-specs, `TrustedRoot.media_type`).
 const ROOT_MEDIA_TYPE: &str = "application/vnd.dev.sigstore.trustedroot";
 
 /// The keys and certificates of the authorities, logs and timestamp authorities that are trusted: a
@@ -36,13 +36,13 @@ pub struct TrustRoot {
     pub(super) logs: TrustedLogs,
     authorities: TrustRootAuthorities,
     certificate_logs: CertificateTransparencyLogs,
-    /// Timestamp authorities that are not believed, and why.
+    /// Timestamp authorities that are ignored, and why.
     unused: Vec<String>,
     digest: Digest,
     not_after: Option<Timestamp>,
 }
 
-/// Why a trust root cannot be used.
+/// Why a trust root is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustRootError {
     /// Too large, not JSON, or ambiguous.
@@ -60,7 +60,7 @@ pub enum TrustRootError {
             {ROOT_MEDIA_TYPE}+json;version=0.1"
     )]
     MediaType(String),
-    /// A key or certificate in it is malformed, unsupported or there twice.
+    /// A key or certificate in it is malformed, unsupported or duplicated.
     #[error("trust root cannot be used: {0}")]
     Material(Box<Error>),
 }
@@ -72,7 +72,7 @@ impl ClassifiedError for TrustRootError {
 }
 
 impl TrustRoot {
-    /// Reads a `trusted_root.json` of at most `limits.manifest_bytes`.
+    /// Parses a `trusted_root.json` of at most `limits.manifest_bytes`.
     pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, TrustRootError> {
         let _: serde::de::IgnoredAny =
             json::parse_strict(bytes, limits.manifest_bytes, limits.json_depth)?;
@@ -110,13 +110,13 @@ impl TrustRoot {
         self.not_after
     }
 
-    /// The digest of the document: its name in policies and caches.
+    /// The digest of the document: its identifier in policies and caches.
     pub const fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// Does the certificate chain to one of the certificate authorities at each of these times, and
-    /// did a log of certificates see it?
+    /// Checks that the certificate chains to one of the certificate authorities at each of these
+    /// times, and that it has a valid SCT.
     pub(super) fn check_certificate(
         &self,
         certificate: &EndEntityCertificate<'_>,
@@ -138,7 +138,7 @@ impl TrustRoot {
         Ok(())
     }
 
-    /// Why a timestamp may not be believed although its authority is listed.
+    /// The error of a timestamp whose listed authority is ignored.
     pub(super) fn unused_timestamp_authority(&self) -> Option<&str> {
         self.unused.first().map(String::as_str)
     }

@@ -27,7 +27,7 @@ pub(super) struct TrustRootAuthorities(Vec<TrustRootAuthority>);
 struct TrustRootAuthority {
     issuers: IssuerCertificates,
     window: Option<TimeRange>,
-    /// What is wrong with certificates at which paths would end.
+    /// Why paths cannot end at certificates of the list.
     problem: Option<String>,
 }
 
@@ -64,7 +64,7 @@ impl TrustRootAuthorities {
         )
     }
 
-    /// What is wrong with authorities of the list.
+    /// The problems of the listed authorities.
     #[cfg(test)]
     pub(super) fn problems(&self) -> Vec<&str> {
         self.0
@@ -73,7 +73,7 @@ impl TrustRootAuthorities {
             .collect()
     }
 
-    /// A path to one that was trusted at this time.
+    /// A path to an authority that was trusted at this time.
     pub(super) fn find_path(
         &self,
         end: &EndEntityCertificate<'_>,

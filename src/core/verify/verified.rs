@@ -6,8 +6,7 @@ use jiff::Timestamp;
 
 use crate::core::digest::Digest;
 
-/// A claim whose signature, signer and subject were checked. There is no way to make one but to
-/// verify one.
+/// A claim whose signature, signer and subject were checked. Only verification constructs one.
 ///
 /// ```compile_fail
 /// # use packgate::core::{digest::Digest, intoto::Statement, verify::{SignerIdentity, SigningTime, Verified}};
@@ -45,7 +44,7 @@ pub enum SignerIdentity {
         /// SHA-256 of the key's SPKI in DER.
         fingerprint: Digest,
     },
-    /// Whom a certificate authority had identified.
+    /// An identity in a certificate of a trust root's CA.
     Identity {
         /// The certificate's subject alternative name: a URI if it contains `:`, else an email
         /// address.
@@ -53,7 +52,7 @@ pub enum SignerIdentity {
         /// The OIDC issuer in the certificate.
         issuer: String,
     },
-    /// Whom a company's own certificate authority had identified.
+    /// An identity in a certificate of a private CA.
     Certificate {
         /// The certificate's subject alternative name: a URI if it contains `:`, else an email
         /// address if it contains `@`, else a DNS name.
@@ -72,15 +71,15 @@ pub struct ValidityPeriod {
     pub until: Option<Timestamp>,
 }
 
-/// What a certificate for a workload claims about it: Fulcio's extensions 1.3.6.1.4.1.57264.1.11 to
-/// .20. A claim that is absent was not made.
+/// The workload's claims in a certificate: Fulcio's extensions 1.3.6.1.4.1.57264.1.11 to .20.
+/// `None` if the extension is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateClaims {
     /// The source repository (`.12`).
     pub source_repository: Option<String>,
     /// The source's ref (`.14`).
     pub source_ref: Option<String>,
-    /// The build configuration that ran (`.18`).
+    /// The build configuration (`.18`).
     pub workflow: Option<String>,
     /// The build trigger (`.20`).
     pub trigger: Option<String>,
@@ -109,7 +108,7 @@ pub enum SigningTime {
     Unknown,
 }
 
-/// In which form a signature is stored.
+/// How a signature is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum StoredSignatureFormat {
     /// A Sigstore bundle as an OCI 1.1 referrer.
@@ -156,12 +155,12 @@ pub(super) struct AuthenticatedSignature {
 pub(super) struct KeyIdentifiers {
     /// SHA-256 of the SPKI in DER.
     pub(super) fingerprint: Digest,
-    /// The same for every algorithm that one key is declared for.
+    /// The same fingerprint for every algorithm that a key is declared for.
     pub(super) normalized_fingerprint: Digest,
 }
 
 impl<T> Verified<T> {
-    /// `claim` was read from the payload that `by` authenticated, and is about `subject`.
+    /// `claim` was parsed from the payload that `by` authenticated, and is about `subject`.
     pub(super) const fn new(
         claim: T,
         subject: Digest,
@@ -186,7 +185,7 @@ impl<T> Verified<T> {
         &self.subject
     }
 
-    /// The referrer that carries it.
+    /// The digest of the referrer.
     pub const fn referrer(&self) -> &Digest {
         &self.referrer
     }
@@ -217,13 +216,13 @@ impl<T> Verified<T> {
         self.by.logged
     }
 
-    /// What the signer's certificate claims about its workload.
+    /// The workload claims in the signer's certificate.
     pub const fn certificate_claims(&self) -> &CertificateClaims {
         &self.by.claims
     }
 
-    /// SHA-256 of the SPKI of the key that signed, where that key lasts: given alone, or in a
-    /// certificate of a company's own authority.
+    /// SHA-256 of the SPKI of the signing key, if it is a long-lived key: a listed key, or one in a
+    /// private CA's certificate.
     pub fn key_fingerprint(&self) -> Option<&Digest> {
         self.by.key.as_ref().map(|key| &key.fingerprint)
     }
@@ -234,8 +233,8 @@ impl<T> Verified<T> {
         self.by.key.as_ref().map(|key| &key.normalized_fingerprint)
     }
 
-    /// When the signer's certificate and its revocation lists may be relied on. Outside of it the
-    /// statement is worth nothing.
+    /// When the signer's certificate and its revocation lists are valid. Outside of it the
+    /// statement must not be used.
     pub const fn validity_period(&self) -> ValidityPeriod {
         self.by.validity
     }

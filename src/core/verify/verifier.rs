@@ -34,7 +34,7 @@ pub(super) struct StatementMemoryBudget {
 }
 
 impl EvidenceVerifier {
-    /// Of evidence about `subject`, by those who are trusted.
+    /// A verifier of evidence about `subject`, with this trusted material.
     pub fn new(subject: Digest, trust: TrustedMaterial, limits: &InputLimits) -> Self {
         let room = StatementMemoryBudget {
             limit: limits.statement_bytes,
@@ -143,7 +143,7 @@ impl EvidenceVerifier {
         self.findings.rejected.push(rejected);
     }
 
-    /// So many more were left unopened because there are too many.
+    /// Records that `count` more referrers were not fetched because there are too many.
     pub const fn record_unopened(&mut self, count: usize) {
         self.findings.unopened += count;
     }
@@ -161,7 +161,7 @@ impl StatementMemoryBudget {
         self.withheld += withheld;
     }
 
-    /// Reads a statement if there is memory for it.
+    /// Parses a statement if there is memory for it.
     pub(super) fn read_within_budget<T>(
         &mut self,
         payload: &[u8],

@@ -13,10 +13,10 @@ use x509_cert::{
 use super::CertificatePurpose;
 use crate::core::verify::ValidityPeriod;
 
-/// Does anything that its key usage allows.
+/// Allows every purpose that the key usage allows.
 const ANY_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
-/// Critical extensions of a root that are honoured, or that cannot make what it issues worth less:
-/// basic constraints, key usage, extended key usage, name constraints, subject alternative name,
+/// Critical extensions of a root that are honoured, or that cannot restrict what it issues: basic
+/// constraints, key usage, extended key usage, name constraints, subject alternative name,
 /// certificate policies, key identifiers.
 const KNOWN_IN_ROOTS: [&str; 8] = [
     "2.5.29.19",
@@ -45,7 +45,7 @@ struct ExtendedKeyUsages {
 }
 
 impl CertificateProperties {
-    /// `None` if an extension is there twice or cannot be read.
+    /// `None` if an extension is duplicated or cannot be parsed.
     pub(in crate::core::verify) fn from_certificate(certificate: &Certificate) -> Option<Self> {
         let inner = &certificate.tbs_certificate;
         let constraints = inner
@@ -78,12 +78,12 @@ impl CertificateProperties {
         self.is_ca && self.usage.as_ref().is_none_or(KeyUsage::key_cert_sign)
     }
 
-    /// May it sign revocation lists (section 6.3.3, f)?
+    /// True if it may sign revocation lists (section 6.3.3, f).
     pub(super) fn may_revoke(&self) -> bool {
         self.usage.as_ref().is_none_or(KeyUsage::crl_sign)
     }
 
-    /// May its key sign what is no certificate?
+    /// True if its key may sign data other than certificates.
     pub(super) fn may_sign(&self) -> bool {
         self.usage
             .as_ref()
@@ -97,7 +97,7 @@ impl CertificateProperties {
             .is_some_and(|purposes| purposes.all.contains(&purpose.key_purpose_oid()))
     }
 
-    /// Is it critical that it is for this and nothing else?
+    /// True if its extended key usage is critical and lists only this purpose.
     pub(super) fn allows_only_purpose(&self, purpose: CertificatePurpose) -> bool {
         self.purposes.as_ref().is_some_and(|purposes| {
             purposes.is_critical && purposes.all == [purpose.key_purpose_oid()]
@@ -174,7 +174,7 @@ fn unknown_critical_extension(certificate: &Certificate) -> Option<ObjectIdentif
         .find(|id| !KNOWN_IN_ROOTS.contains(&id.to_string().as_str()))
 }
 
-/// What is later than anything we can write is never.
+/// A time beyond the representable range counts as never.
 pub(in crate::core::verify) fn to_timestamp(time: Time) -> Timestamp {
     i64::try_from(time.to_unix_duration().as_secs())
         .ok()

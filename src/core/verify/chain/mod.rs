@@ -38,22 +38,22 @@ const CODE_SIGNING: &[u8] = b"\x2b\x06\x01\x05\x05\x07\x03\x03";
 const TIME_STAMPING: &[u8] = b"\x2b\x06\x01\x05\x05\x07\x03\x08";
 const ANY_PURPOSE: &[u8] = b"\x55\x1d\x25\x00";
 
-/// What the certificate at the end of a path is for.
+/// The purpose of an end-entity certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CertificatePurpose {
     /// Signs artifacts (RFC 5280, section 4.2.1.12).
     CodeSigning,
-    /// Signs timestamps, and nothing else (RFC 3161, section 2.3).
+    /// Signs timestamps only (RFC 3161, section 2.3).
     TimeStamping,
 }
 
-/// A certificate that signs something else than certificates.
+/// An end-entity certificate.
 pub(super) struct EndEntityCertificate<'a> {
     pub(super) der: CertificateDer<'a>,
     pub(super) properties: CertificateProperties,
 }
 
-/// Those who may have issued a certificate.
+/// The possible issuers of a certificate.
 pub(super) struct IssuerCertificates {
     anchors: Vec<TrustAnchor<'static>>,
     /// The properties of the anchors, in the same order; a webpki anchor does not hold them.
@@ -66,7 +66,7 @@ pub(super) struct IssuerCertificates {
 pub(super) struct CertificatePath {
     /// When all certificates of the path are valid.
     pub(super) validity: ValidityPeriod,
-    /// How long, as far as revocation lists are concerned.
+    /// How long all revocation lists are valid.
     pub(super) lists: ValidityPeriod,
     /// The key of the issuer of the certificate, as a DER `SubjectPublicKeyInfo`.
     pub(super) issuer: Vec<u8>,
@@ -122,7 +122,7 @@ impl CertificatePurpose {
 }
 
 impl<'a> EndEntityCertificate<'a> {
-    /// `None` if it cannot be read.
+    /// `None` if it cannot be parsed.
     pub(super) fn from_der(der: &'a [u8]) -> Option<Self> {
         let facts = CertificateProperties::from_certificate(&Certificate::from_der(der).ok()?)?;
         Some(Self {
@@ -215,7 +215,7 @@ impl IssuerCertificates {
         self.to_certificate_path(&found, &end.properties, lists)
     }
 
-    /// What webpki does not look at: the root itself, and the key usage of issuers.
+    /// What webpki does not check: the root itself, and the key usage of issuers.
     fn check_path(
         &self,
         path: &VerifiedPath<'_>,
@@ -249,7 +249,7 @@ impl IssuerCertificates {
         {
             return Err(Error::EndEntityUsedAsCa);
         }
-        // One of the lists is the root's: about whatever it issued.
+        // The root issued one of the lists.
         if has_lists && !root.may_revoke() {
             Err(Error::IssuerNotCrlSigner)
         } else {

@@ -21,13 +21,13 @@ const END: &str = "-----END CERTIFICATE-----";
 
 /// The material that a layer's signature is verified with.
 pub(super) enum TagSigningMaterial {
-    /// A key that the verifier has already.
+    /// A key that the verifier has.
     Key,
     /// This certificate, in DER.
     Certificate(Vec<u8>),
 }
 
-/// What is there. Annotations that are empty are not: cosign writes some of them so.
+/// The annotations that are not empty: cosign writes some empty ones.
 pub(super) struct SignatureAnnotations<'a> {
     pub(super) material: TagSigningMaterial,
     log_entry: Option<&'a str>,
@@ -75,7 +75,7 @@ impl<'a> SignatureAnnotations<'a> {
         self.log_entry.is_some() || self.timestamp.is_some()
     }
 
-    /// The same as a Sigstore bundle 0.1, the only version in which a log's promise is enough. With
+    /// As a Sigstore bundle 0.1, the only version in which an inclusion promise is sufficient. With
     /// its timestamp if that is over the signature.
     pub(super) fn to_sigstore_bundle(
         &self,
@@ -128,8 +128,8 @@ fn missing_log_entry_error() -> EvidenceError {
     }
 }
 
-/// Exactly one certificate: of two, which one is meant would be the reader's choice. A bare key is
-/// none.
+/// Exactly one certificate: with two, which one is meant would be ambiguous. A bare key is not a
+/// certificate.
 fn decode_certificate(pem: &str) -> Result<Vec<u8>, EvidenceError> {
     let body = pem
         .trim()
@@ -161,7 +161,7 @@ struct RekorBundlePayload {
     log_id: String,
 }
 
-/// The beginning of a log entry's body.
+/// The first fields of a log entry's body.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RekorBundleEntryBody {

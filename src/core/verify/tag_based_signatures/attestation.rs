@@ -26,7 +26,7 @@ struct TagDsseSignature {
     sig: String,
 }
 
-/// The statement and the signature over its encoding. Nothing of the statement is read.
+/// The statement and the signature over its encoding. The statement is not parsed.
 pub(super) fn open_dsse_envelope(
     content: &[u8],
     limits: &InputLimits,

@@ -12,7 +12,7 @@ use super::super::{VerificationKey, signed_message::SignedMessage};
 const P384: usize = 120;
 const P521: usize = 158;
 
-/// Did `key` sign `message`, as cosign 3 (the key's own hash) or as cosign 2 (SHA-256) does it?
+/// True if `key` signed `message`, as cosign 3 (the key's own hash) or as cosign 2 (SHA-256) does.
 pub(super) fn verifies_tag_signature(
     key: &VerificationKey,
     message: &SignedMessage,

@@ -67,7 +67,7 @@ pub struct CosignTagCandidate {
 }
 
 impl CosignTagCandidate {
-    /// It was refused because of `error`.
+    /// The rejection because of `error`.
     pub(super) fn to_rejected(&self, error: &EvidenceError) -> RejectedEvidence {
         with_tag_location(
             self.tag_kind,
@@ -119,14 +119,14 @@ fn with_tag_location(
     }
 }
 
-/// A layer whose shape was checked.
+/// A layer with a valid structure.
 struct SignedTagLayer {
     /// The signed bytes.
     message: SignedMessage,
     signature: Vec<u8>,
     /// The payload of the signature or envelope.
     payload: Vec<u8>,
-    /// The same as the content of a Sigstore bundle.
+    /// As the content of a Sigstore bundle.
     content: (&'static str, Value),
 }
 
@@ -290,8 +290,7 @@ fn find_signing_key<'a>(
     })
 }
 
-/// The verifier compares a signature's payload with itself, so what does not match is the log
-/// entry.
+/// The verifier compares a signature's payload with itself, so a mismatch is one of the log entry.
 fn to_log_entry_mismatch(error: EvidenceError) -> EvidenceError {
     match error {
         EvidenceError::Sigstore {

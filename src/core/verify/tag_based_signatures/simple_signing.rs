@@ -36,8 +36,8 @@ pub(super) fn open_simple_signing(
     })
 }
 
-/// Reads the payload that `by` signed. It must be about exactly `subject`, and is then worth what a
-/// statement of cosign's type is worth.
+/// Parses the payload that `by` signed. It must be about exactly `subject`, and is then equivalent
+/// to a statement of cosign's type.
 pub(super) fn read_simple_signing(
     payload: &[u8],
     subject: &Digest,

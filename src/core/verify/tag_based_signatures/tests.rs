@@ -1031,7 +1031,7 @@ fn genuine_signatures_are_authenticated_and_then_read() {
     }
 }
 
-/// What cosign 2 made with a key and no log, in a layout.
+/// Signatures by cosign 2 with a key and no log, in a layout.
 #[test]
 fn cosigns_own_tags_hold() {
     const JUDGED: &str = "sha256:8c7cb9c9d2e827380186bd014586866c475ee125f2009d8d6303f3b700a3e5cf";

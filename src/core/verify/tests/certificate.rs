@@ -127,7 +127,7 @@ fn every_kind_of_name_has_its_own_rule() {
             Some("release@example.com"),
         ),
         (vec![host("build.example.com")], Some("build.example.com")),
-        // Each kind dressed up as another.
+        // Each kind disguised as another.
         (vec![uri("release@example.com")], None),
         (vec![email("spiffe://x@y")], None),
         (vec![email("build.example.com")], None),
@@ -281,8 +281,8 @@ fn every_fault_of_a_chain_is_refused() {
                 p.custom_extensions.push(extension);
             },
         ),
-        // Name constraints: outside of them, and of kinds that cannot be compared, which must not
-        // mean that they are passed over.
+        // Name constraints: names outside of them, and of kinds that cannot be compared, which must
+        // not be accepted.
         (
             "a host outside",
             Reason::UntrustedChain,
@@ -638,12 +638,12 @@ fn intermediates_may_come_with_the_signature_and_prove_nothing_alone() {
         judge(&[&middle, &top], &only_root).as_deref(),
         Ok(COSIGN_SIGN)
     );
-    // A root that comes with the signature is no root of ours.
+    // A root in the bundle is not a trusted root.
     assert_eq!(
         judge(&[&middle, &top], &Pki::new().authority()),
         Err(Reason::UntrustedChain)
     );
-    // Too many, before any of them is looked at.
+    // Too many, before any of them is parsed.
     assert_eq!(
         judge(&[middle.as_slice(); 3], &only_root),
         Err(Reason::LimitExceeded)
@@ -726,7 +726,7 @@ fn chains_that_go_in_circles_end() {
 #[test]
 fn the_path_that_holds_is_found_among_renewed_ones() {
     let pki = Pki::new();
-    // The root and the intermediate were renewed with their keys; the old ones are over.
+    // The root and the intermediate were renewed with their keys; the old ones have expired.
     let old = |name: &str, key: &rcgen::KeyPair, by: Option<&Issuer>| {
         let mut params = ca(name);
         not_after(&mut params, "2026-06-01T00:00:00Z");

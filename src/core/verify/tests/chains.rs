@@ -22,10 +22,10 @@ use super::{
 
 const WINDOW: (i64, i64) = (NOON - 1_000 * DAY, NOON + 3_000 * DAY);
 
-/// What is changed in an issuer whose certificates are for this purpose.
+/// A change to an issuer whose certificates are for this purpose.
 type Edit = fn(&mut CertificateParams, ExtendedKeyUsagePurpose);
 
-/// What becomes of what an authority issued.
+/// The result for a certificate of an authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Holds,
@@ -215,7 +215,7 @@ const TABLE: &[Row] = &[
     ),
 ];
 
-/// A Sigstore, and a signature that a log of its has and its timestamp authority saw.
+/// A Sigstore, and a signature with a log entry and a timestamp by its services.
 fn keyless() -> (Sigstore, Recipe) {
     let mut recipe = Recipe::new(&Key::new(Algorithm::P256), signature_of(&subject()));
     recipe.material = Material::Certificate(Box::new(Leaf::workflow()));
@@ -241,7 +241,7 @@ fn judged(sigstore: &Sigstore, recipe: &Recipe) -> Outcome {
     judged.map_or_else(Refused, |_| Holds)
 }
 
-/// What an authority of a trust root issued; the trust root lists `listed`.
+/// The result for a certificate by an authority of a trust root, which lists `listed`.
 fn by_trust_root(root: &Ca, issuer: &Ca, listed: Vec<Vec<u8>>) -> Outcome {
     let (mut sigstore, recipe) = keyless();
     sigstore.authority.root = root.clone();
@@ -381,8 +381,8 @@ fn path_lengths_count_every_intermediate() {
     }
 }
 
-/// D16: the order does not matter, nor does a root that is not there: the uppermost certificate is
-/// trusted then.
+/// D16: the order does not matter, nor does a missing root: the uppermost certificate is trusted
+/// then.
 #[test]
 fn chains_of_a_trust_root_may_be_in_any_order_and_without_their_root() {
     let (top, middle) = authority(same, same, &ExtendedKeyUsagePurpose::CodeSigning);
@@ -409,7 +409,7 @@ fn chains_of_a_trust_root_may_be_in_any_order_and_without_their_root() {
         by_trust_root(&narrow, &below, vec![narrow.der.clone(), below.der.clone()]),
         UNTRUSTED
     );
-    // The uppermost must be an authority's too.
+    // The uppermost must be a CA certificate too.
     let (top, none) = authority(
         same,
         |p, _| p.is_ca = IsCa::NoCa,
@@ -440,7 +440,7 @@ fn a_certificate_of_version_1_is_no_authoritys() {
     );
 }
 
-/// What is wrong with one authority takes nothing from another.
+/// A fault in one authority does not affect another.
 #[test]
 fn an_authority_that_is_none_is_passed_over_and_the_others_are_not() {
     let (sigstore, recipe) = keyless();
@@ -519,7 +519,7 @@ fn no_intermediate_is_taken_from_a_bundle() {
             &trusted(&sigstore.trusted_root()),
         );
         assert_eq!(judged, Err(Reason::UntrustedChain), "{what}");
-        // Where the trust root lists it, it counts, if it may.
+        // If the trust root lists it, it counts, if it may.
         let expected = if what == "unbounded" {
             Holds
         } else {
@@ -537,7 +537,7 @@ fn no_intermediate_is_taken_from_a_bundle() {
     }
 }
 
-/// D4: the certificate that signs timestamps is for nothing else, and its key may sign.
+/// D4: the certificate that signs timestamps is for that only, and its key may sign.
 #[test]
 fn a_timestamp_authority_is_for_nothing_else() {
     type Row = (&'static str, fn(&mut CertificateParams), bool);
@@ -591,7 +591,7 @@ fn a_timestamp_authority_is_for_nothing_else() {
         };
         assert_eq!(judged(&sigstore, &recipe), expected, "{what}");
     }
-    // Alone in the list, without anybody who issued it.
+    // Alone in the list, without an issuer.
     assert_eq!(
         by_timestamp_authority(&middle, Vec::new()),
         Refused(Reason::InvalidTimestamp)
@@ -649,7 +649,7 @@ fn a_revocation_list_counts_only_if_its_issuer_may_sign_it() {
             "{what}"
         );
     }
-    // Another root in the same file does not sign in its place.
+    // Another root in the same file does not sign the list in its place.
     let (bad, good) = (Pki::with(no_lists, |_| (), |_| ()), Pki::new());
     let lists = format!(
         "{}{}{}",
@@ -668,7 +668,7 @@ fn a_revocation_list_counts_only_if_its_issuer_may_sign_it() {
 /// certificate.
 #[test]
 fn who_revoked_a_certificate_is_told_although_somebody_else_believes_it() {
-    // One key of a company that is also what a trust root lists.
+    // One key of a private CA that is also listed in a trust root.
     let (mut sigstore, mut recipe) = keyless();
     let serial = rcgen::SerialNumber::from_slice(&[7]);
     let key = rcgen::KeyPair::generate().expect("a key");

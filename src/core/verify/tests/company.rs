@@ -1,5 +1,4 @@
-//! What openssl made (`tests/data/pki`): certificates, revocation lists, signatures, and a
-//! timestamp of one of them.
+//! Certificates, revocation lists, signatures and a timestamp made by openssl (`tests/data/pki`).
 
 use std::{fs, path::PathBuf};
 
@@ -160,7 +159,7 @@ fn a_timestamp_outlives_the_certificate() {
             time.duration_until(company.signed).abs() < SignedDuration::from_secs(5)
         }));
         assert!(!verified.is_logged());
-        // Only its revocation lists must stay fresh.
+        // Only its revocation lists must not be outdated.
         let until = verified.validity_period();
         assert_eq!((until.from, until.until.is_some()), (None, lists.is_some()));
     }
@@ -204,7 +203,7 @@ fn a_timestamp_that_does_not_hold_is_no_time() {
         .as_str()
         .map(|text| base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).expect("base64"))
         .expect("a timestamp");
-    // Of another signature, by the same certificate's neighbour.
+    // Of another signature, by another certificate.
     let mut other = company.bundle("revoked.json");
     timestamp(&mut other, &token);
     refused(

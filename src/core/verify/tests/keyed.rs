@@ -66,7 +66,7 @@ fn the_hint_is_only_a_hint() {
             Ok(COSIGN_SIGN)
         );
     }
-    // Names a key that is trusted, made by one that is not.
+    // The hint of a trusted key, and a signature by an untrusted one.
     bundle["verificationMaterial"]["publicKey"]["hint"] = other.public().bundle_key_hint().into();
     refused(
         Reason::InvalidSignature,

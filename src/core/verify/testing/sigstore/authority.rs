@@ -46,7 +46,7 @@ pub(crate) struct Leaf {
 }
 
 impl Leaf {
-    /// A workflow of GitHub's, valid for ten minutes.
+    /// A GitHub workflow, valid for ten minutes.
     pub(crate) fn workflow() -> Self {
         Self {
             names: vec![San::Uri(super::WORKFLOW)],
@@ -133,7 +133,7 @@ fn at(seconds: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(seconds).expect("a time")
 }
 
-/// Who certifies: a certificate with its key.
+/// A CA: a certificate with its key.
 #[derive(Clone)]
 pub(crate) struct Ca {
     params: CertificateParams,
@@ -147,7 +147,7 @@ impl Ca {
         Self::root_with(subject, window, |_| ())
     }
 
-    /// The same with something else in it.
+    /// The same with changed parameters.
     pub(crate) fn root_with(
         subject: &str,
         window: (i64, i64),
@@ -179,7 +179,7 @@ impl Ca {
         self.intermediate_with(subject, window, |_| ())
     }
 
-    /// The same with something else in it.
+    /// The same with changed parameters.
     pub(crate) fn intermediate_with(
         &self,
         subject: &str,
@@ -240,13 +240,13 @@ pub(crate) fn purposes(is_critical: bool, purposes: &[&[u64]]) -> CustomExtensio
     extension
 }
 
-/// A certificate authority: a root, perhaps an intermediate, and since when it is trusted until
-/// when.
+/// A certificate authority: a root, possibly an intermediate, and the period in which it is
+/// trusted.
 #[derive(Clone)]
 pub(crate) struct Authority {
     pub(crate) root: Ca,
     pub(crate) intermediate: Option<Ca>,
-    /// What the trust root lists instead of these.
+    /// The certificates that the trust root lists instead of these.
     pub(crate) listed: Option<Vec<Vec<u8>>>,
     pub(crate) valid_for: (i64, Option<i64>),
 }
@@ -276,8 +276,8 @@ impl Authority {
             .collect()
     }
 
-    /// Certifies `key`: first the precertificate for the log's promise, then the certificate that
-    /// carries it.
+    /// Certifies `key`: first the precertificate for the SCT, then the certificate that contains
+    /// it.
     pub(crate) fn certify(&self, key: &Key, leaf: &Leaf, log: &CtLog) -> Vec<u8> {
         let issuer = self.intermediate.as_ref().unwrap_or(&self.root);
         let mut params = leaf.params();

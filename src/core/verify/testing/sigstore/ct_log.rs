@@ -1,4 +1,4 @@
-//! A log of certificates (RFC 6962): its promise, embedded in the certificate.
+//! A certificate transparency log (RFC 6962): its SCT, embedded in the certificate.
 
 use rcgen::CustomExtension;
 
@@ -7,7 +7,7 @@ use super::{
     key::{Algorithm, Key, sha256},
 };
 
-/// How a certificate carries the log's promise.
+/// The SCTs of a certificate.
 #[derive(Clone)]
 pub(crate) enum Sct {
     Good,

@@ -29,7 +29,7 @@ impl Algorithm {
         Self::Rsa4096,
     ];
 
-    /// As Rekor v2 calls it (`PublicKeyDetails`), with the hash that it logs.
+    /// Rekor v2's name (`PublicKeyDetails`), with the hash that it logs.
     pub(super) const fn details(self) -> (&'static str, &'static str, &'static digest::Algorithm) {
         match self {
             Self::P256 => ("PKIX_ECDSA_P256_SHA_256", "SHA2_256", &digest::SHA256),

@@ -28,7 +28,7 @@ pub(crate) use tsa::{TIME_STAMPING, Tsa};
 pub(crate) const NOON: i64 = 1_749_988_800;
 /// Seconds.
 pub(crate) const DAY: i64 = 86_400;
-/// Whom [`Leaf::workflow`] is about.
+/// The identity of [`Leaf::workflow`].
 pub(crate) const WORKFLOW: &str =
     "https://github.com/acme/app/.github/workflows/release.yml@refs/heads/main";
 /// The OIDC issuer.

@@ -1,5 +1,5 @@
 //! Entries of Rekor v1 (`dsse` and `hashedrekord` 0.0.1, with a promise) and of Rekor v2
-//! (`hashedrekord` 0.0.2), as bundles carry them.
+//! (`hashedrekord` 0.0.2), in the form of bundles.
 
 use aws_lc_rs::digest;
 use serde_json::{Value, json};
@@ -49,13 +49,13 @@ pub(crate) struct Logging {
     pub(crate) kind: Kind,
     /// The integrated time of Rekor v1.
     pub(crate) time: i64,
-    /// Is there a promise (SET)? Rekor v1 only.
+    /// Whether there is a promise (SET). Rekor v1 only.
     pub(crate) promise: bool,
-    /// Who signs the promise, in the log's name. None: the log.
+    /// The key that signs the promise. `None`: the log's.
     pub(crate) promise_key: Option<Key>,
-    /// Who signs the checkpoint, in the log's name. None: the log.
+    /// The key that signs the checkpoint. `None`: the log's.
     pub(crate) checkpoint_key: Option<Key>,
-    /// The checkpoint's first line. None: the log's.
+    /// The checkpoint's first line. `None`: the log's.
     pub(crate) origin: Option<&'static str>,
 }
 
@@ -127,7 +127,7 @@ impl Sigstore {
     }
 }
 
-/// What a promise is signed over: canonical JSON.
+/// The signed bytes of a promise: canonical JSON.
 fn promised(body: &[u8], time: i64, index: usize, id: &[u8; 32]) -> Vec<u8> {
     format!(
         r#"{{"body":"{}","integratedTime":{time},"logID":"{}","logIndex":{index}}}"#,

@@ -25,7 +25,7 @@ pub(crate) const TIME_STAMPING: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 3, 8];
 pub(crate) struct Tsa {
     key: Key,
     certificate: Vec<u8>,
-    /// Who issued that, up to the root.
+    /// The issuers of that, up to the root.
     above: Vec<Vec<u8>>,
     pub(crate) valid_for: (i64, Option<i64>),
 }
@@ -47,7 +47,7 @@ impl Tsa {
         })
     }
 
-    /// Its certificate is issued by `issuer`; `above` is what is listed behind it.
+    /// Its certificate is issued by `issuer`; `above` is the rest of the listed chain.
     pub(crate) fn issued_by(
         issuer: &Ca,
         above: Vec<Vec<u8>>,

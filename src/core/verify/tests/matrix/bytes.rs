@@ -78,8 +78,8 @@ impl Original {
         }
         let changed: Value = serde_json::from_slice(content).expect("it held");
         let (mut is, was) = (decisive(&changed, shape), decisive(&self.bundle, shape));
-        // What was left out proves nothing, and is not needed where there is another time, or where
-        // the time may be unknown.
+        // A removed item proves nothing, and is not needed if there is another time, or if the time
+        // may be unknown.
         let entry_left_out =
             shape.keyed() && changed["verificationMaterial"]["tlogEntries"].is_null();
         for part in ["entry", "checkpoint", "proof"]
@@ -178,7 +178,7 @@ fn signed_part(token: &Value) -> Value {
         .collect()
 }
 
-/// Changes every value and every name of a field once, and returns those that do not matter.
+/// Changes every value and every name of a field once, and returns those without effect.
 fn that_do_not_matter(original: &Original) -> Vec<String> {
     let mut places = Vec::new();
     walk(&original.bundle, "", &mut places);
@@ -271,7 +271,7 @@ const UNUSED_BY_V2: [&str; 2] = [
     "/verificationMaterial/tlogEntries/0/inclusionProof/logIndex=",
 ];
 
-/// `=` at the end: the field's name, so that the field is as if it were missing.
+/// `=` at the end: the field's name; the field is then missing.
 fn expected(shape: Shape) -> Vec<&'static str> {
     match (shape.when, shape.keyed()) {
         (When::Unsaid | When::Stamp, _) | (When::RekorV1, false) => Vec::new(),

@@ -30,7 +30,7 @@ fn names(case: &mut Case, names: &[San]) {
     leaf(case).names = names.to_vec();
 }
 
-/// The certificates as a bundle of version 0.2 carries them.
+/// The certificates in the form of bundle version 0.2.
 fn chain(bundle: &mut Value, above: &[&[u8]]) {
     bundle["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=0.2".into();
     let mut certificates = vec![remove(material(bundle), "certificate")];
@@ -38,7 +38,7 @@ fn chain(bundle: &mut Value, above: &[&[u8]]) {
     material(bundle)["x509CertificateChain"] = json!({"certificates": certificates});
 }
 
-/// Only the root is trusted: the bundle must bring the intermediate.
+/// Only the root is trusted: the bundle has to contain the intermediate.
 fn trust_the_root_alone(root: &mut Value) {
     root["certificateAuthorities"][0]["certChain"]["certificates"]
         .as_array_mut()
@@ -158,7 +158,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "no claims of a CI",
         Make(|case| leaf(case).claims = Vec::new()),
     ),
-    // When and for what it is valid.
+    // Its validity and purpose.
     refused(
         "a certificate that had expired",
         Reason::CertificateExpired,

@@ -1,4 +1,4 @@
-//! The log entry: its promise, the name of its log, and what it is about.
+//! The log entry: its promise, the id of its log, and its content.
 
 use serde_json::Value;
 
@@ -244,7 +244,7 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::InvalidTimestamp,
         Make(|case| case.sigstore.rekor_v1.valid_for.0 = NOON + DAY),
     ),
-    // The name of the log, where no promise covers it.
+    // The id of the log, without a promise that covers it.
     refused(
         "the name of an unknown log",
         Shape::v2,

@@ -20,7 +20,7 @@ use crate::core::verify::testing::sigstore::{
     Algorithm, Key, Kind, LOGGED, Leaf, Logging, Material, Recipe, STAMPED, Sigstore, Stamp,
 };
 
-/// With what a signature is verified.
+/// The verification material of a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     Key(Algorithm),
@@ -127,7 +127,7 @@ enum Expected {
     Refused(Reason),
 }
 
-/// Which part of a bundle a fault is in.
+/// The part of a bundle that a fault is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     /// The document, the envelope, the certificate.
@@ -136,7 +136,7 @@ enum Part {
     Evidence,
 }
 
-/// What is changed, in what is made or in what was made.
+/// A change, before or after signing.
 enum Change {
     /// Changes what is signed.
     Make(fn(&mut Case)),
@@ -156,7 +156,7 @@ struct Fault {
     part: Part,
     applies: fn(Shape) -> bool,
     expected: Expected,
-    /// What becomes of bundles that were signed with a key, if that is something else.
+    /// The expected result for bundles signed with a key, if it differs.
     keyed: Option<Expected>,
     change: Change,
 }
@@ -179,7 +179,7 @@ const fn row(
 }
 
 impl Fault {
-    /// Something else is expected of bundles that were signed with a key.
+    /// Sets another expected result for bundles signed with a key.
     const fn keyed(mut self, expected: Expected) -> Self {
         self.keyed = Some(expected);
         self
@@ -196,7 +196,7 @@ impl Fault {
     }
 }
 
-/// One cell: everything that a bundle and its trust root are made of.
+/// One cell: all inputs of a bundle and its trust root.
 #[derive(Clone)]
 struct Case {
     sigstore: Sigstore,
@@ -263,7 +263,7 @@ impl Case {
         self.judge_from(&plain, change)
     }
 
-    /// The same from `plain`, the bundle before anything was changed.
+    /// The same from `plain`, the unchanged bundle.
     fn judge_from(mut self, plain: &Value, change: &Change) -> VerificationFindings {
         let mut bundle = plain.clone();
         let mut root = self.sigstore.trusted_root();
@@ -365,7 +365,7 @@ fn remove(value: &mut Value, key: &str) -> Value {
         .expect(key)
 }
 
-/// The value, in base64, with its last byte's last bit the other way round.
+/// The value, in base64, with the last bit of its last byte inverted.
 fn flip(value: &mut Value) {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let mut bytes = STANDARD
