@@ -1,5 +1,5 @@
-//! packgate packs what a lockfile names into an OCI bundle, signs it, attests where it came from,
-//! and verifies it again.
+//! packgate packs the artifacts of a lockfile into an OCI bundle, signs it, attests its provenance,
+//! and verifies it.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     fuzzing,
@@ -13,7 +13,7 @@ extern crate self as packgate;
 pub mod api;
 pub mod core;
 
-// Fuzz targets parse, and need nothing that acts: without it they build in a fraction of the time.
+// Fuzz targets only parse: without this module they build in a fraction of the time.
 #[cfg(not(fuzzing))]
 pub mod cli;
 #[cfg(not(fuzzing))]
@@ -41,7 +41,7 @@ pub mod trust;
 #[cfg(not(fuzzing))]
 pub mod webhook;
 
-/// Makes aws-lc-rs the process's one crypto provider. To be called first.
+/// Makes aws-lc-rs the process's only crypto provider. Must be called first.
 pub fn install_crypto_provider() {
     // An error means that a provider is installed already: then it is this one, because no other is
     // linked.

@@ -43,7 +43,7 @@ pub(super) struct AdmittedConnection {
     open: Arc<Mutex<OpenConnections>>,
 }
 
-/// What happens on one connection.
+/// The activity of a connection.
 #[derive(Clone)]
 pub(super) struct ConnectionActivity(Arc<Mutex<ConnectionActivityState>>);
 
@@ -55,7 +55,7 @@ struct ConnectionActivityState {
     since: Instant,
 }
 
-/// A request under way, until it is dropped.
+/// A request in progress, until it is dropped.
 pub(super) struct RequestInProgress(ConnectionActivity);
 
 impl ConnectionLimiter {
@@ -66,7 +66,7 @@ impl ConnectionLimiter {
         }
     }
 
-    /// A place for a connection from `address`. `None`: there is none for it.
+    /// A slot for a connection from `address`. `None`: there is none for it.
     pub(super) fn admit_connection(&self, address: IpAddr) -> Option<AdmittedConnection> {
         let mut open = lock_unpoisoned(&self.open);
         let own = open.by_address.get(&address).map_or(0, Vec::len);
@@ -102,7 +102,7 @@ impl ConnectionLimiter {
 }
 
 impl OpenConnections {
-    /// Closes the connection of `address` that is missed least. `None`: all are at work.
+    /// Closes the least needed connection of `address`. `None`: all are busy.
     fn evict_least_needed(&mut self, address: IpAddr) -> Option<()> {
         let entries = self.by_address.get(&address)?;
         let idle = entries
@@ -178,7 +178,7 @@ impl ConnectionActivity {
         self.current_state().has_answered
     }
 
-    /// When to look again whether it has been idle for too long. `None`: it has.
+    /// When to check its idle timeout again. `None`: it has passed.
     pub(super) fn next_idle_check(&self, bounds: ListenerLimits) -> Option<Instant> {
         let seen = self.current_state();
         if seen.requests_in_progress > 0 {

@@ -33,18 +33,20 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use connection_limiter::{AdmittedConnection, ConnectionLimiter};
 pub use tls::{ClientCaError, ClientCertificateVerifier, ReloadableTlsConfig};
 
-/// Bytes of a request's head, and of what is read ahead of a body over HTTP/1.1.
+/// Bytes of a request's head, and of the part of a body that is buffered over HTTP/1.1.
 const MAX_HEAD: usize = 32 << 10;
 /// Header fields of a request.
 const MAX_HEADERS: usize = 64;
 /// Bytes of a body that HTTP/2 accepts before it is read. Small: a body that waits for its turn
 /// waits at the sender.
 const STREAM_WINDOW: u32 = 16 << 10;
-/// The same for a whole connection: every stream's, so that one that waits never stops another.
+/// The same for a whole connection: the windows of all streams, so that a waiting stream never
+/// blocks another.
 const CONNECTION_WINDOW: u32 = 2 << 20;
 /// How long a graceful shutdown of a connection may take.
 const GRACEFUL_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Pause after the system refused a connection, for example because files are used up.
+/// The pause after the system refused a connection, for example because file descriptors are used
+/// up.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// The limits of connections.
@@ -52,20 +54,20 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 pub struct ListenerLimits {
     /// Concurrent connections.
     pub connections: usize,
-    /// Connections at once from one address.
+    /// Concurrent connections from one address.
     pub connections_per_address: usize,
-    /// Requests at once on one connection of HTTP/2.
+    /// Concurrent requests on one connection of HTTP/2.
     pub streams: u32,
-    /// How long a TLS handshake may take.
+    /// The timeout of a TLS handshake.
     pub handshake: Duration,
-    /// How long the head of the first request may take.
+    /// The timeout of the first request's head.
     pub head: Duration,
-    /// How long a connection lives without a request, once it has had one. Longer than API servers
-    /// keep it (90 s), so that it is they who close it.
+    /// The idle timeout of a connection after its first request. Longer than API servers keep
+    /// connections (90 s), so that they close them first.
     pub idle: Duration,
     /// The interval of HTTP/2 pings, and the timeout of their acknowledgement.
     pub ping: (Duration, Duration),
-    /// How long requests that were begun may take when the process is to end.
+    /// How long requests in progress may take when the process ends.
     pub last_requests: Duration,
 }
 
@@ -83,11 +85,11 @@ impl ListenerLimits {
     };
 }
 
-/// Who sent a request. An extension of each.
+/// The address of the client, as an extension of each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerAddress(pub IpAddr);
 
-/// Serves until `stop`; then requests that were begun are finished.
+/// Serves until `stop`; then requests in progress are finished.
 pub async fn serve_connections(
     listener: TcpListener,
     tls: Option<ReloadableTlsConfig>,
@@ -269,7 +271,7 @@ enum ConnectionShutdown {
     Immediate,
 }
 
-/// When a connection is to end.
+/// When a connection has to end.
 struct ConnectionLifetime<'a> {
     connection: &'a AdmittedConnection,
     bounds: ListenerLimits,

@@ -1,5 +1,5 @@
-//! A server on loopback, and peers that mean no good. Bounds that must strike are short, bounds
-//! that must not are long.
+//! A server on loopback, and hostile peers. Limits that must be reached are short, limits that must
+//! not are long.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -21,7 +21,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::*;
 
-/// Longer than anything takes that works.
+/// Longer than any successful step takes.
 const PATIENCE: Duration = Duration::from_mins(1);
 const NEVER: Duration = Duration::from_hours(1);
 const SHORT: Duration = Duration::from_millis(200);
@@ -78,7 +78,7 @@ async fn start(tls: Option<ReloadableTlsConfig>, bounds: ListenerLimits) -> Runn
     }
 }
 
-/// A connection from another address of loopback.
+/// A connection from another loopback address.
 async fn connect_from(host: u8, to: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::from(([127, 0, 0, host], 0)))?;
@@ -108,7 +108,7 @@ async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), path: &str) -> 
     }
 }
 
-/// An authority that issues certificates.
+/// A CA that issues certificates.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -154,7 +154,7 @@ impl Authority {
         )
     }
 
-    /// A client that trusts this authority.
+    /// A client that trusts this CA.
     async fn client(
         &self,
         to: SocketAddr,
@@ -222,7 +222,7 @@ async fn what_never_becomes_a_request_is_closed() {
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0",
         ),
     ] {
-        // Under load the handshake may itself take too long, which is the same end.
+        // Under load the handshake itself may time out, which has the same result.
         let Ok(mut stream) = authority
             .client(tls.address, None, protocol.as_bytes())
             .await

@@ -20,10 +20,10 @@ use x509_cert::{
 
 /// `commonName` (X.520).
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
-/// Bytes of the certificates that clients are checked with.
+/// The maximum size in bytes of the CA file for client certificates.
 const MAX_CA: usize = 1 << 20;
 
-/// How connections are encrypted, from the next one on.
+/// The TLS configuration of new connections.
 #[derive(Clone, Debug)]
 pub struct ReloadableTlsConfig(Arc<RwLock<Arc<ServerConfig>>>);
 
@@ -61,17 +61,17 @@ impl ReloadableTlsConfig {
     }
 }
 
-/// Whose certificates clients must show. A handshake without one fails.
+/// Verifies client certificates. A handshake without one fails.
 #[derive(Clone, Debug)]
 pub struct ClientCertificateVerifier {
     chains: Arc<dyn ClientCertVerifier>,
     names: Arc<[String]>,
 }
 
-/// Why clients cannot be checked.
+/// Why client certificates cannot be verified.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientCaError {
-    /// No certificates, or none that can be read.
+    /// No certificates, or none that can be parsed.
     #[error(
         "no certificate of a certificate authority in PEM ({0}); put the authority that issued the \
             client certificate of the API servers there"
@@ -80,8 +80,8 @@ pub enum ClientCaError {
 }
 
 impl ClientCertificateVerifier {
-    /// Clients must have a certificate of these authorities (PEM) for client authentication, with
-    /// one of these common names, if there are any.
+    /// Requires a certificate by these CAs (PEM) for client authentication, with one of these
+    /// common names, if any are given.
     pub fn new(authorities: &[u8], names: &[String]) -> Result<Self, ClientCaError> {
         if authorities.len() > MAX_CA {
             return Err(ClientCaError::Authority(format!(

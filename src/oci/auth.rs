@@ -1,8 +1,8 @@
 //! Credentials for registries, from the configuration file that `docker login` writes.
 //!
-//! The file's bytes are handed in; reading it is the command line's affair. A configuration may
-//! name helpers, programs that are run to get a credential: that is allowed by
-//! [`DockerConfig::allow_helpers`] only, because a file out of a Secret must never start a process.
+//! The caller reads the file. A configuration may name credential helpers, which are programs: they
+//! only run after [`DockerConfig::allow_helpers`], because a file from a Secret must never start a
+//! process.
 
 use std::{collections::BTreeMap, process::Stdio, time::Duration};
 
@@ -24,7 +24,7 @@ use crate::{
     http::Redacted,
 };
 
-/// Where Docker Hub's credentials are kept, whatever the host is called.
+/// The key of Docker Hub's credentials, for every name of its host.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 /// The timeout of a credential helper, which may ask the user.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -92,10 +92,10 @@ impl CredentialStore for HostCredentials {
     }
 }
 
-/// Why credentials could not be had. No variant carries any part of a secret.
+/// Why credentials are not available. No variant contains any part of a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryCredentialError {
-    /// The configuration is not one.
+    /// The configuration is invalid.
     #[error("registry configuration cannot be read: line {line}, column {column}")]
     Malformed {
         /// The line, from 1.
@@ -111,7 +111,7 @@ pub enum RegistryCredentialError {
         /// The key in `auths`.
         key: String,
     },
-    /// A helper is named where none may run.
+    /// A helper is configured where none may run.
     #[error(
         "registry configuration names the credential helper {helper}, which must not run here; write \
             the credential into \"auths\""
@@ -162,9 +162,9 @@ struct DockerAuthEntry {
 }
 
 impl DockerConfig {
-    /// Reads `config.json`, or the `.dockerconfigjson` of a Secret.
+    /// Parses `config.json`, or the `.dockerconfigjson` of a Secret.
     pub fn parse(bytes: &[u8]) -> Result<Self, RegistryCredentialError> {
-        // The parser's own message quotes what it found, which may be a password.
+        // The parser's own message quotes the input, which may be a password.
         let wire =
             serde_json::from_slice(bytes).map_err(|e| RegistryCredentialError::Malformed {
                 line: e.line(),
@@ -209,7 +209,7 @@ impl DockerConfig {
 
 #[async_trait]
 impl CredentialStore for DockerConfig {
-    /// The host's own helper, else the entry in `auths`, else the general store.
+    /// The host's own helper, else the entry in `auths`, else the general credential store.
     async fn credentials_for_host(
         &self,
         host: &str,
@@ -262,8 +262,8 @@ impl DockerConfig {
     }
 }
 
-/// docker/docker-credential-helpers: the server's address on stdin, JSON on stdout. What it prints
-/// is never shown: it may be the secret.
+/// docker/docker-credential-helpers: the server's address on stdin, JSON on stdout. Its output is
+/// never shown: it may be the secret.
 async fn run_helper(program: Command, server: &str) -> Result<Option<RegistryCredentials>, String> {
     let mut child = spawn_helper(program)?;
     if let Some(mut input) = child.stdin.take() {

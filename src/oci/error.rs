@@ -1,4 +1,4 @@
-//! What can go wrong with OCI content.
+//! Errors of OCI content.
 
 use crate::core::{
     oci::ManifestError,
@@ -51,7 +51,7 @@ pub enum OciError {
         /// The registry or repository.
         location: String,
     },
-    /// The address may not be reached.
+    /// The address is not allowed.
     #[error("{location} is at an address that is not allowed: {cause}")]
     AddressNotAllowed {
         /// The registry or repository.
@@ -59,7 +59,7 @@ pub enum OciError {
         /// The address and the rule.
         cause: String,
     },
-    /// Bytes do not hash to their name.
+    /// Bytes do not match their digest.
     #[error("content of {expected} hashes to {actual}")]
     DigestMismatch {
         /// The requested digest.
@@ -90,7 +90,7 @@ pub enum OciError {
         digest: String,
         /// The declared size in bytes.
         expected: u64,
-        /// What came: a number, or "more".
+        /// The actual size: a number, or "more".
         actual: String,
     },
     /// A manifest or index is malformed.
@@ -104,7 +104,7 @@ pub enum OciError {
         /// What is wrong with it.
         cause: String,
     },
-    /// More referrers than are listed.
+    /// More referrers than the limit.
     #[error("{subject} has more than {limit} referrers")]
     TooManyReferrers {
         /// The subject of the referrers.
@@ -112,7 +112,7 @@ pub enum OciError {
         /// The limit.
         limit: usize,
     },
-    /// A referrer is stored, and the list under the referrers tag does not keep it.
+    /// A referrer is stored, but could not be kept in the list under the referrers tag.
     #[error(
         "{digest} is stored in {location}, but is missing from its list of referrers: {cause}; \
             sign again, fewer at a time, or use a registry with the referrers API (OCI \
@@ -126,7 +126,7 @@ pub enum OciError {
         /// The error.
         cause: String,
     },
-    /// Content is larger than we read.
+    /// Content is larger than the limit.
     #[error("content of {what} has {size} bytes, the limit is {limit}")]
     LimitExceeded {
         /// The digest or name of the document.
@@ -150,7 +150,7 @@ pub enum OciError {
 }
 
 impl OciError {
-    /// Recovers the error that a checked stream carried through [`std::io::Error`].
+    /// Recovers the error that a verifying stream passed through [`std::io::Error`].
     pub fn from_io_error(error: std::io::Error, location: &str) -> Self {
         match error.downcast::<Self>() {
             Ok(inner) => inner,
@@ -161,7 +161,7 @@ impl OciError {
         }
     }
 
-    /// Wraps this error so that it can travel through a stream.
+    /// Wraps this error so that it can be passed through a stream.
     pub fn into_io_error(self) -> std::io::Error {
         std::io::Error::other(self)
     }

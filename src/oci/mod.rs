@@ -30,7 +30,7 @@ pub use memory::MemoryTarget;
 /// A stream of bytes.
 pub type ContentReader = Box<dyn AsyncRead + Send + Unpin>;
 
-/// A manifest or index that a name was resolved to, with the very bytes that were hashed.
+/// A resolved manifest or index, with the exact bytes that were hashed.
 #[derive(Clone, Debug)]
 pub struct ResolvedManifest {
     /// Media type, digest and size of the bytes.
@@ -54,14 +54,14 @@ impl ResolvedManifest {
 #[doc(alias = "RegistryHandler")]
 #[async_trait]
 pub trait ContentSource: Send + Sync {
-    /// How people call this place, without tag and digest: `r.example.com/team/app`, `oci:out`.
+    /// The name of this place, without tag and digest: `r.example.com/team/app`, `oci:out`.
     fn location(&self) -> String;
 
-    /// Finds the manifest or index that a tag or digest names, and reads it once. The bytes are at
-    /// most `limits.manifest_bytes` and hash to the returned descriptor; for a digest selector, to
-    /// that digest.
+    /// Resolves a tag or digest to its manifest or index, which is read once. The bytes are at most
+    /// `limits.manifest_bytes` and hash to the returned descriptor; for a digest selector, to that
+    /// digest.
     ///
-    /// Errors: [`OciError::NotFound`] if there is none.
+    /// Errors: [`OciError::NotFound`] if it does not exist.
     async fn resolve_manifest(
         &self,
         selector: &TagOrDigest,
@@ -81,8 +81,8 @@ pub trait ContentSource: Send + Sync {
         limits: &InputLimits,
     ) -> Result<Vec<Descriptor>, OciError>;
 
-    /// Requests over a network that were sent for this value and its clones so far, with every
-    /// retry, redirect and token.
+    /// The number of network requests sent for this value and its clones so far, with every retry,
+    /// redirect and token request.
     fn request_count(&self) -> u64 {
         0
     }
@@ -110,10 +110,10 @@ impl PushContent<'_> {
     }
 }
 
-/// Somewhere that content can be written to.
+/// A place to write content to.
 #[async_trait]
 pub trait ContentTarget: ContentSource {
-    /// Is this content there already?
+    /// True if the content exists.
     async fn content_exists(&self, descriptor: &Descriptor) -> Result<bool, OciError>;
 
     /// Writes content under its digest: a manifest or index if the media type says so, else a blob.
@@ -125,16 +125,16 @@ pub trait ContentTarget: ContentSource {
         content: PushContent<'_>,
     ) -> Result<(), OciError>;
 
-    /// Makes `tag` name a manifest or index that was pushed before.
+    /// Sets `tag` to a manifest or index that was pushed before.
     async fn tag_manifest(&self, descriptor: &Descriptor, tag: &ImageTag) -> Result<(), OciError>;
 
-    /// Makes everything durable. Nothing but an archive needs it.
+    /// Makes all changes durable. Only needed for archives and layouts.
     async fn commit_changes(&self) -> Result<(), OciError> {
         Ok(())
     }
 }
 
-/// A target on this machine that takes in blobs whose digest is known only when they are complete.
+/// A target on this machine that accepts blobs whose digest is only known when they are complete.
 pub trait LocalContentStore: ContentTarget {
     /// A new blob. Nothing is visible before [`BlobWriter::commit_blob`]; a writer that is dropped
     /// leaves nothing behind.
@@ -193,7 +193,7 @@ pub async fn fetch_stored_content(
     Ok(bytes.into())
 }
 
-/// Reads a manifest or index that a descriptor names.
+/// Reads the manifest or index of a descriptor.
 pub async fn fetch_document(
     source: &dyn ContentSource,
     descriptor: &Descriptor,

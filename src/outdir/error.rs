@@ -1,4 +1,4 @@
-//! What can go wrong while a bundle is unpacked.
+//! Errors of unpacking a bundle.
 
 use std::fmt::Display;
 
@@ -8,7 +8,7 @@ use crate::core::{
     unpack::ArchiveUnpackError,
 };
 
-/// Why nothing was unpacked. Whatever it is, the destination is as it was before.
+/// Why nothing was unpacked. The destination is always unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum OutDirError {
     /// The destination cannot be used.
@@ -35,7 +35,7 @@ pub enum OutDirError {
         /// The conflicting path.
         above: String,
     },
-    /// The file system does not take the name.
+    /// The file system does not accept the name.
     #[error("{0} has a name that this file system does not accept")]
     Name(BundlePath),
     /// The archive cannot be extracted.
@@ -53,7 +53,7 @@ pub enum OutDirError {
         archive: BundlePath,
         /// The limit.
         limit: u64,
-        /// What is counted: entries or bytes.
+        /// The unit of the limit: entries or bytes.
         unit: &'static str,
     },
     /// The disk failed.

@@ -1,5 +1,5 @@
-//! Extraction: what every kind of archive has in common. Entries and bytes are counted while they
-//! are read, never believed.
+//! Extraction: the common part for every kind of archive. Entries and bytes are counted while they
+//! are read; declared numbers are not trusted.
 
 use std::{
     cell::Cell,
@@ -119,7 +119,7 @@ impl ExtractionSink<'_> {
         self.check_entries(self.entries)
     }
 
-    /// Are this many entries too many?
+    /// Refuses more entries than the limit.
     pub(super) fn check_entries(&self, entries: u64) -> Result<(), OutDirError> {
         if entries > self.limits.unpack_entries {
             Err(self.limit_error(self.limits.unpack_entries, "entries"))
@@ -128,7 +128,7 @@ impl ExtractionSink<'_> {
         }
     }
 
-    /// The error of an archive that is refused.
+    /// The error of a refused archive.
     pub(super) fn archive_error(&self, cause: ArchiveUnpackError) -> OutDirError {
         OutDirError::Archive {
             archive: self.archive.clone(),
@@ -136,7 +136,7 @@ impl ExtractionSink<'_> {
         }
     }
 
-    /// The error of an archive whose bytes cannot be read.
+    /// The error of an archive that cannot be parsed.
     pub(super) fn malformed_error(&self, what: &dyn std::fmt::Display) -> OutDirError {
         self.archive_error(ArchiveUnpackError::Malformed(what.to_string()))
     }
@@ -173,7 +173,7 @@ pub(super) struct ByteLimitedReader<'a, R> {
 #[error("more bytes than the limit")]
 struct ByteLimitExceeded;
 
-/// Did a [`ByteLimitedReader`] reader stop?
+/// True if a [`ByteLimitedReader`] reached its limit.
 pub(super) fn is_byte_limit_error(error: &io::Error) -> bool {
     error
         .get_ref()

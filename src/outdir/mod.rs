@@ -2,8 +2,8 @@
 //! half-written.
 //!
 //! Everything goes through a [`Dir`] handle, so no path can leave the staging folder, and every
-//! file is created exclusively, so nothing is ever overwritten. Modes are set after creation: the
-//! umask does not count. All of it blocks: call it off the async threads.
+//! file is created exclusively, so nothing is ever overwritten. Modes are set after creation, so
+//! the umask has no effect. All of it blocks: call it outside of async threads.
 
 mod error;
 mod extraction;
@@ -87,7 +87,7 @@ impl OutDirStaging {
     }
 
     /// Extracts an archive that was written before. Existing files, and files outside of
-    /// `extraction.into`, cannot be touched.
+    /// `extraction.into`, cannot be changed.
     pub fn extract_archive(
         &self,
         extraction: &ArchiveExtractionPlan,
@@ -96,7 +96,7 @@ impl OutDirStaging {
         extraction::extract_archive(&self.root, extraction, limits)
     }
 
-    /// Makes the destination be what was written, in one step.
+    /// Renames the staging folder to the destination, atomically.
     pub fn commit_folder(self) -> Result<(), OutDirError> {
         let Self {
             folder,
@@ -116,7 +116,7 @@ impl OutDirStaging {
             }
             _ => failed(error),
         })?;
-        // The folder has another name now; there is nothing left to remove.
+        // The folder was renamed; there is nothing left to remove.
         let _ = folder.keep();
         Ok(())
     }

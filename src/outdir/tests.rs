@@ -38,7 +38,7 @@ impl Bench {
         OutDirStaging::create(&self.destination()).expect("a staging folder")
     }
 
-    /// Only the canary is here, and it is alive.
+    /// Only the canary exists, and it is unchanged.
     fn assert_untouched(&self, what: &str) {
         assert_eq!(
             listing(self.0.path()),
@@ -68,7 +68,7 @@ fn write(staging: &OutDirStaging, target: &str, content: &[u8]) {
         .expect("written");
 }
 
-/// What is below a folder: contents of files, targets of links, modes of what is not plain.
+/// The contents of a folder: files, targets of links, and modes that are not the default.
 fn listing(root: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
@@ -221,7 +221,7 @@ fn no_name_is_written_twice() {
     assert_eq!(long.reason(), Reason::InvalidLock);
 }
 
-// --- Archives as people have them
+// --- Real archives
 
 macro_rules! data {
     ($name:literal) => {
@@ -651,7 +651,7 @@ fn zip_link(name: &str, target: &str) -> Vec<u8> {
     writer.finish().expect("in memory").into_inner()
 }
 
-/// The archive with every `from` as `to`, which has the same length.
+/// The archive with every `from` replaced by `to`, of the same length.
 fn patched(mut archive: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
     for at in 0..=archive.len() - from.len() {
         if archive[at..].starts_with(from) {

@@ -30,7 +30,7 @@ use crate::{
 pub struct BundleContents {
     /// The lock in the bundle.
     pub lock: Lockfile,
-    /// The plan that the lock gives.
+    /// The plan of the lock.
     pub plan: PackPlan,
     /// Its manifests: one, or one for each platform.
     pub parts: Vec<PlatformManifest>,
@@ -50,28 +50,28 @@ pub struct PlatformManifest {
     pub layers: Vec<LayerBlob>,
 }
 
-/// Why something is not a bundle that packgate packed.
+/// Why something is not a bundle packed by packgate.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleContentsError {
     /// Reading failed.
     #[error(transparent)]
     Oci(#[from] OciError),
-    /// No bundle, or one that cannot be read.
+    /// Not a bundle, or one that cannot be parsed.
     #[error(transparent)]
     Embedded(#[from] BundleFormatError),
     /// The lock in the bundle is invalid.
     #[error("the lock inside of the bundle: {0}")]
     Lock(LockfileError),
-    /// The lock inside cannot be packed.
+    /// The lock in it cannot be packed.
     #[error("the lock inside of the bundle: {0}")]
     Plan(#[from] PackError),
-    /// It is not what packing the lock gives.
+    /// It differs from what packing the lock gives.
     #[error("{what} is not what packing the lock inside of the bundle gives")]
     Differs {
         /// The document that differs.
         what: String,
     },
-    /// More manifests than anybody needs.
+    /// Too many manifests.
     #[error("index has {0} manifests, the limit is {MAX_PLATFORMS}")]
     TooManyPlatforms(usize),
 }
@@ -92,7 +92,7 @@ impl ClassifiedError for BundleContentsError {
 const MAX_PLATFORMS: usize = InputLimits::DEFAULT.platforms;
 
 impl BundleContents {
-    /// Bytes of all its blobs and manifests, as packing counts them.
+    /// The size in bytes of all its blobs and manifests, as packing counts them.
     pub fn total_size(&self) -> Result<u64, PackError> {
         let mut size = 0_u64;
         for part in &self.parts {
@@ -183,8 +183,8 @@ pub async fn open_bundle(
     let out_of_index = matches!(document, ManifestOrIndex::Manifest(_))
         && plan.platforms().any(|platform| platform.is_some());
     if out_of_index {
-        // One platform's manifest that was copied out of its index: its bytes must be what the plan
-        // gives for that platform.
+        // One platform's manifest, copied from its index: its bytes must equal the plan's for that
+        // platform.
         let platform = platform_of(&first.config, limits)?;
         plan = plan.with_only_platform(&platform);
         first.descriptor.platform = Some(platform);
@@ -254,7 +254,7 @@ async fn fetch_embedded_lock(
     Lockfile::from_canonical(&bytes, limits).map_err(BundleContentsError::Lock)
 }
 
-/// Writes the documents of the manifest with this number anew from the lock, and compares the
+/// Derives the documents of the manifest with this number again from the lock, and compares the
 /// bytes.
 fn rederive_manifest(
     plan: &PackPlan,
@@ -287,8 +287,8 @@ fn rederive_manifest(
     })
 }
 
-/// The layers with files: of what was found only digests and sizes are taken, so that nothing else
-/// of it can stay.
+/// The layers with files: only digests and sizes are taken from the fetched manifest, so that
+/// nothing else of it is kept.
 fn layer_blobs(
     output: &PackOptions,
     child: &FetchedManifest,

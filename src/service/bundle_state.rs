@@ -28,7 +28,7 @@ pub struct BundleStateRequest<'a> {
     pub tag: Option<&'a ImageTag>,
     /// The policies that may govern it.
     pub policies: &'a [Policy],
-    /// The namespace that it is used in, as a `PackedBundle`.
+    /// The namespace of the use, as a `PackedBundle`.
     pub namespace: &'a str,
     /// The time of the evaluation.
     pub now: Timestamp,
@@ -39,7 +39,7 @@ pub struct BundleStateRequest<'a> {
 pub struct BundleState {
     /// The verdict with its findings.
     pub judgement: BundleEvaluation,
-    /// What it consists of, if packgate packed it and no policy refuses it.
+    /// Its size, if packgate packed it and no policy denies it.
     pub size: Option<BundleSize>,
 }
 
@@ -62,10 +62,10 @@ pub enum BundleStateError {
     /// The repository cannot be opened.
     #[error(transparent)]
     Open(#[from] RepositoryOpenError),
-    /// The bundle, or its tag, is gone.
+    /// The bundle or its tag does not exist any more.
     #[error("{0} is not in the registry any more")]
     Gone(String),
-    /// The tag names something else.
+    /// The tag names another digest.
     #[error(
         "tag {tag} names {actual}, not {expected}; somebody moved it: tag the bundle again, or \
             choose another tag"
@@ -161,7 +161,7 @@ async fn read_state_from(
         None => match bundle_contents::open_bundle(source, &root, limits).await {
             Ok(contents) => Some(bundle_size(&contents)?),
             Err(BundleContentsError::Oci(error)) => return Err(error.into()),
-            // What others packed can be adopted as well.
+            // Bundles packed by other tools can be adopted as well.
             Err(_) => None,
         },
     };

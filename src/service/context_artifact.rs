@@ -15,7 +15,7 @@ use crate::{
 /// Why a file could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ContextReadError {
-    /// The artifact cannot be read, or is none.
+    /// The artifact cannot be read, or is not a context artifact.
     #[error(transparent)]
     Context(#[from] FetchError),
     /// The file does not exist.
@@ -26,7 +26,7 @@ pub enum ContextReadError {
         /// The path of the file.
         path: String,
     },
-    /// The file cannot be read, or is larger than the cap.
+    /// The file cannot be read, or is larger than the limit.
     #[error("{path:?} of the context artifact: {source}")]
     File {
         /// The path of the file.

@@ -1,4 +1,4 @@
-//! Copies a bundle with everything that belongs to it: push and pull are this one function in two
+//! Copies a bundle with everything that it refers to: push and pull are this one function in two
 //! directions.
 
 use std::collections::{BTreeSet, HashSet};
@@ -17,7 +17,7 @@ use crate::{
     oci::{ContentSource, ContentTarget, OciError, PushContent, ResolvedManifest, fetch_document},
 };
 
-/// Blobs that are on their way at once.
+/// The number of blobs that are copied concurrently.
 const PARALLEL: usize = 4;
 /// Levels of documents: an index of manifests, their referrers, and what refers to these.
 const MAX_DEPTH: usize = 8;
@@ -37,7 +37,7 @@ pub enum CopyError {
     /// Reading or writing failed.
     #[error(transparent)]
     Oci(#[from] OciError),
-    /// Something that belongs to it is not there.
+    /// Required content is missing.
     #[error("{root} is not complete: {missing}")]
     Incomplete {
         /// The digest of the root that is copied.
@@ -45,7 +45,7 @@ pub enum CopyError {
         /// The missing content, and where it is missing.
         missing: OciError,
     },
-    /// Documents in documents in documents.
+    /// Documents are nested too deep.
     #[error("{0} is nested too deep")]
     TooDeep(Digest),
     /// The index has no manifest for that platform.
@@ -193,8 +193,8 @@ impl CopyJob<'_> {
             for child in documents {
                 self.fetch_and_copy(child, seen, depth + 1).await?;
             }
-            // Files with equal content are one blob, which two uploads at once would send twice.
-            // Not `seen`: what one document calls a blob can be another's referrer.
+            // Files with equal content are one blob, which two concurrent uploads would send twice.
+            // Not `seen`: a blob of one document can be another's referrer.
             let mut once = HashSet::new();
             let pushes: Vec<_> = blobs
                 .into_iter()
@@ -228,7 +228,7 @@ impl CopyJob<'_> {
             let (bytes, document) = fetch_document(self.from, &referrer, self.limits)
                 .await
                 .map_err(|error| self.incomplete_error(error))?;
-            // A list is a claim: what refers to something else does not come along.
+            // A list is a claim: a manifest with another subject is not copied.
             if document
                 .subject()
                 .is_some_and(|named| named.digest == subject.digest)

@@ -28,8 +28,8 @@ use crate::{
     signing::Signer,
 };
 
-/// Signs `subject`, known as `repository`, as `cosign sign` did. Returns the digest of the manifest
-/// that the tag names then.
+/// Signs `subject` in `repository`, as `cosign sign` did. Returns the digest of the manifest that
+/// the tag names afterwards.
 pub async fn sign_with_cosign_tag(
     target: &dyn ContentTarget,
     subject: &Descriptor,
@@ -54,8 +54,8 @@ pub async fn sign_with_cosign_tag(
     .await
 }
 
-/// Signs a claim about `subject` as `cosign attest` did. Returns the digest of the manifest that
-/// the tag names then.
+/// Attests `subject`, as `cosign attest` did. Returns the digest of the manifest that the tag names
+/// afterwards.
 pub async fn attest_with_cosign_tag(
     target: &dyn ContentTarget,
     subject: &Descriptor,

@@ -17,12 +17,11 @@ use crate::{
     oci::{ContentSource, ContentTarget, OciError, PushContent, ResolvedManifest},
 };
 
-/// Attempts to get a layer under a tag while others write it too.
+/// Attempts to add a layer under a tag while others write it too.
 const ATTEMPTS: u32 = 24;
-/// Looks whether a layer is still there after it was written.
+/// The number of checks after a layer was written.
 const LOOKS: u32 = 2;
-/// Wait before the first look; the second is twice as long, and none of them begins with that of
-/// another writer.
+/// The wait before the first check; the second is twice as long, with jitter against other writers.
 const WAIT: Duration = Duration::from_millis(60);
 
 /// The manifest that a cosign tag of `subject` names, if the tag exists.
@@ -42,7 +41,7 @@ pub(super) async fn resolve_cosign_tag(
     }
 }
 
-/// What was found under the tags, before its layers are fetched.
+/// The contents of the tags, before layers are fetched.
 #[derive(Default)]
 pub(super) struct CosignTagContents {
     pub(super) layers: Vec<CosignTagLayer>,
@@ -82,7 +81,7 @@ async fn read_cosign_tag(
     match resolve_cosign_tag(source, beside, subject, limits).await {
         Ok(Some(found)) => Ok(CosignTagContents::from_manifest(beside, &found, limits)),
         Ok(None) => Ok(CosignTagContents::default()),
-        // There is no digest that it could be called by but the subject's.
+        // The manifest itself cannot be read, so the rejection names only the subject.
         Err(error) if is_caused_by_evidence(&error) => Ok(CosignTagContents::from_rejected(
             CosignTagCandidate::rejected_unread(beside, *subject, None, &error),
         )),
@@ -147,7 +146,7 @@ impl CosignTagContents {
         over
     }
 
-    /// Is there something that was not read because it is too large?
+    /// True if something was not read because it is too large.
     pub(super) fn is_too_large(&self) -> bool {
         self.unread
             .iter()
@@ -228,7 +227,7 @@ fn parse_tagged_manifest(
     }
 }
 
-/// Writes the tag, unless it no longer names what was read.
+/// Writes the tag, unless it changed since it was read.
 async fn write_cosign_tag(
     target: &dyn ContentTarget,
     beside: CosignTagKind,

@@ -42,10 +42,10 @@ use crate::{
 /// The number of items that are read concurrently.
 const PARALLEL: usize = 8;
 
-/// Where evidence is looked for, and how closely.
+/// Where evidence is searched, and how thoroughly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct EvidenceQuery {
-    /// How closely it is looked at.
+    /// How thoroughly evidence is read.
     pub(super) reading: EvidenceDepth,
     /// Include cosign's tags `.sig` and `.att`. Otherwise they are not fetched: each is a request.
     pub(super) tags: bool,
@@ -152,7 +152,7 @@ struct EvidenceCollector<'a, 'r> {
     reading: EvidenceDepth,
     limits: &'a InputLimits,
     room: &'a mut MemoryBudget<'r>,
-    /// Absent while it works on another thread.
+    /// `None` while it works on another thread.
     verifier: Option<Box<EvidenceVerifier>>,
     stopped: StopOnDrop,
 }

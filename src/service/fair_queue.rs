@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// How much there is, and how much of it is whose.
+/// The total number of permits, and the quotas.
 #[derive(Clone, Copy, Debug)]
 pub struct FairQueueLimits {
     /// The total number of permits.
@@ -26,11 +26,11 @@ pub struct FairQueueLimits {
     pub namespace_at_host: usize,
     /// The maximum number of waiting requests.
     pub waiting: usize,
-    /// How many of one namespace may wait.
+    /// The number of waiting requests of one namespace.
     pub waiting_of_namespace: usize,
 }
 
-/// For whom and for which registry.
+/// The namespace and the registry of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FairQueueKey {
     /// The namespace; empty on the command line.
@@ -40,7 +40,7 @@ pub struct FairQueueKey {
 }
 
 impl FairQueueKey {
-    /// The party of this namespace at this registry.
+    /// The key of this namespace and registry.
     pub fn new(namespace: Option<&str>, host: Option<&str>) -> Self {
         Self {
             namespace: namespace.unwrap_or_default().into(),
@@ -49,7 +49,7 @@ impl FairQueueKey {
     }
 }
 
-/// Why there is none at the moment.
+/// The quota that is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExhaustedQuota {
     /// The quota of the namespace.
@@ -271,7 +271,7 @@ impl FairQueueState {
                 continue;
             };
             let waiter = self.remove_waiter(&namespace, at)?;
-            // Who still waits of this namespace is behind all others now.
+            // A namespace with further waiting requests is last in turn now.
             if let Some(at) = self.turns.iter().position(|other| *other == namespace) {
                 self.turns.remove(at);
                 self.turns.push_back(namespace);
@@ -317,7 +317,7 @@ impl Drop for FairQueuePermit {
             given.push((ready, self.shares.grant_permit(&mut state, &party)));
         }
         drop(state);
-        // Of who has left meanwhile it comes back, and goes to the next.
+        // If the receiver is gone, the permit is returned, and goes to the next.
         for (ready, share) in given {
             drop(ready.send(Ok(share)));
         }

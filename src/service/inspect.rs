@@ -41,9 +41,9 @@ pub struct Inspection {
 pub struct CosignTagSummary {
     /// The tag.
     pub tag: String,
-    /// Digest of the manifest or index that it names.
+    /// The digest of the manifest or index that it names.
     pub digest: Digest,
-    /// The layer's type, or an index's own.
+    /// The media type of the layer, or of an index.
     pub media_type: String,
     /// The predicate type, if its annotations have one.
     pub predicate_type: Option<String>,
@@ -69,7 +69,7 @@ pub enum InspectError {
     /// Reading failed.
     #[error(transparent)]
     Oci(#[from] OciError),
-    /// It calls itself a bundle of packgate, and is none.
+    /// It has packgate's annotations, but is not a valid bundle.
     #[error(transparent)]
     Contents(#[from] BundleContentsError),
 }
@@ -118,7 +118,7 @@ pub async fn inspect_bundle(
     })
 }
 
-/// What one tag names, layer by layer; at most as many as are opened of referrers.
+/// The layers of one tag; at most as many as there may be opened referrers.
 async fn list_cosign_tag(
     source: &dyn ContentSource,
     beside: CosignTagKind,

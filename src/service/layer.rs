@@ -30,9 +30,9 @@ const BUFFER: usize = 256 << 10;
 /// 8878, section 3.1.1.1.2). The level that layers are compressed with uses 2 MiB.
 const MAX_WINDOW_LOG: u32 = 23;
 
-/// Takes in the files of a layer.
+/// Receives the files of a layer.
 pub trait LayerFileSink: Send + 'static {
-    /// Where the content of this file goes. What is written may still turn out wrong: the error
+    /// The destination of this file's content. The content may still turn out to differ: the error
     /// comes later.
     fn open_file<'a>(&'a self, file: &PackedFile) -> Result<Box<dyn Write + 'a>, OutDirError>;
 }
@@ -47,7 +47,7 @@ impl LayerFileSink for DiscardLayerFiles {
     }
 }
 
-/// A layer, and what it must be.
+/// A layer with its expected content.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpectedLayer<'a> {
     /// Its number in its manifest, the lock's being 0.
@@ -74,7 +74,7 @@ pub enum LayerError {
     /// The content differs from the lock's.
     #[error("{layer}: it is not what the lock says: {cause}")]
     Differs {
-        /// Which layer: `layer 3`, `layer 3 of linux/arm64`.
+        /// The layer: `layer 3`, `layer 3 of linux/arm64`.
         layer: String,
         /// The difference.
         cause: String,
@@ -87,7 +87,7 @@ pub enum LayerError {
         /// The error.
         cause: String,
     },
-    /// The worker thread ended early.
+    /// The worker thread panicked or was cancelled.
     #[error("internal: the worker thread ended early: {0}")]
     Worker(String),
 }
@@ -104,8 +104,8 @@ impl ClassifiedError for LayerError {
     }
 }
 
-/// Reads `layer` from `source` to its end and compares every byte, handing contents to `files` on
-/// the way. When the future is dropped, the thread that reads ends too.
+/// Reads `layer` from `source` completely and compares every byte, passing contents to `files`.
+/// When the future is dropped, the reading thread ends too.
 pub async fn compare_layer<F: LayerFileSink>(
     source: &dyn ContentSource,
     layer: ExpectedLayer<'_>,
@@ -120,7 +120,7 @@ pub async fn compare_layer<F: LayerFileSink>(
         .map_err(|e| LayerError::Worker(e.to_string()))?
 }
 
-/// One layer that is compared with what it must be.
+/// One layer under comparison.
 struct LayerComparison {
     layer: String,
     segments: Vec<TarSegment<Arc<PackedFile>>>,
@@ -159,8 +159,7 @@ impl LayerComparison {
             self.compare_tar(blob, files)
         };
         if let Err(error @ LayerError::Differs { .. }) = outcome {
-            // Bytes that contradict their digest explain everything else, so read on until that is
-            // known.
+            // A digest mismatch would explain every other difference, so read on until it is known.
             self.drain_blob(blob)?;
             return Err(error);
         }
@@ -171,8 +170,7 @@ impl LayerComparison {
     /// Refuses a blob, before anything is read, whose size cannot match the lock.
     fn check_size(&self, size: u64) -> Result<(), LayerError> {
         let tar = total_segment_bytes(&self.segments);
-        // The most that zstd makes of what cannot be compressed, and then some
-        // (`ZSTD_COMPRESSBOUND`).
+        // The maximum output of zstd for incompressible data, with a margin (`ZSTD_COMPRESSBOUND`).
         let fits = if self.compressed {
             size <= tar.saturating_add(tar >> 7).saturating_add(1 << 20)
         } else {

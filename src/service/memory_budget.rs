@@ -117,7 +117,7 @@ impl<'a> MemoryBudget<'a> {
         self.large.is_some()
     }
 
-    /// Waits to be one of the large ones. False if it is one already.
+    /// Waits to become a large request. False if it is one already.
     pub(super) async fn reserve_large_budget(&mut self) -> Result<bool, VerifyError> {
         if self.is_large() {
             return Ok(false);

@@ -32,28 +32,28 @@ use crate::{
     signing::{BundleSigner, BundleSignerIdentity, SigningError},
 };
 
-/// Who signs, and what is claimed.
+/// The signer, and the content of the statements.
 #[derive(Clone, Copy)]
 pub struct SigningRequest<'a> {
-    /// Signs the bundle and the claim.
+    /// Signs the bundle and its provenance.
     pub signer: &'a dyn BundleSigner,
-    /// The subject's name in the claim: `registry/repository` without a tag. Empty where there is
+    /// The subject's name in statements: `registry/repository` without a tag. Empty where there is
     /// none.
     pub subject_name: &'a str,
     /// The provenance of the bundle.
     pub provenance: &'a Provenance,
     /// Digest of the canonical lock that it was packed from.
     pub lock: Digest,
-    /// What it consists of, if that is to be attested, too.
+    /// The SBOM to attest, if any.
     pub sbom: Option<&'a SbomDocument>,
 }
 
-/// The name that it gets at last.
+/// The tag to set at the end.
 #[derive(Clone, Copy, Debug)]
 pub struct TagAssignment<'a> {
     /// The tag.
     pub tag: &'a ImageTag,
-    /// May it be taken from something else?
+    /// Whether the tag may be moved.
     pub policy: JobTagPolicy,
 }
 
@@ -76,7 +76,7 @@ pub enum PublishOutcome {
 /// Why nothing was tagged.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// Signing failed. Never taken for "unsigned".
+    /// Signing failed. Never treated as "unsigned".
     #[error(transparent)]
     Sign(#[from] SignError),
     /// The target failed.
@@ -88,13 +88,13 @@ pub enum PublishError {
     /// The signer's identity is not available.
     #[error(transparent)]
     Signer(#[from] SigningError),
-    /// The signer's own public key cannot be read.
+    /// The signer's own public key cannot be parsed.
     #[error("the signer's public key: {0}")]
     Key(#[from] PublicKeyError),
-    /// There is no policy that could admit it.
+    /// No valid policy can be built for the signer.
     #[error("the signer's own policy: {0}")]
     Policy(#[from] PolicyError),
-    /// It is signed, and would not be admitted all the same.
+    /// It is signed, but would still be denied.
     #[error("{digest} was signed and is not admitted: {message}")]
     NotAdmitted {
         /// The digest of the bundle.
@@ -104,7 +104,7 @@ pub enum PublishError {
         /// The message of the first denial.
         message: String,
     },
-    /// The tag names something else, and may not move.
+    /// The tag names another digest, and must not be moved.
     #[error(
         "tag {tag} of {location} names {found} already, not {wanted}; choose another tag, or set \
             tagPolicy: Mutable"
@@ -327,7 +327,7 @@ impl<'a> BundleAttestor<'a> {
         })
     }
 
-    /// Is everything there that was to be added?
+    /// True if all required statements exist.
     fn is_complete(&self, judgement: &BundleEvaluation) -> bool {
         let has =
             |wanted: &dyn Fn(&Statement) -> bool| self.find_statement(judgement, wanted).is_some();
@@ -403,7 +403,7 @@ impl<'a> BundleAttestor<'a> {
         .digest)
     }
 
-    /// A large document is a referrer of its own, in the place where its subject is.
+    /// A large document is a referrer of its own, in the repository of its subject.
     async fn attest_sbom(&self, sbom: &SbomDocument) -> Result<Digest, PublishError> {
         let SigningRequest {
             signer,

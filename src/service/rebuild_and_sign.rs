@@ -34,7 +34,7 @@ use crate::{
     signing::BundleSigner,
 };
 
-/// Layers that are compared at once. More would not be faster: the work is hashing.
+/// Layers compared concurrently. More would not be faster: the work is hashing.
 const PARALLEL: usize = 2;
 
 /// Why a bundle was not signed. Nothing was tagged.
@@ -49,7 +49,7 @@ pub enum RebuildAndSignError {
     /// The registry failed.
     #[error(transparent)]
     Oci(#[from] OciError),
-    /// It is not what packing the lock that it carries gives.
+    /// It differs from what packing the lock in it gives.
     #[error(transparent)]
     Contents(#[from] BundleContentsError),
     /// The bundle contains another lock.
@@ -60,7 +60,7 @@ pub enum RebuildAndSignError {
         /// The digest of the lock in the bundle.
         found: Digest,
     },
-    /// It was packed with other choices.
+    /// It was packed with other options.
     #[error("bundle was packed as {found}, {expected} was asked for")]
     OtherOutput {
         /// The requested output.
@@ -77,7 +77,7 @@ pub enum RebuildAndSignError {
     /// A layer differs from the lock.
     #[error(transparent)]
     Layer(#[from] LayerError),
-    /// There is no software bill of materials of it.
+    /// Its SBOM cannot be generated.
     #[error(transparent)]
     Sbom(#[from] SbomError),
     /// It could not be signed, attested, verified or tagged.
@@ -91,7 +91,7 @@ impl ClassifiedError for RebuildAndSignError {
             Self::Inputs(error) => error.reason(),
             Self::NoSigner(_) => Reason::NoSigner,
             Self::Oci(error) => error.reason(),
-            // Something else was pushed than was to be packed.
+            // The pushed bundle is not the requested one.
             Self::Contents(BundleContentsError::Embedded(
                 BundleFormatError::NotABundle | BundleFormatError::PackFormat(_),
             ))
@@ -183,7 +183,7 @@ async fn open_pushed_bundle(
     Ok((root, contents))
 }
 
-/// Is it the whole bundle of this lock, with these choices?
+/// Checks that it is the whole bundle of this lock, with these options.
 fn check_matches_inputs(
     contents: &BundleContents,
     root: &ResolvedManifest,

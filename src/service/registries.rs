@@ -10,7 +10,7 @@ use crate::{
     oci::{ContentSource, OciError, auth::RegistryCredentialError},
 };
 
-/// A repository that was opened.
+/// An opened repository.
 pub type OpenedRepository = Arc<dyn ContentSource>;
 
 /// Opens repositories. Implemented where registry clients are made.

@@ -1,4 +1,4 @@
-//! Moves one artifact's bytes from its origin to where they are wanted, and checks them on the way.
+//! Transfers an artifact's bytes from its origin to a destination, and verifies them.
 
 use std::io::{Read, Write};
 
@@ -19,7 +19,7 @@ use crate::{
 
 const BUFFER: usize = 256 << 10;
 
-/// What an artifact's bytes must be.
+/// The expected bytes of an artifact.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpectedContent {
     /// The digest of the bytes.
@@ -28,7 +28,7 @@ pub struct ExpectedContent {
     pub size: u64,
 }
 
-/// Why the bytes of an artifact could not be moved.
+/// Why the bytes of an artifact could not be transferred.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
     /// The bytes differ from the lock's.
@@ -54,10 +54,10 @@ pub enum TransferError {
         name: String,
         /// The lock's size in bytes.
         expected: u64,
-        /// What came: a number, or "more".
+        /// The actual size: a number, or "more".
         actual: String,
     },
-    /// More bytes than any artifact may have.
+    /// More bytes than the limit of artifacts.
     #[error("artifact {name:?}: has more than {limit} bytes, the most that an artifact may have")]
     TooLarge {
         /// The artifact's name.
@@ -73,7 +73,7 @@ pub enum TransferError {
         /// The error of the origin.
         source: Box<FetchError>,
     },
-    /// The connection or the disk broke while reading.
+    /// The connection or the disk failed while reading.
     #[error("artifact {name:?}: could not be read to its end: {cause}")]
     Broken {
         /// The artifact's name.
@@ -84,10 +84,10 @@ pub enum TransferError {
     /// The destination failed.
     #[error(transparent)]
     Oci(#[from] OciError),
-    /// The destination could not be written.
+    /// Writing to the destination failed.
     #[error("writing failed: {0}")]
     Write(std::io::Error),
-    /// The worker thread ended early.
+    /// The worker thread panicked or was cancelled.
     #[error("internal: the worker thread ended early: {0}")]
     Worker(String),
 }
@@ -107,7 +107,7 @@ impl ClassifiedError for TransferError {
     }
 }
 
-/// The name that messages use for a file of a lock.
+/// The name of a lock's file in messages.
 pub fn artifact_name(lock: &Lockfile, file: &PackedFile) -> String {
     match file.item {
         LockItem::Artifact(index) => lock
@@ -158,7 +158,7 @@ pub async fn transfer_artifact<S: Write + Send + 'static>(
         .map_err(|e| TransferError::Worker(e.to_string()))?
 }
 
-/// Content as a blocking reader that ends in an error when it is no longer wanted.
+/// Content as a blocking reader that ends with an error once it is cancelled.
 pub(super) struct InterruptibleReader {
     content: ArtifactStream,
     handle: Handle,
@@ -166,7 +166,7 @@ pub(super) struct InterruptibleReader {
 }
 
 impl InterruptibleReader {
-    /// A reader for a thread that may block, and what stops it when it is dropped.
+    /// A reader for a blocking thread, and a guard that stops it on drop.
     pub(super) fn new(content: ArtifactStream) -> (Self, DropGuard) {
         let token = CancellationToken::new();
         let guard = token.clone().drop_guard();

@@ -22,9 +22,9 @@ pub const MAX_STALENESS: Duration = Duration::from_hours(7 * 24);
 pub struct TrustRefreshPolicy {
     /// The interval between refreshes.
     pub interval: Duration,
-    /// How long the last good state is used after it expired.
+    /// How long the last good state is used after its expiry.
     pub max_staleness: Duration,
-    /// May the network be used now?
+    /// Whether the network may be used now.
     pub may_ask: bool,
 }
 
@@ -33,9 +33,9 @@ pub struct TrustRefreshPolicy {
 pub struct TrustRootRenewal {
     /// The trust root in force.
     pub root: FetchedTrustRoot,
-    /// Was it fetched now? Then it is to be kept.
+    /// True if it was fetched now, and has to be stored.
     pub is_new: bool,
-    /// Why it could not be renewed, though it was time.
+    /// Why it could not be renewed although it was due.
     pub renewal_error: Option<TrustError>,
 }
 
@@ -49,13 +49,13 @@ impl Default for TrustRefreshPolicy {
     }
 }
 
-/// The root in force at `now`. `kept` is what was kept of the last time; it is checked again, and
-/// forgotten if it is not good.
+/// The root in force at `now`. `kept` is the stored state; it is verified again, and dropped if it
+/// is invalid.
 ///
-/// Newer roots are added to `roots`, which is to be kept whatever the outcome: what they revoked is
-/// not believed any more, nor is `kept` if it was signed with it.
+/// Newer roots are added to `roots`, which has to be stored whatever the outcome: keys that they
+/// revoked are not trusted any more, nor is `kept` if it was signed with one.
 ///
-/// Errors: there is nothing that may be used.
+/// Errors: there is no root that may be used.
 pub async fn renew_trust_root(
     source: &dyn TrustSource,
     repository: &TufRepositoryConfig,
@@ -189,7 +189,7 @@ fn store_fetched(
     }
 }
 
-/// When a root that expires then may not be used any longer.
+/// When a root with this expiry must not be used any longer.
 pub fn expiry_with_grace(expires: Timestamp, max_staleness: Duration) -> Timestamp {
     SignedDuration::try_from(max_staleness)
         .ok()

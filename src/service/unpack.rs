@@ -1,5 +1,5 @@
-//! Writes the files of a bundle into a folder, comparing every byte of every layer with the lock on
-//! the way ([`super::layer`]).
+//! Writes the files of a bundle into a folder, and compares every byte of every layer with the lock
+//! ([`super::layer`]).
 
 use std::{io::Write, sync::Arc};
 
@@ -27,7 +27,7 @@ use crate::{
 /// Why unpacking failed. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleUnpackError {
-    /// Writing failed, or an archive inside of the bundle is hostile.
+    /// Writing failed, or an archive in the bundle is hostile.
     #[error(transparent)]
     OutDir(#[from] OutDirError),
     /// The lock does not say how to extract an archive.
@@ -36,7 +36,7 @@ pub enum BundleUnpackError {
     /// A layer differs from the lock, or cannot be read.
     #[error(transparent)]
     Layer(#[from] LayerError),
-    /// No manifest for that platform.
+    /// There is no manifest for that platform.
     #[error("bundle has no manifest for {wanted}, choose one of {available} with --platform")]
     NoSuchPlatform {
         /// The requested platform.
@@ -47,7 +47,7 @@ pub enum BundleUnpackError {
     /// No file matches the selection.
     #[error("no file of the bundle matches {0:?}; packgate inspect lists them")]
     NothingSelected(String),
-    /// The worker thread ended early.
+    /// The worker thread panicked or was cancelled.
     #[error("internal: the worker thread ended early: {0}")]
     Worker(String),
 }
@@ -64,10 +64,10 @@ impl ClassifiedError for BundleUnpackError {
     }
 }
 
-/// What of a bundle is written.
+/// The part of a bundle to unpack.
 #[derive(Clone, Debug, Default)]
 pub struct UnpackSelection {
-    /// Files whose path matches one of these; all if there is none.
+    /// Files whose path matches one of these; all if there are none.
     pub globs: Vec<PathGlob>,
     /// The platform, for a bundle that has several.
     pub platform: Option<Platform>,
@@ -203,7 +203,7 @@ async fn extract_archives(
         .map_err(|e| BundleUnpackError::Worker(e.to_string()))?
 }
 
-/// The files that were selected go into the folder, the others nowhere.
+/// Selected files go into the folder, others are discarded.
 struct SelectedFileSink {
     selection: UnpackSelection,
     staging: OutDirStaging,

@@ -1,8 +1,7 @@
-//! The verdict on one use of one reference, as every face gives it: the command line, the webhook,
-//! and what a policy author tries out.
+//! The verdict on one use of one reference, common to all interfaces: the command line, the
+//! webhook, and policy tests.
 //!
-//! Whatever goes wrong on the way is a denial by every policy that governs the use. There is no
-//! outcome "unknown".
+//! Every error is a denial by every policy that governs the use. There is no outcome "unknown".
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,7 +29,7 @@ use crate::{
 /// The verdict, with its basis.
 #[derive(Debug)]
 pub struct ReferenceVerdict {
-    /// What the reference was resolved to, if it was.
+    /// The digest that the reference was resolved to, if it was.
     pub digest: Option<Digest>,
     /// The policies' decision.
     pub decision: PolicyDecision,
@@ -60,7 +59,7 @@ impl ReferenceVerdict {
     }
 }
 
-/// Why evidence could not be had.
+/// Why evidence is not available.
 #[derive(Debug, thiserror::Error)]
 enum VerdictError {
     #[error(transparent)]
@@ -179,7 +178,7 @@ pub fn denied_verdict(question: &VerificationRequest<'_>, denial: &Denial) -> Re
     }
 }
 
-/// An error as the reason of a denial.
+/// A denial with an error as its reason.
 pub fn denial_from_error(error: &dyn ClassifiedError) -> Denial {
     Denial::new(error.reason(), sanitize_text(&error.to_string()))
 }

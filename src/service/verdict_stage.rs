@@ -42,7 +42,7 @@ impl VerdictStageTracker {
         }
     }
 
-    /// Why there is no verdict about something at `location`.
+    /// The message of a timeout at `location`.
     pub fn timeout_message(&self, location: &str, limit: Duration) -> String {
         let seconds = limit.as_secs_f32();
         match self.current_stage() {

@@ -25,7 +25,7 @@ use crate::{
     oci::{ContentSource, OciError, ResolvedManifest},
 };
 
-/// How closely the stored evidence is looked at.
+/// How thoroughly stored evidence is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EvidenceDepth {
     /// What a verdict needs.
@@ -41,7 +41,7 @@ pub enum EvidenceDepth {
 pub struct VerificationRequest<'a> {
     /// The policies that may govern it.
     pub policies: &'a [Policy],
-    /// How the reference was written.
+    /// The reference as written.
     pub reference: &'a str,
     /// Its repository; `None` for a layout or archive.
     pub repository: Option<&'a ImageRepository>,
@@ -53,7 +53,7 @@ pub struct VerificationRequest<'a> {
     pub namespace: Option<&'a str>,
     /// The time of the evaluation.
     pub now: Timestamp,
-    /// How closely the stored evidence is looked at.
+    /// How thoroughly stored evidence is read.
     pub reading: EvidenceDepth,
 }
 
@@ -105,7 +105,7 @@ impl ClassifiedError for VerifyError {
     }
 }
 
-/// A verdict, and all that led to it.
+/// A verdict with its basis.
 #[derive(Debug)]
 pub struct BundleEvaluation {
     /// The policies' decision.
@@ -116,7 +116,7 @@ pub struct BundleEvaluation {
     pub contents: Option<BundleContents>,
 }
 
-/// Gives the verdict on `root`.
+/// Evaluates `root`.
 pub async fn evaluate_bundle(
     source: &dyn ContentSource,
     root: &ResolvedManifest,
@@ -171,7 +171,7 @@ pub(super) async fn evaluate_bundle_within(
     let findings =
         evidence::verify_evidence(source, &root.descriptor, wanted, trust, within, limits).await?;
     let decision = decide_at(question, digest, &findings, None, question.now);
-    // What is inside costs more than what is attached, so nothing unsigned is opened.
+    // The embedded lock costs more than the attached evidence, so no unsigned bundle is opened.
     let contents = if needs_embedded_lock(&decision) {
         open_embedded_lock(source, root, limits).await?
     } else {
@@ -212,7 +212,7 @@ pub fn decide_at(
     evaluate_policies(question.policies, &subject, findings, now)
 }
 
-/// The contents, with the lock, of what is a bundle of ours. What is none has no lock, which the
+/// The contents, with the lock, of a packgate bundle. Any other subject has no lock, which the
 /// policy denies.
 async fn open_embedded_lock(
     source: &dyn ContentSource,
@@ -226,7 +226,7 @@ async fn open_embedded_lock(
     }
 }
 
-/// Is there a policy for which the lock inside is all that is missing?
+/// True if the embedded lock is the only thing that a policy still needs.
 fn needs_embedded_lock(decision: &PolicyDecision) -> bool {
     decision
         .policies

@@ -22,8 +22,8 @@ use crate::core::verify;
 /// then.
 pub type TokenSource = Box<dyn Fn() -> Result<IdentityToken, TokenError> + Send + Sync>;
 
-/// Signs with an identity. A certificate serves until half of its time is over, so that a log's or
-/// an authority's clock may differ.
+/// Signs with an identity. A certificate is used for half of its lifetime, to tolerate clock
+/// differences of logs and authorities.
 pub struct KeylessSigner {
     services: SigstoreServices,
     token: TokenSource,
@@ -42,7 +42,7 @@ struct CertificateSession {
 impl KeylessSigner {
     /// Sends nothing yet.
     ///
-    /// Errors: services that are not enough for it.
+    /// Errors: a required service is missing.
     pub fn new(services: SigstoreServices, token: TokenSource) -> Result<Self, SigningError> {
         services.check_keyless()?;
         Ok(Self {

@@ -46,7 +46,7 @@ const MAX_NAME: usize = 64;
 
 const PREFIX: &str = "sigstore-kms-";
 const PROTOCOL: &str = "v1";
-/// Schemes of keys that cosign reads itself, and that are no plug-in's.
+/// Schemes of keys that cosign reads itself, and that are not plug-ins.
 const RESERVED_SCHEMES: [&str; 7] = ["file", "http", "https", "env", "k8s", "github", "gitlab"];
 
 /// A key reference, `NAME://KEY`.
@@ -71,7 +71,7 @@ impl KeyReference {
 impl FromStr for KeyReference {
     type Err = KmsError;
 
-    /// Reads `NAME://KEY`. NAME: letters, digits and `- _ .`, at most 64; KEY: anything, at most 4
+    /// Parses `NAME://KEY`. NAME: letters, digits and `- _ .`, at most 64; KEY: anything, at most 4
     /// KiB.
     fn from_str(text: &str) -> Result<Self, KmsError> {
         let malformed = || KmsError::Reference(sanitize_text(text));
@@ -153,7 +153,7 @@ pub enum KmsError {
         /// Its output on stderr, if any.
         said: String,
     },
-    /// Its key is of no kind that we verify.
+    /// The type of its key is not supported.
     #[error("key of plug-in {program}: {error}")]
     Key {
         /// The program.
@@ -161,7 +161,7 @@ pub enum KmsError {
         /// What is wrong.
         error: PublicKeyError,
     },
-    /// Its key is of a kind that cosign does not verify.
+    /// cosign does not support the type of its key.
     #[error(
         "key of plug-in {0} is for RSASSA-PSS, which is not signed with, because cosign cannot \
             verify it"
@@ -174,7 +174,7 @@ pub enum KmsError {
     Signature {
         /// The program.
         program: String,
-        /// What the signature should have been made with.
+        /// The algorithm of its key.
         algorithm: &'static str,
     },
 }
@@ -252,14 +252,14 @@ impl Signer for KmsSigner {
     }
 }
 
-/// Go's numbers of hash functions (`crypto.Hash`), which the protocol uses, and how to compute
-/// them.
+/// Go's numbers of hash functions (`crypto.Hash`), which the protocol uses, with their
+/// implementations.
 const SHA256: PluginHash = (5, &digest::SHA256);
 const SHA384: PluginHash = (6, &digest::SHA384);
 const SHA512: PluginHash = (7, &digest::SHA512);
 type PluginHash = (u8, &'static digest::Algorithm);
 
-/// The hash that a key's signatures are over; none if it signs the message itself.
+/// The hash for a key's signatures; `None` if it signs the message itself.
 const fn hash_of(algorithm: KeyAlgorithm) -> Option<PluginHash> {
     match algorithm {
         KeyAlgorithm::EcdsaP256 | KeyAlgorithm::RsaPkcs1 | KeyAlgorithm::RsaPss => Some(SHA256),
@@ -318,7 +318,7 @@ impl KmsPlugin {
     }
 
     /// The plug-in gets both the message and its digest, as from cosign, and the digest's
-    /// algorithm, which cosign leaves to it.
+    /// algorithm, which cosign omits.
     async fn sign_message(
         &self,
         key: &VerificationKey,
@@ -452,8 +452,8 @@ struct PluginOutput {
 }
 
 async fn run_command(mut command: Command, message: &[u8]) -> std::io::Result<PluginOutput> {
-    // It finds its own secrets in the environment, which it inherits otherwise, as cosign's
-    // plug-ins do.
+    // The plug-in inherits the environment, with its own secrets, as cosign's plug-ins do, but
+    // without ours.
     for secret in SECRET_VARIABLES {
         command.env_remove(secret);
     }

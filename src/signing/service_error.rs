@@ -11,7 +11,7 @@ use crate::{
     http::{HttpError, redact},
 };
 
-/// Why Sigstore's services gave nothing that could be used. No variant carries a token.
+/// Why Sigstore's services gave no valid result. No variant contains a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SigstoreServiceError {
     /// The request failed, or there was no response.

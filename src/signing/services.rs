@@ -1,4 +1,5 @@
-//! Sigstore's services: whom a signature is shown to, so that others can believe it later.
+//! Clients of Sigstore's services: certificate authority, transparency logs and timestamp
+//! authorities.
 
 use std::sync::Arc;
 
@@ -245,7 +246,7 @@ impl SigstoreServices {
             rekor::entry_request_body(log.version, entry),
         )?;
         let (head, body) = self.send_request(REKOR, request).await?;
-        // A repeated request: the log names the entry that it has.
+        // A repeated request: the log returns the location of the existing entry.
         let (head, body) = if head.status() == StatusCode::CONFLICT {
             self.fetch_existing_entry(log, &head, body).await?
         } else {
@@ -287,7 +288,7 @@ impl SigstoreServices {
     }
 }
 
-/// Sending it twice does no harm: another certificate, another timestamp, the same entry.
+/// Sending it twice is harmless: another certificate, another timestamp, the same entry.
 fn post_request(
     service: &'static str,
     base: &Url,

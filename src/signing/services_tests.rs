@@ -297,7 +297,8 @@ async fn what_a_log_says_is_not_believed_without_proof() {
     }
 }
 
-/// The entry is genuine, and of another artifact: a log that returns what it has anyway.
+/// The entry is genuine, and of another artifact: a log that returns an existing entry for any
+/// request.
 #[tokio::test]
 async fn an_entry_for_another_artifact_is_refused() {
     let Some(recorded) = Recorded::open("an_entry_for_another_artifact_is_refused") else {
@@ -547,7 +548,7 @@ async fn a_token_goes_to_its_certificate_authority_only() {
     assert!(elsewhere.accept().is_err(), "nobody may come");
 }
 
-/// A certificate as Fulcio makes it, of a key that we do not have.
+/// A certificate as Fulcio makes it, of another key.
 fn certificate_of_another(issuer: bool) -> String {
     let mut params = rcgen::CertificateParams::default();
     params.subject_alt_names = vec![rcgen::SanType::Rfc822Name(

@@ -18,7 +18,7 @@ use crate::{
 /// The largest token that is read, in bytes.
 pub const MAX_TOKEN: usize = 64 << 10;
 
-/// A token whose claims can be read. They are claims.
+/// A parsed token. Its claims are not verified.
 #[derive(Clone, Debug)]
 pub struct IdentityToken {
     raw: Redacted<String>,
@@ -64,11 +64,11 @@ enum IdentityTokenAudience {
     Many(Vec<String>),
 }
 
-/// Clocks that differ by less are the same.
+/// The tolerated difference of clocks.
 const SKEW: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 
 impl IdentityToken {
-    /// Reads a token and looks at its time.
+    /// Parses a token and checks its validity period.
     pub fn parse(text: &str, now: Timestamp) -> Result<Self, TokenError> {
         let raw = text.trim();
         if raw.len() > MAX_TOKEN {
@@ -99,7 +99,7 @@ impl IdentityToken {
         })
     }
 
-    /// The token itself, for the certificate authority alone.
+    /// The token itself, for the certificate authority only.
     pub(super) fn expose(&self) -> &str {
         self.raw.expose()
     }

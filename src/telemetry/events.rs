@@ -1,4 +1,4 @@
-//! Events of Kubernetes, which `kubectl describe` and `kubectl get events` show.
+//! Kubernetes events, for `kubectl describe` and `kubectl get events`.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use moka::sync::Cache;
 
 /// Texts of recorded events that are remembered.
 const MAX_RECORDERS: u64 = 1_000;
-/// How long; kube's recorder forgets an event after six minutes.
+/// How long they are remembered; kube's recorder forgets an event after six minutes.
 const RECORDER_IDLE_TIME: Duration = Duration::from_mins(10);
 /// Bytes of an event's note; the API server allows 1,024.
 const MAX_NOTE: usize = 1_000;
@@ -91,7 +91,7 @@ mod tests {
     /// Methods and events.
     type Sent = Arc<Mutex<Vec<(String, Value)>>>;
 
-    /// An API server that takes every event, and what it was sent.
+    /// An API server that accepts every event, and the events that it received.
     fn server() -> (Client, Sent) {
         let sent = Sent::default();
         let seen = Arc::clone(&sent);

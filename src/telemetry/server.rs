@@ -36,7 +36,7 @@ pub const TELEMETRY_LISTENER_LIMITS: ListenerLimits = ListenerLimits {
     ..ListenerLimits::DEFAULT
 };
 
-/// Can this process do its work?
+/// Whether this process is ready.
 #[derive(Clone, Debug, Default)]
 pub struct ReadinessFlag(Arc<AtomicBool>);
 

@@ -10,13 +10,13 @@ use std::{
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Writes a line. One that cannot be written is lost.
+/// Writes a line. Errors are ignored.
 pub fn write_line(text: impl Display) {
     // In one write, so that lines of several threads are not mixed.
     let _ = Stderr.write_all(format!("{text}\n").as_bytes());
 }
 
-/// Standard error for a log. Every write succeeds, whatever became of it.
+/// Standard error for a log. Every write succeeds, even if it is lost.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stderr;
 

@@ -26,20 +26,20 @@ use crate::core::{
     reason::{ClassifiedError, Reason},
 };
 
-/// Bytes of all that is kept of one repository, which must fit into a `ConfigMap` once it is JSON.
-/// Ends a repository that grows without end.
+/// The maximum size in bytes of one repository's stored content, which must fit into a `ConfigMap`
+/// as JSON. Stops a repository that grows without end.
 pub const MAX_KEPT: usize = 700 << 10;
-/// Bytes of a repository's first root.
+/// The maximum size in bytes of a repository's first root.
 pub const MAX_ROOT: usize = 256 << 10;
 
-/// A TUF repository and what is believed of it at first.
+/// A TUF repository and its trusted first root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TufRepositoryConfig {
     url: Url,
     root: Vec<u8>,
 }
 
-/// What a repository gave, after everything was checked: the last good state.
+/// The verified content of a repository: the last good state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FetchedTrustRoot {
@@ -47,22 +47,22 @@ pub struct FetchedTrustRoot {
     pub trusted_root: String,
     /// The metadata that authenticates it, by name.
     pub metadata: TufMetadata,
-    /// When the first part of the metadata ends.
+    /// When the first of the metadata expires.
     pub expires: Timestamp,
     /// When the repository was refreshed.
     pub refreshed: Timestamp,
 }
 
-/// What a repository gives those who sign.
+/// The content of a repository for signers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TufSigningMaterial {
     /// The trust root, with which all responses of the services are verified.
     pub fetched: FetchedTrustRoot,
-    /// The `signing_config` (version 0.2), which names the services.
+    /// The `signing_config` (version 0.2) with the services.
     pub signing_config: String,
 }
 
-/// Signed metadata, by the names that TUF gives it. Not to be believed until it was checked again.
+/// Signed metadata, by its names in TUF. Not trusted until it was verified again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TufMetadata(BTreeMap<String, String>);
@@ -76,7 +76,7 @@ pub struct TufMetadata(BTreeMap<String, String>);
 #[serde(transparent)]
 pub struct TufRootChain(BTreeMap<String, String>);
 
-/// Why a repository gives no trust root.
+/// Why a repository has no valid trust root.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// Its URL is invalid.
@@ -87,7 +87,7 @@ pub enum TrustError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// Its first root cannot be believed.
+    /// Its first root is invalid.
     #[error(
         "the first root of TUF repository {url} cannot be used: {cause}; give the root.json that \
             its owners published"
@@ -123,7 +123,7 @@ pub enum TrustError {
         /// Which metadata, and since when.
         cause: String,
     },
-    /// The last good state may not be used any longer.
+    /// The last good state has expired for good.
     #[error(
         "the trust root of TUF repository {url} expired at {expires} and its grace period is over; \
             no newer one could be fetched: {cause}"
@@ -144,7 +144,7 @@ pub enum TrustError {
         /// Its size in bytes.
         size: usize,
     },
-    /// The network may not be used, and nothing was kept.
+    /// The network may not be used, and nothing is cached.
     #[error(
         "no cached metadata of TUF repository {url}, and network access is disabled; run once \
             without --offline, or give --trusted-root FILE"
@@ -178,7 +178,7 @@ pub trait TrustSource: Send + Sync {
         now: Timestamp,
     ) -> Result<FetchedTrustRoot, TrustError>;
 
-    /// The same, and its `signing_config`.
+    /// The same, with its `signing_config`.
     ///
     /// Errors: the same, and that it has none.
     async fn refresh_signing_material(
@@ -189,8 +189,8 @@ pub trait TrustSource: Send + Sync {
         now: Timestamp,
     ) -> Result<TufSigningMaterial, TrustError>;
 
-    /// Checks what was kept, from the first root on, as of the moment when it was good, with the
-    /// keys of the newest of `roots`. Sends nothing.
+    /// Verifies stored content, from the first root on, as of the moment when it was fetched, with
+    /// the keys of the newest of `roots`. Sends nothing.
     async fn reverify_cached(
         &self,
         repository: &TufRepositoryConfig,
@@ -200,22 +200,22 @@ pub trait TrustSource: Send + Sync {
     ) -> Result<FetchedTrustRoot, TrustError>;
 }
 
-/// Keeps what repositories gave.
+/// Stores the content of repositories.
 pub trait TrustCache: Send + Sync {
-    /// What was kept. What cannot be read is not there.
+    /// The stored content. Invalid content is treated as absent.
     fn load_fetched(&self, repository: &TufRepositoryConfig) -> Option<FetchedTrustRoot>;
 
-    /// Keeps it. Errors: it cannot be written.
+    /// Stores it. Errors: it cannot be written.
     fn save_fetched(
         &self,
         repository: &TufRepositoryConfig,
         fetched: &FetchedTrustRoot,
     ) -> Result<(), TrustError>;
 
-    /// The roots that were kept. What cannot be read is not there.
+    /// The stored roots. Invalid ones are treated as absent.
     fn load_roots(&self, repository: &TufRepositoryConfig) -> TufRootChain;
 
-    /// Keeps them. Errors: they cannot be written.
+    /// Stores them. Errors: they cannot be written.
     fn save_roots(
         &self,
         repository: &TufRepositoryConfig,
@@ -224,8 +224,7 @@ pub trait TrustCache: Send + Sync {
 }
 
 impl TufRootChain {
-    /// Those in signed metadata. None if there is only one, which is the first: that is known
-    /// without it.
+    /// The roots in signed metadata. `None` if there is only the first one, which is configured.
     fn from_metadata(metadata: &TufMetadata) -> Self {
         if metadata
             .0
@@ -247,8 +246,8 @@ impl TufRootChain {
         )
     }
 
-    /// Adds those with which `fetched` was verified. Of one name the one that was there stays: it
-    /// is as new, or newer.
+    /// Adds the roots with which `fetched` was verified. An existing one of the same name is kept:
+    /// it is as new, or newer.
     pub fn add_roots_of(&mut self, fetched: &FetchedTrustRoot) {
         for (name, text) in Self::from_metadata(&fetched.metadata).0 {
             self.0.entry(name).or_insert(text);
@@ -266,7 +265,7 @@ impl TufRootChain {
 
 impl TufRepositoryConfig {
     /// The repository at `url`, `http` or `https` without user info, query and fragment, with the
-    /// root that is believed at first.
+    /// trusted first root.
     ///
     /// Errors: another URL, a root that is too large or not signed by its own keys.
     pub fn new(url: &str, root: &[u8]) -> Result<Self, TrustError> {
@@ -291,17 +290,17 @@ impl TufRepositoryConfig {
         })
     }
 
-    /// Sigstore's public instance, with the root that this build carries.
+    /// Sigstore's public instance, with the root in this build.
     ///
-    /// Errors: the build carries none that can be used, which is a defect.
+    /// Errors: that root is invalid, which is a bug.
     pub fn public_good() -> Result<Self, TrustError> {
         Self::from_instance(SigstoreInstance::PublicGood)
     }
 
-    /// Sigstore's instance for tests, whose signatures mean nothing, with the root that this build
-    /// carries.
+    /// Sigstore's instance for tests, whose signatures have no meaning, with the root in this
+    /// build.
     ///
-    /// Errors: the build carries none that can be used, which is a defect.
+    /// Errors: that root is invalid, which is a bug.
     pub fn staging() -> Result<Self, TrustError> {
         Self::from_instance(SigstoreInstance::Staging)
     }
@@ -322,7 +321,7 @@ impl TufRepositoryConfig {
     }
 }
 
-/// An address that ends in a slash.
+/// A URL that ends with a slash.
 fn parse_repository_url(url: &str) -> Result<Url, &'static str> {
     let mut parsed: Url = url
         .parse()

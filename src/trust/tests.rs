@@ -1,5 +1,5 @@
-//! Threats 20–25 and 45 as far as they are about TUF: each against a repository that is really
-//! signed, over real HTTP.
+//! Threats 20–25 and 45 of docs/threat-model.md, as far as they concern TUF: each with a properly
+//! signed repository, over real HTTP.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -27,7 +27,7 @@ fn now() -> Timestamp {
     at("2026-11-21T12:00:00Z")
 }
 
-/// Another content that is a trust root.
+/// Another valid trust root.
 fn content(number: usize) -> String {
     format!(
         "{}{}",
@@ -174,7 +174,7 @@ async fn the_last_good_root_is_used_until_its_grace_is_over() {
         assert_eq!(renewal.root.trusted_root, content(1), "{moment}");
         assert_eq!(scene.server.requests() > before, asked, "{moment}");
     }
-    // The same timestamp for ever: a mirror that is frozen.
+    // The same timestamp forever: a frozen mirror.
     let frozen = scene
         .renew(Some(&kept), at("2026-11-28T01:00:00Z"))
         .await
@@ -235,7 +235,7 @@ async fn keys_are_rotated_by_whoever_had_them() {
     scene.there.publish(&content(2), LATER);
     let second = scene.refresh(Some(&first)).await.expect("rotated");
     assert_eq!(second.trusted_root, content(2));
-    // From the very first root on, with and without the network.
+    // From the first root on, with and without the network.
     assert_eq!(
         scene.refresh(None).await.expect("rotated").trusted_root,
         content(2)
@@ -471,7 +471,7 @@ async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
         content(1)
     );
     let old = scene.there.files.lock().expect("no panic").clone();
-    // The new root is there; everything else is of the keys that it revoked.
+    // The new root exists; everything else is signed by the keys that it revoked.
     scene.there.rotate();
     let (told, message) = reason(obtain(&scene, "2026-11-22T13:00:00Z").await);
     assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
@@ -516,7 +516,7 @@ async fn who_signs_keeps_a_newer_root_too() {
         "{:?}",
         roots.0.keys()
     );
-    // And what keeps the last good state keeps it if the newer root revokes nothing of that.
+    // The stored last good state is kept if the newer root revokes nothing of it.
     let mut scene = Scene::new();
     let kept = scene.refresh(None).await.expect("good");
     scene.there.rotate_root();
@@ -576,7 +576,7 @@ async fn who_signs_is_told_the_services_and_never_older_ones() {
         ),
         (root.as_str(), SIGSTORE_STAGING_SIGNING_CONFIG)
     );
-    // Who verifies uses what was kept for those who sign.
+    // Verifiers use the state that was stored for signers.
     let asked = scene.server.requests();
     assert_eq!(
         renew_with_cache(

@@ -1,4 +1,4 @@
-//! The TUF client workflow (specification 1.0, section 5) round `sigstore-tuf`, over our own
+//! The TUF client workflow (specification 1.0, section 5) with `sigstore-tuf`, over our own
 //! transport.
 
 use std::{
@@ -51,7 +51,7 @@ pub(super) async fn refresh_repository(
     outcome.map(|(fetched, _)| fetched)
 }
 
-/// The same, and which services a signer uses.
+/// The same, with the services of a signer.
 pub(super) async fn refresh_for_signing(
     http: HttpClient,
     repository: &TufRepositoryConfig,

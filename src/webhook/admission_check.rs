@@ -85,16 +85,17 @@ impl std::fmt::Debug for PullCredential {
     }
 }
 
-/// Everything that a success depends on.
+/// Everything that an admission depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct VerdictCacheKey {
     used_as: ReferenceUse,
     repository: String,
     digest: Digest,
     had_digest: bool,
-    /// Digest of the docker configuration. Verified with A's credentials is not verified with B's.
+    /// The digest of the docker configuration. An admission with one user's credentials is not
+    /// valid for another's.
     credential: Option<Digest>,
-    /// Digests of the policies that govern, with all that they refer to.
+    /// The fingerprints of the governing policies, with all that they refer to.
     policies: Vec<Digest>,
 }
 
@@ -138,7 +139,7 @@ impl AdmissionChecker {
         }
     }
 
-    /// The verdict on one use, by the policies of `snapshot`. `begun` is when the review came.
+    /// The verdict on one use, by the policies of `snapshot`. `begun` is when the review arrived.
     pub(super) async fn check_image(
         &self,
         ask: &ImageCheckRequest,
@@ -365,7 +366,7 @@ fn admission_valid_until(
     if admits(now.checked_add(late).ok()?) {
         return now.checked_add(late).ok();
     }
-    // Time only ever takes an admission away, so the moment is found by halving.
+    // Time can only end an admission, so the moment is found by bisection.
     while late - good > SignedDuration::from_millis(100) {
         let middle = good + (late - good) / 2;
         if admits(now.checked_add(middle).ok()?) {
@@ -377,8 +378,8 @@ fn admission_valid_until(
     now.checked_add(good).ok()
 }
 
-/// Nothing that can be understood: refused by every policy of its use, because a runtime might
-/// understand it.
+/// A reference that cannot be parsed: denied by every policy for its use, because a runtime might
+/// parse it.
 fn unreadable_reference_report(
     ask: &ImageCheckRequest,
     snapshot: &PolicySnapshot,
@@ -422,7 +423,7 @@ struct ImageCheckContext<'a> {
 
 impl ImageCheckContext<'_> {
     fn build_report(&self, answer: &ReferenceVerdict, digest: Option<Digest>) -> AdmissionReport {
-        // With the digest filled in, the command would no longer be refused for not having one.
+        // With the digest filled in, the command would no longer be denied for its missing digest.
         let pinned = digest.filter(|_| !answer.decision.has_denial_reason(Reason::DigestRequired));
         let reference = ImageReference {
             digest: pinned,
@@ -459,7 +460,7 @@ impl ImageCheckContext<'_> {
         )
     }
 
-    /// A success that was found out before, perhaps in another object.
+    /// A cached admission, possibly of another object.
     fn cached_report(&self, report: &AdmissionReport) -> AdmissionReport {
         AdmissionReport {
             registry_requests: 0,
@@ -487,7 +488,7 @@ impl ImageCheckContext<'_> {
         report
     }
 
-    /// Would the same evidence be enough at another time?
+    /// True if the same evidence would be sufficient at another time.
     fn admits_at(&self, digest: &Digest, answer: &ReferenceVerdict, at: Timestamp) -> bool {
         let decision = if at == self.question.now {
             None

@@ -17,12 +17,12 @@ use crate::api::bundle_policy::{ConfigMapData, NamespacedName, PolicyQuota};
 
 /// Initial lists that are read at the same time: each may have a megabyte.
 const CONCURRENT_FIRST_READS: usize = 4;
-/// How soon what was thrown away is read again, once it is no longer too large.
+/// How soon dropped content is read again, once it is no longer too large.
 const REREAD_INTERVAL: Duration = Duration::from_secs(5);
-/// After the API server failed.
+/// The delay after an error of the API server.
 const WATCH_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// What is known of a `ConfigMap`.
+/// The observed state of a `ConfigMap`.
 #[derive(Clone, Debug)]
 enum ObservedConfigMap {
     /// The watch has not started.
@@ -36,7 +36,7 @@ enum ObservedConfigMap {
 /// The data of each namespace's `ConfigMap`s, by name.
 type ObservedConfigMaps = Arc<Mutex<BTreeMap<String, BTreeMap<String, ObservedConfigMap>>>>;
 
-/// Every `ConfigMap` that is watched.
+/// Every watched `ConfigMap`.
 pub(super) struct ConfigMapWatcher {
     client: Client,
     system_namespace: String,
@@ -66,7 +66,7 @@ impl ConfigMapWatcher {
         }
     }
 
-    /// Are those of the system namespace known, or those of all others?
+    /// True if those of the system namespace, or all others, are observed.
     pub(super) fn are_all_observed(
         &self,
         of_system: bool,
@@ -79,7 +79,7 @@ impl ConfigMapWatcher {
         asked.into_iter().all(|name| known.contains_key(name))
     }
 
-    /// When something is to be read again that was thrown away.
+    /// When dropped content is due to be read again.
     pub(super) const fn next_reread(&self) -> Option<Instant> {
         self.again
     }
@@ -207,8 +207,8 @@ fn observe_config_map(map: Option<ConfigMap>, is_of_system: bool) -> ObservedCon
     })
 }
 
-/// Takes in what was seen of one. What is too large together with the others of its namespace is
-/// not kept; the sizes are.
+/// Stores an observed `ConfigMap`. If it exceeds the budget together with the others of its
+/// namespace, only its size is stored.
 fn store_observed(
     held: &ObservedConfigMaps,
     namespace: &str,

@@ -20,7 +20,7 @@ use crate::{core::report::ReportOutcome, telemetry};
 const REPEAT_INTERVAL: Duration = Duration::from_mins(1);
 /// Recent events that are remembered.
 const MAX_RECENT_EVENTS: u64 = 10_000;
-/// How long the API server may take to store one.
+/// The timeout for storing an event.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Records events.

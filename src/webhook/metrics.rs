@@ -67,7 +67,7 @@ fn duration_histogram() -> Histogram {
 }
 
 impl WebhookMetrics {
-    /// Registers everything in `registry`, under the prefix `packgate`.
+    /// Registers all metrics in `registry`, with the prefix `packgate`.
     pub fn new(registry: &mut Registry) -> Self {
         let new: fn() -> Histogram = duration_histogram;
         let metrics = Self {
@@ -129,7 +129,7 @@ impl WebhookMetrics {
             .observe(took.as_secs_f64());
     }
 
-    /// Something was looked for in memory.
+    /// Counts a lookup in a cache.
     pub(super) fn count_cache_request(&self, cache: &'static str, result: &'static str) {
         self.caches
             .get_or_create(&CacheLabels { cache, result })

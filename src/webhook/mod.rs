@@ -57,11 +57,11 @@ use crate::{
 /// Name of the Deployment, the Service, the account and the Lease.
 pub const NAME: &str = "packgate-webhook";
 
-/// What the webhook is started with.
+/// The options of the webhook.
 pub struct WebhookOptions {
     /// The namespace that it runs in.
     pub namespace: String,
-    /// What no other replica is called.
+    /// The unique identity of this replica.
     pub identity: String,
     /// The address that serves reviews.
     pub address: SocketAddr,
@@ -76,7 +76,7 @@ pub struct WebhookOptions {
 /// Why the webhook stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookError {
-    /// Nothing can be served there.
+    /// It cannot listen on the address.
     #[error("reviews cannot be served on {address}: {cause}; choose another address")]
     Serve {
         /// The address to bind.
@@ -84,7 +84,7 @@ pub enum WebhookError {
         /// The system's error.
         cause: std::io::Error,
     },
-    /// Certificates that the configuration names cannot be used.
+    /// CA certificates of the configuration are invalid.
     #[error("{0}")]
     Authorities(String),
     /// Policies are no longer watched.
@@ -108,12 +108,12 @@ struct WebhookState {
     policies: ActivePolicies,
     checker: AdmissionChecker,
     no_match: NoMatchConfig,
-    /// How long one review may take.
+    /// The deadline of one review.
     deadline: Duration,
     bodies: BodyReader,
-    /// Large reviews are parsed one after the other.
+    /// Large reviews are parsed one at a time.
     parsing: Arc<Semaphore>,
-    /// Locks are planned one after the other.
+    /// Locks are planned one at a time.
     planning: Arc<Semaphore>,
     events: DenialEventRecorder,
     metrics: WebhookMetrics,
@@ -147,7 +147,7 @@ impl WebhookState {
         }
     }
 
-    /// One line of the log for each verdict, numbers, and events.
+    /// One log line for each verdict, metrics, and events.
     fn record_verdicts(&self, request: &ReviewRequest, answer: &ReviewResponse, begun: Instant) {
         let took = begun.elapsed();
         if let ReviewResponse::Evaluated(all) = answer {
@@ -184,7 +184,7 @@ fn log_verdict(request: &ReviewRequest, judged: &review_response::EvaluatedImage
     );
 }
 
-/// How the registries of the installation are reached.
+/// The settings of the installation's registries.
 pub async fn configured_registries(
     client: &Client,
     installation: &InstallationConfig,
@@ -193,7 +193,7 @@ pub async fn configured_registries(
     registries::read_registries(client, installation, namespace).await
 }
 
-/// Serves until `stop`. `ready` is called once everything was read that verdicts depend on.
+/// Serves until `stop`. `ready` is called once all inputs of verdicts were read.
 pub async fn run_webhook(
     client: Client,
     options: WebhookOptions,

@@ -1,6 +1,6 @@
-//! A `PackedBundle` that is written: its shape, by the controller's own parser; whether who writes
-//! it may read the Secrets that it names; and, for one that adopts what is there already, the
-//! verdict in full.
+//! Evaluates a written `PackedBundle`: its fields, by the controller's own parser; whether its
+//! author may read the Secrets that it refers to; and, if it adopts an existing bundle, the full
+//! verdict.
 
 use std::{sync::Arc, time::Instant};
 
@@ -33,7 +33,7 @@ use crate::{
 /// The key of a docker configuration in a Secret.
 const DOCKER_CONFIG: &str = ".dockerconfigjson";
 
-/// A Secret that an object names, or a ServiceAccount whose token it uses.
+/// A Secret that an object refers to, or a ServiceAccount whose token it uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct RequiredAccess {
     field: &'static str,
@@ -41,7 +41,7 @@ struct RequiredAccess {
     access: AccessKind,
 }
 
-/// What has to be verified before the object may be.
+/// An artifact to verify before the object is admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ArtifactToVerify {
     field: &'static str,
@@ -226,7 +226,7 @@ fn access_denied_message(who: &str, deed: AccessKind, namespace: &str, name: &st
     }
 }
 
-/// Every Secret that the object names, and the ServiceAccount that it signs as.
+/// Every Secret that the object refers to, and the ServiceAccount that it signs as.
 fn required_accesses(spec: &PackedBundleSpec) -> Vec<RequiredAccess> {
     let named = |field, name: Option<&String>| {
         name.map(|name| RequiredAccess {
@@ -294,7 +294,7 @@ fn required_accesses(spec: &PackedBundleSpec) -> Vec<RequiredAccess> {
     .collect()
 }
 
-/// What the object takes over as it is.
+/// The artifact that the object adopts.
 fn artifact_to_verify(
     validated: &ValidatedPackedBundle,
     no_match: NoMatchAction,

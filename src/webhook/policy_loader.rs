@@ -1,4 +1,4 @@
-//! Watches everything that policies consist of, and puts each new state in force at once.
+//! Watches all inputs of policies, and puts each new state in force immediately.
 
 use std::{
     collections::BTreeMap,
@@ -41,17 +41,16 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 /// Objects per page of a list: each may have a megabyte.
 const LIST_PAGE_SIZE: u32 = 16;
 
-/// How long `ConfigMap`s of tenants are waited for before the first review.
+/// How long to wait for tenants' `ConfigMap`s before the first review.
 const FIRST_LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often the clock is looked at while something waits for it: clocks are set.
+/// The interval of clock checks while waiting for a time: clocks may be set.
 const CLOCK_CHECK_INTERVAL: Duration = Duration::from_mins(1);
 
-/// A policy as it was read, and the object that it was read from: as long as that is the same, so
-/// is the policy.
+/// A parsed policy with the object that it was parsed from, for reuse while that is unchanged.
 type CachedPolicies<K> = BTreeMap<(String, String), (Arc<DeserializeGuard<K>>, PolicyObject)>;
 
-/// Policies that were read, so that nothing is copied again that did not change.
+/// Parsed policies, so that unchanged ones are not copied again.
 #[derive(Default)]
 struct PolicyReadCache {
     cluster: CachedPolicies<ClusterBundlePolicy>,
@@ -192,7 +191,7 @@ impl PolicyLoader {
             .map(|(_, policy)| policy)
             .chain(self.read.namespaced.values().map(|(_, policy)| policy));
         gathered.policies = policies.cloned().collect();
-        // A trust root that cannot be read is missed by the policies that name it.
+        // A trust root that cannot be parsed is missing for the policies that refer to it.
         gathered.trust_roots = self
             .roots
             .state()
@@ -205,7 +204,7 @@ impl PolicyLoader {
     }
 }
 
-/// Takes over what did not change, and copies what did.
+/// Reuses unchanged policies, and copies changed ones.
 fn refresh_cached_policies<K>(
     known: &mut CachedPolicies<K>,
     objects: &[Arc<DeserializeGuard<K>>],
@@ -225,7 +224,7 @@ fn refresh_cached_policies<K>(
     }
 }
 
-/// Waits for the turn of a namespace that changes too often.
+/// Waits until a namespace that changes too often may be compiled.
 async fn wait_for_turn(turn: Option<Instant>) {
     match turn {
         None => std::future::pending().await,
@@ -233,7 +232,7 @@ async fn wait_for_turn(turn: Option<Instant>) {
     }
 }
 
-/// Waits until time alone has changed something: for ever, if it never does.
+/// Waits until time alone has changed something, which may be never.
 async fn wait_until_expired(clock: &dyn Clock, ends: Option<Timestamp>) {
     let Some(ends) = ends else {
         return std::future::pending().await;
@@ -246,7 +245,7 @@ async fn wait_until_expired(clock: &dyn Clock, ends: Option<Timestamp>) {
     }
 }
 
-/// Keeps all objects of a kind.
+/// Watches all objects of a kind.
 fn watch_objects<K>(
     api: Api<DeserializeGuard<K>>,
     change: &watch::Sender<u64>,
@@ -284,7 +283,7 @@ where
     store
 }
 
-/// Forgets who wrote which field: of many objects that is most of what they are.
+/// Drops managed fields, which are most of an object's size.
 fn strip_metadata<K: Resource>(object: &mut DeserializeGuard<K>) {
     let metadata = match &mut object.0 {
         Ok(object) => object.meta_mut(),

@@ -31,28 +31,28 @@ use tokio::{
 use super::review_request::MAX_REVIEW;
 use crate::listener::PeerAddress;
 
-/// Bytes of a body that counts as small: a hundred containers fit.
+/// The maximum size in bytes of a small body: enough for a hundred containers.
 const SMALL_BODY_BYTES: usize = 64 << 10;
-/// What a body counts at least: a review costs more than its bytes.
+/// The minimum reservation of a body: a review costs more than its bytes.
 const MIN_RESERVED_BYTES: usize = 4 << 10;
 
-/// How many bytes are read at once, and how long that may take.
+/// How many bytes are read concurrently, and the timeouts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyLimits {
-    /// Bytes of small bodies at once: of all, and of one address.
+    /// Bytes of small bodies at the same time: in total, and from one address.
     pub small: (usize, usize),
-    /// Bytes of large bodies at once: of all, and of one address.
+    /// Bytes of large bodies at the same time: in total, and from one address.
     pub large: (usize, usize),
     /// Concurrent reviews, from the first byte to the response.
     pub reviews: usize,
-    /// How long a body waits for its turn.
+    /// How long a body waits for its reservation.
     pub wait: Duration,
-    /// How long it may take to arrive then.
+    /// How long it may then take to arrive.
     pub arrive: Duration,
 }
 
 impl BodyLimits {
-    /// They fit into the chart's memory limit, with everything else.
+    /// These fit into the chart's memory limit, with everything else.
     pub(super) const DEFAULT: Self = Self {
         small: (8 << 20, 4 << 20),
         large: (16 << 20, 12 << 20),
@@ -70,7 +70,7 @@ pub(super) struct BodyReader {
     bounds: BodyLimits,
 }
 
-/// A body. Its bytes count until `ReceivedBody::weight` is dropped.
+/// A body. Its bytes are reserved until `ReceivedBody::weight` is dropped.
 pub(super) struct ReceivedBody {
     /// The body.
     pub bytes: Bytes,
@@ -86,7 +86,7 @@ pub(super) struct BodyMemoryPermit {
     _all: OwnedSemaphorePermit,
 }
 
-/// Why a body was not taken. None of these is a verdict: the API server treats all of them as
+/// Why a body was rejected. None of these is a verdict: the API server treats all of them as
 /// failures of the webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BodyRejection {
@@ -203,7 +203,7 @@ async fn collect_body(body: Body, most: usize) -> Result<Bytes, BodyRejection> {
             return Err(BodyRejection::TooLarge);
         }
         if read.capacity() < read.len() + chunk.len() {
-            // As much as was sent so far, and never more than was weighed.
+            // As much as was received so far, and never more than was reserved.
             read.reserve_exact(
                 (read.len() + chunk.len())
                     .max(SMALL_BODY_BYTES)
@@ -215,14 +215,14 @@ async fn collect_body(body: Body, most: usize) -> Result<Bytes, BodyRejection> {
     Ok(read.into())
 }
 
-/// Bytes that are shared by addresses.
+/// Bytes shared by client addresses.
 struct BodyMemoryPool {
     all: Arc<Semaphore>,
     share: usize,
     shares_by_address: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
 }
 
-/// Addresses that are remembered before those without a body are forgotten.
+/// The number of addresses that are remembered before those without a body are dropped.
 const MAX_TRACKED_ADDRESSES: usize = 256;
 
 impl BodyMemoryPool {

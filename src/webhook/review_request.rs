@@ -14,15 +14,15 @@ use serde_json::{Map, Value, value::RawValue};
 /// Bytes of a review: two objects of at most the size that etcd accepts, and the fields of the
 /// request.
 pub(super) const MAX_REVIEW: usize = 8 << 20;
-/// Values of both objects' specifications, counted by the signs between them. A Pod of a hundred
-/// containers with a hundred variables each has 50,000.
+/// The maximum number of values in both objects' specifications, counted by the separators between
+/// them. A Pod of a hundred containers with a hundred variables each has 50,000.
 pub(super) const MAX_VALUES: usize = 65_536;
 /// Bytes of `userInfo`.
 const MAX_USER_INFO: usize = 256 << 10;
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 
-/// A request to admit something.
+/// An admission request.
 pub(super) struct ReviewRequest {
     /// The request without its objects.
     inner: AdmissionRequest<DynamicObject>,
@@ -33,11 +33,11 @@ pub(super) struct ReviewRequest {
 /// The objects under evaluation: `apiVersion`, `kind`, names in `metadata`, and `spec` of each.
 #[derive(Debug, Default)]
 pub(super) struct ReviewObjects {
-    /// The object that is to be. `None` when something is deleted.
+    /// The new object. `None` for a deletion.
     pub new: Option<Value>,
     /// The existing object.
     pub old: Option<Value>,
-    /// More values than [`MAX_VALUES`]: then neither is there.
+    /// The number of values, if more than [`MAX_VALUES`]: then neither object is there.
     pub excess: Option<usize>,
 }
 
@@ -116,7 +116,7 @@ struct RawObjectMetadata {
 }
 
 impl ReviewRequest {
-    /// Reads a body. Nothing of it is needed afterwards.
+    /// Parses a body, which is not needed afterwards.
     pub(super) fn parse(body: &[u8]) -> Result<(Self, ReviewObjects), ReviewParseError> {
         let envelope: AdmissionReviewEnvelope<'_> = serde_json::from_slice(body)?;
         if (envelope.api_version.as_str(), envelope.kind.as_str())
@@ -180,7 +180,7 @@ impl ReviewRequest {
         &self.inner
     }
 
-    /// Is it a `TrustRoot` that is to go? Policies may need it.
+    /// True if a `TrustRoot` is deleted. Policies may need it.
     pub(super) fn deletes_trust_root(&self) -> bool {
         let kind = &self.inner.kind;
         self.inner.operation == Operation::Delete
@@ -203,9 +203,9 @@ impl ReviewRequest {
         self.inner.namespace.as_deref().unwrap_or_default()
     }
 
-    /// Name of the object, or what its name will begin with.
+    /// The name of the object, or its `generateName`.
     pub(super) fn name(&self) -> String {
-        // One of many that are deleted by one request is known by the object alone.
+        // An object of a deletion by collection is only identified by the old object.
         let other = || {
             self.generate_name
                 .as_ref()
@@ -301,8 +301,8 @@ impl RawReviewObject<'_> {
     }
 }
 
-/// How many values a JSON text has at most, without making any: every one but the first comes after
-/// one of these signs.
+/// The maximum number of values of a JSON text, without parsing it: every value but the first
+/// follows one of these separators.
 fn count_json_values(json: &str) -> usize {
     let (mut count, mut in_text, mut escaped) = (1, false, false);
     for byte in json.bytes() {

@@ -16,11 +16,11 @@ use crate::{
     },
 };
 
-/// Characters of a warning. Longer ones are cut by the API server, all of them together at 4,096.
+/// Characters of a warning. The API server cuts longer ones, and all of them together at 4,096.
 const MAX_WARNING: usize = 256;
 /// The maximum number of warnings in one response.
 const MAX_WARNINGS: usize = 8;
-/// Characters of the message. Terminals and events are what it is for.
+/// Characters of the message. It is shown on terminals and in events.
 const MAX_MESSAGE: usize = 2_048;
 
 /// The result of a review.
@@ -28,7 +28,7 @@ const MAX_MESSAGE: usize = 2_048;
 pub(super) enum ReviewResponse {
     /// The object has nothing to evaluate.
     NothingToEvaluate,
-    /// The object does not have the shape that it must have.
+    /// The object is invalid.
     Invalid {
         /// The path of the field.
         field: String,
@@ -41,7 +41,7 @@ pub(super) enum ReviewResponse {
         reason: Reason,
         /// The path of the field.
         field: String,
-        /// What is missing, and the way out.
+        /// What is missing, and how to resolve it.
         message: String,
     },
     /// Every image that the object uses, evaluated.
@@ -53,7 +53,7 @@ pub(super) enum ReviewResponse {
 pub(super) struct EvaluatedImage {
     /// The report with the verdict.
     pub report: AdmissionReport,
-    /// What this use gets if no policy governs it.
+    /// The action for a use that no policy governs.
     pub no_match: NoMatchAction,
 }
 
@@ -238,7 +238,8 @@ fn apply_evaluated_images(response: &mut AdmissionResponse, all: &[EvaluatedImag
     response.audit_annotations = audit_annotations(all);
 }
 
-/// What the API server writes into its audit log, under the webhook's name. Modes do not change it.
+/// The annotations of the API server's audit log, under the webhook's name. Enforcement modes do
+/// not change them.
 fn audit_annotations(all: &[EvaluatedImage]) -> std::collections::HashMap<String, String> {
     let worst =
         all.iter()

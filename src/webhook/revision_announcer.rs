@@ -56,7 +56,7 @@ async fn patch_lease_annotation(
         "kind": "Lease",
         "metadata": {"name": NAME, "annotations": {replica_annotation(identity): revision}},
     });
-    // Each replica owns its own annotation: one that is gone takes nothing of the others with it.
+    // Each replica owns its own annotation: removing one has no effect on the others.
     let parameters = PatchParams::apply(&format!("packgate-webhook-{identity}")).force();
     leases
         .patch(NAME, &parameters, &Patch::Apply(&patch))

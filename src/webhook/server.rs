@@ -1,4 +1,4 @@
-//! Serves reviews over TLS, and finishes those that it has begun before it ends.
+//! Serves reviews over TLS, and finishes those in progress before it ends.
 
 use std::{
     net::SocketAddr,
@@ -30,8 +30,8 @@ use crate::{
     listener::{self, ListenerLimits, ReloadableTlsConfig},
 };
 
-/// How long reviews that were begun may still take when the process is to end. Longer than the API
-/// server waits.
+/// How long reviews in progress may still take when the process ends. Longer than the API server
+/// waits.
 const SHUTDOWN_REVIEW_TIME: Duration = Duration::from_secs(15);
 /// How long the process still accepts connections after SIGTERM: the API server learns of it a
 /// moment later.
@@ -40,12 +40,13 @@ const SHUTDOWN_ACCEPT_TIME: Duration = Duration::from_secs(5);
 /// A verdict that reached its own deadline must still be sent.
 const DEADLINE_GRACE: Duration = Duration::from_millis(500);
 
-/// Bytes of a review that is parsed where it arrived; a larger one would keep others waiting.
+/// The maximum size in bytes of a review that is parsed on the async thread; a larger one would
+/// delay others.
 const MAX_INLINE_PARSE_BYTES: usize = 32 << 10;
 
 /// Serves until `stop`.
 ///
-/// Errors: the address cannot be listened on.
+/// Errors: it cannot listen on the address.
 pub(super) async fn serve_reviews(
     address: SocketAddr,
     tls: ReloadableTlsConfig,
@@ -77,7 +78,7 @@ pub(super) const WEBHOOK_LISTENER_LIMITS: ListenerLimits = ListenerLimits {
     ..ListenerLimits::DEFAULT
 };
 
-/// The paths that the webhook's configuration names.
+/// The paths in the webhook's configuration.
 pub(super) fn review_routes(state: Arc<WebhookState>) -> Router {
     Router::new()
         .route(PACKED_BUNDLES_PATH, post(review_packed_bundle))

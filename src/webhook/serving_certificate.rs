@@ -1,5 +1,5 @@
-//! The certificate that the webhook shows: it comes from a Secret that the controller makes and
-//! renews, and is taken over without a pause.
+//! The webhook's serving certificate: from a Secret that the controller creates and renews,
+//! reloaded without interruption.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     listener::{ClientCertificateVerifier, ReloadableTlsConfig},
 };
 
-/// Why a certificate cannot be shown.
+/// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ServingCertificateError {
     /// This key is missing.
@@ -26,7 +26,7 @@ pub(super) enum ServingCertificateError {
     /// It is not valid PEM.
     #[error("Secret {TLS_SECRET}: {0}")]
     Pem(#[from] rustls::pki_types::pem::Error),
-    /// Certificate and key do not fit, or cannot be used.
+    /// Certificate and key do not match, or are invalid.
     #[error("Secret {TLS_SECRET}: {0}")]
     Rustls(#[from] rustls::Error),
 }

@@ -25,8 +25,8 @@ pub(super) fn is_trust_root(object: &Value) -> bool {
     object["apiVersion"] == API_VERSION && object["kind"] == "TrustRoot"
 }
 
-/// May it be written? What it refers to need not be there yet; if it is there, it must be what it
-/// should be.
+/// Evaluates a written trust root. The objects that it refers to need not exist yet; if they do,
+/// they must be valid.
 pub(super) async fn evaluate_trust_root(
     state: &WebhookState,
     request: &ReviewRequest,
@@ -99,8 +99,8 @@ fn validate_referenced_data(root: &TrustRoot, data: &ReferencedConfigMapData) ->
     }
 }
 
-/// May it go? Not while a policy names it: all that the policy governs would be refused from then
-/// on.
+/// Evaluates a deletion. It is denied while a policy refers to the trust root: otherwise every use
+/// that the policy governs would be denied from then on.
 pub(super) fn evaluate_trust_root_deletion(
     snapshot: &PolicySnapshot,
     name: &str,

@@ -1,6 +1,6 @@
 //! A tar of an OCI image layout in one file.
 //!
-//! It is worked on as a layout in a temporary folder next to it, and written anew, in one
+//! It is edited as a layout in a temporary folder next to it, and written again, in one
 //! deterministic form, by [`ContentTarget::commit_changes`].
 
 mod reader;
@@ -39,11 +39,11 @@ use crate::core::{
 /// An archive (tar) of a layout.
 pub struct OciArchiveTarget {
     file: PathBuf,
-    /// The file as it was read or written last.
+    /// The file as last read or written.
     last_identity: Mutex<Option<ArchiveFileIdentity>>,
     layout: OciLayoutTarget,
     changed: AtomicBool,
-    // Last, so that the layout goes before its folder.
+    // Last, so that the layout is dropped before its folder.
     _folder: tempfile::TempDir,
 }
 
@@ -104,7 +104,7 @@ impl OciArchiveTarget {
         })
     }
 
-    /// An archive to write to; made if there is none.
+    /// Opens an archive for writing; creates it if it does not exist.
     pub fn open_or_create(path: &str) -> Result<Self, OciError> {
         let file = PathBuf::from(path);
         if file.exists() {
@@ -252,7 +252,7 @@ fn create_temporary_folder(file: &Path) -> Result<tempfile::TempDir, OciError> {
         .map_err(|cause| storage_error(parent, cause))
 }
 
-/// Writes the layout's files as a tar, sorted, without anything that varies.
+/// Writes the layout's files as a tar, sorted, without anything variable.
 fn write_layout_tar(
     root: &Path,
     file: &Path,

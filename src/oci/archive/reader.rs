@@ -146,7 +146,7 @@ impl LayoutExtraction<'_> {
         }
     }
 
-    /// The next block, or nothing at a clean end of the stream.
+    /// The next block, or `None` at a clean end of the stream.
     fn read_block(&mut self) -> Result<Option<[u8; BLOCK]>, OciError> {
         let mut block = Vec::with_capacity(BLOCK);
         let read = (&mut self.stream)
@@ -185,7 +185,7 @@ enum LayoutEntryKind {
     File(String),
 }
 
-/// Where an entry goes; `None` for anything that is not of a layout.
+/// The destination of an entry; `None` for anything that is not part of a layout.
 fn classify_entry(name: &str) -> Option<LayoutEntryKind> {
     match name.strip_suffix('/').unwrap_or(name) {
         "" | "." | "blobs" | "blobs/sha256" => Some(LayoutEntryKind::Folder),

@@ -124,7 +124,7 @@ async fn a_run_that_does_not_finish_leaves_nothing_behind() {
     let folder = Folder::new();
     push(&folder.create(), &manifest("a", None)).await;
     assert_eq!(fs::read_dir(folder.0.path()).expect("a folder").count(), 0);
-    // Folders that were there before stay.
+    // Existing folders are kept.
     fs::create_dir_all(folder.path()).expect("a folder");
     push(&folder.create(), &manifest("a", None)).await;
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);

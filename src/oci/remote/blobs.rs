@@ -1,4 +1,4 @@
-//! Reading content as a stream, checked while it is read, and resumed where a connection broke.
+//! Reads content as a stream, verified while it is read, and resumed after a broken connection.
 
 use bytes::Bytes;
 use futures::{Stream, stream::try_unfold};
@@ -15,7 +15,7 @@ use crate::{
     oci::{ContentReader, OciError, verify_stream::DigestVerifyingReader},
 };
 
-/// How often one content's stream is taken up again after its connection broke.
+/// The maximum number of resumptions of one content's stream.
 const MAX_RESUMES: u32 = 3;
 
 /// Opens content. The stream yields exactly the content of the descriptor, or ends with an error.

@@ -81,7 +81,7 @@ fn parse_challenges(header: &str) -> Vec<ParsedChallenge> {
     }
 }
 
-/// A token or a quoted string, and what follows it.
+/// Parses a token or a quoted string, and returns the rest.
 fn parse_value(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([' ', '\t', ',']).unwrap_or(text.len());

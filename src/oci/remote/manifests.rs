@@ -112,8 +112,7 @@ pub(super) async fn put_manifest(
     send_put_request(session, put_request(session, document, under), under).await
 }
 
-/// The same without a second attempt. For what must not overwrite anything that came in the
-/// meantime.
+/// The same without a second attempt. For a document that must not overwrite concurrent changes.
 pub(super) async fn put_manifest_once(
     session: &RegistrySession,
     document: &ResolvedManifest,
@@ -160,7 +159,7 @@ pub(super) fn accept_manifests(request: HttpRequest) -> HttpRequest {
     request.header(header::ACCEPT, &ACCEPT_MANIFESTS.join(", "))
 }
 
-/// The bytes of a document that is to be pushed.
+/// The bytes of a document to push.
 pub(super) async fn read_pushed_manifest(
     descriptor: &Descriptor,
     content: PushContent<'_>,

@@ -44,16 +44,16 @@ use crate::{
 use endpoint::RepositoryEndpoint;
 use session::RegistrySession;
 
-/// Manifests that are remembered after a push, so that tagging them needs no request to read them
-/// back.
+/// The number of manifests that are cached after a push, so that tagging them needs no request to
+/// read them back.
 const MAX_CACHED_MANIFESTS: usize = 8;
 
-/// How a registry is spoken to.
+/// The options of a registry.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RegistryOptions {
-    /// Without TLS. Default: no, not even for `localhost`.
+    /// Use HTTP without TLS. Default: false, even for `localhost`.
     pub plain_http: bool,
-    /// Caps for what is read while pushing; reading takes its own.
+    /// Limits of reads while pushing; read operations have their own.
     pub limits: InputLimits,
 }
 
@@ -83,8 +83,8 @@ impl RegistryTarget {
         })
     }
 
-    /// Makes a blob of another repository of the same registry appear in this one. `false`: the
-    /// registry did not, push it instead.
+    /// Mounts a blob of another repository of the same registry. `false`: the registry did not
+    /// mount it, and it has to be pushed.
     pub async fn mount_blob(
         &self,
         descriptor: &Descriptor,

@@ -29,10 +29,11 @@ use crate::{
     oci::OciError,
 };
 
-/// Pages of one list. Empty pages that link to each other would else never end.
+/// The maximum number of pages of one list. Empty pages that link to each other would never end
+/// otherwise.
 const MAX_PAGES: usize = 100;
-/// Annotations of a listed descriptor. One with more is listed without them: only people look at
-/// them.
+/// The maximum number of annotations of a listed descriptor. One with more is listed without them:
+/// they are informational.
 const MAX_ANNOTATIONS: usize = 64;
 
 /// Requests the referrers API, or from a registry without it the fallback tag. Each referrer is
@@ -229,7 +230,7 @@ impl ReferrerEntry {
         Ok(Self::new(to_raw_value(descriptor)?))
     }
 
-    /// Do both name the same? What names nothing is compared as it is written.
+    /// True if both have the same content descriptor. Entries without one are compared as text.
     pub(super) fn names_same_content(&self, other: &Self) -> bool {
         match (&self.name, &other.name) {
             (None, None) => self.text.get() == other.text.get(),
@@ -237,8 +238,8 @@ impl ReferrerEntry {
         }
     }
 
-    /// An entry that is no descriptor of ours (another digest algorithm, a missing field) can be
-    /// nothing that counts, and hides nothing.
+    /// An entry that is not a supported descriptor (another digest algorithm, a missing field)
+    /// cannot be valid evidence, and hides none.
     fn into_descriptor(self, subject: &Descriptor) -> Option<Descriptor> {
         let read: Result<Descriptor, _> = serde_json::from_str(self.text.get());
         let read = read.inspect_err(|error| tracing::debug!(subject = %subject.digest, %error, "a referrer's descriptor cannot be parsed")).ok()?;
@@ -255,8 +256,8 @@ impl ReferrerEntry {
     }
 }
 
-/// Reads an index of referrers. Its entries stay as they are, so that one that we cannot read does
-/// not hide the others.
+/// Parses an index of referrers. Its entries stay unparsed, so that an invalid one does not hide
+/// the others.
 pub(super) fn parse_referrers_index(
     bytes: &[u8],
     subject: &Descriptor,
@@ -277,7 +278,7 @@ pub(super) fn parse_referrers_index(
     Ok(first.into_iter().map(ReferrerEntry::new).collect())
 }
 
-/// Refuses a list that is longer than the limit.
+/// Refuses a list over the limit.
 pub(super) fn check_entry_count(
     entries: &[ReferrerEntry],
     subject: &Descriptor,

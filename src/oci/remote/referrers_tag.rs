@@ -37,15 +37,15 @@ use crate::{
     oci::{OciError, ResolvedManifest},
 };
 
-/// Longest time that an entry is fought for. Fifty writers at once need seconds, on a machine with
-/// too much to do a minute.
+/// The longest time that an entry is retried. Fifty concurrent writers need seconds, on an
+/// overloaded machine a minute.
 const WRITE_DEADLINE: Duration = Duration::from_mins(5);
-/// Writes in a row that the list shows no trace of, after which the registry is not believed to
-/// keep any.
+/// Consecutive writes without any effect, after which the registry counts as unable to store the
+/// list.
 const MAX_INEFFECTIVE_WRITES: u32 = 6;
-/// Reads after which a slow one is taken as it is.
+/// The number of reads after which a slow one is used anyway.
 const MAX_FRESH_READS: u32 = 4;
-/// Writes in a row that the registry refuses or that fail for a passing reason.
+/// Consecutive writes that fail with a temporary error.
 const MAX_FAILED_WRITES: u32 = 4;
 
 /// The entries under the referrers tag; none if the tag does not exist.
@@ -63,8 +63,8 @@ pub(super) async fn read_referrers_tag(
     Ok(entries)
 }
 
-/// The descriptor that a list shows for a pushed document: with its type and its annotations, which
-/// readers go by.
+/// The descriptor of a pushed document in the list: with its type and annotations, which readers
+/// use.
 pub(super) fn referrer_descriptor(
     descriptor: &Descriptor,
     document: &ManifestOrIndex,
@@ -77,9 +77,9 @@ pub(super) fn referrer_descriptor(
     }
 }
 
-/// Adds an entry to the list of `subject`, once, and returns when it has stayed there.
+/// Adds an entry to the list of `subject`, once, and returns when it is safe from being lost.
 ///
-/// Errors: [`OciError::ReferrerNotListed`] if that cannot be assured. The document itself is in the
+/// Errors: [`OciError::ReferrerNotListed`] if that cannot be ensured. The document itself is in the
 /// registry then, and may be listed.
 pub(super) async fn add_referrer(
     session: &RegistrySession,
@@ -128,7 +128,7 @@ fn not_listed_error(session: &RegistrySession, entry: &Descriptor, cause: String
     }
 }
 
-/// One entry on its way into a list.
+/// One entry that is being added to a list.
 struct ReferrersTagWriter<'a> {
     session: &'a RegistrySession,
     subject: &'a Descriptor,
@@ -138,24 +138,24 @@ struct ReferrersTagWriter<'a> {
     pace: ReferrersTagTiming,
     /// The list before the last write.
     base: Option<Vec<ReferrerEntry>>,
-    /// Writes in a row that left the list as it was.
+    /// Consecutive writes that left the list unchanged.
     unseen: u32,
-    /// Writes in a row that failed.
+    /// Consecutive writes that failed.
     failures: u32,
     /// The time of the last write.
     wrote: Option<Instant>,
-    /// How long after that the entry was seen last.
+    /// How long after that the entry was last seen.
     good: Option<Duration>,
 }
 
-/// What one look at the list came to.
+/// The result of one check of the list.
 enum ReferrersTagCheck {
     /// All entries are present.
     Complete,
     /// Entries of this process are present, but one of another writer is missing, which may be
     /// about to restore it.
     OthersMissing,
-    /// Entries of this process are gone.
+    /// Entries of this process are missing.
     Missing,
     /// Missing entries were written.
     Rewritten,
@@ -227,7 +227,7 @@ impl ReferrersTagWriter<'_> {
         self.classify_write(written)
     }
 
-    /// The list, as it was a moment ago.
+    /// The list, read within a short time.
     async fn read_fresh(&mut self) -> Result<(Instant, Vec<ReferrerEntry>), OciError> {
         for _ in 1..MAX_FRESH_READS {
             let start = Instant::now();
@@ -242,8 +242,8 @@ impl ReferrersTagWriter<'_> {
         ))
     }
 
-    /// A write that failed for a passing reason is like one that was lost: what it would have
-    /// written is old by now.
+    /// A write with a temporary error is treated like a lost one: the list that it would have
+    /// written is outdated by now.
     fn classify_write(
         &mut self,
         written: Result<(), OciError>,
@@ -265,7 +265,7 @@ impl ReferrersTagWriter<'_> {
         }
     }
 
-    /// Did the last write change anything?
+    /// Counts writes without any effect.
     fn count_ineffective_writes(&mut self, found: &[ReferrerEntry]) {
         if let Some(base) = self.base.take() {
             self.unseen = if self.failures == 0
@@ -282,7 +282,7 @@ impl ReferrersTagWriter<'_> {
         }
     }
 
-    /// Entries are gone. How long to wait before they are written again?
+    /// After a loss: how long to wait before the entries are written again.
     fn wait_after_loss(&mut self) -> Result<Duration, OciError> {
         if self.unseen >= MAX_INEFFECTIVE_WRITES {
             return Err(not_listed_error(
@@ -354,21 +354,21 @@ fn referrers_tag_for(digest: &Digest) -> Result<ImageTag, OciError> {
         .map_err(|e| OciError::Invalid(format!("{e}")))
 }
 
-/// One list, shared by everything in this process that writes it.
+/// One list, shared by all of its writers in this process.
 #[derive(Default)]
 struct SharedReferrersTag {
     turn: tokio::sync::Mutex<()>,
-    /// Has anybody here written it?
+    /// True if this process has written it.
     written: AtomicBool,
     known: Mutex<TrackedReferrers>,
 }
 
-/// Entries that are, or were, or are to be in a list.
+/// Entries that are, were, or will be in a list.
 #[derive(Default)]
 struct TrackedReferrers {
     /// The entries of this process.
     own: Vec<ReferrerEntry>,
-    /// Those of others that were seen.
+    /// Entries of other writers.
     others: Vec<ReferrerEntry>,
 }
 
@@ -420,7 +420,7 @@ impl SharedReferrersTag {
         check_entry_count(&known.others, subject, limits)
     }
 
-    /// What is known of, and not there.
+    /// Tracked entries that are missing.
     fn missing_entries(&self, found: &[ReferrerEntry]) -> TrackedReferrers {
         let known = self.lock_tracked();
         let absent = |entries: &[ReferrerEntry]| {

@@ -11,23 +11,22 @@ use std::{
     time::Duration,
 };
 
-/// Shortest time that an entry must stay.
+/// The shortest time that an entry must stay.
 const SHORTEST_WINDOW: Duration = Duration::from_millis(400);
-/// Longest time that an entry must stay.
+/// The longest time that an entry must stay.
 const LONGEST_WINDOW: Duration = Duration::from_secs(10);
-/// How many own sections an entry must stay.
+/// The number of own sections that an entry must stay.
 const SECTIONS: u32 = 6;
-/// Longest wait before writing again.
+/// The longest wait before writing again.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(4);
-/// The wait after a write that the list shows no trace of; it doubles.
+/// The wait after a write without any effect; it doubles.
 const FIRST_VISIBILITY_WAIT: Duration = Duration::from_millis(50);
 
 /// The longest time from requesting the list to writing it, on a registry that responds
 /// immediately.
 const FRESH_READ_TIME: Duration = Duration::from_millis(100);
 
-/// The looks at an entry after it was written, each with the part of the window that is waited
-/// before it.
+/// The number of checks after an entry was written, each after a part of the window.
 pub(super) const STABILITY_CHECKS: u32 = 3;
 
 /// The estimated timing of all writers.
@@ -47,12 +46,12 @@ impl ReferrersTagTiming {
         read <= FRESH_READ_TIME.max(quickest.saturating_mul(2))
     }
 
-    /// Notes how long reading and writing took.
+    /// Records how long reading and writing took.
     pub(super) fn record_write(&mut self, section: Duration) {
         self.section = self.section.max(section);
     }
 
-    /// Notes that an entry was lost that had stayed for so long.
+    /// Records the loss of an entry that had stayed for this long.
     pub(super) fn record_loss(&mut self, after: Duration) {
         self.section = self.section.max(after);
         self.losses = self.losses.saturating_add(1);
@@ -65,9 +64,9 @@ impl ReferrersTagTiming {
             .clamp(SHORTEST_WINDOW, LONGEST_WINDOW)
     }
 
-    /// The wait before one of the [`STABILITY_CHECKS`], counted from 0. Each is twice the one before; together
-    /// they are the window, and up to half as much again so that writers that began together do not
-    /// stay together.
+    /// The wait before one of the [`STABILITY_CHECKS`], counted from 0. Each is twice the one
+    /// before; together they are the window, plus up to half of it at random so that concurrent
+    /// writers diverge.
     pub(super) fn wait_before_check(&self, look: u32) -> Duration {
         let parts = (1_u32 << STABILITY_CHECKS) - 1;
         let part = self.stability_window() / parts * (1_u32 << look.min(STABILITY_CHECKS - 1));
@@ -84,13 +83,13 @@ impl ReferrersTagTiming {
     }
 }
 
-/// The wait after so many writes in a row that the list shows no trace of. Some registries take a
-/// moment to show a write.
+/// The wait after this many consecutive writes without any effect. Some registries take a moment to
+/// show a write.
 pub(super) fn visibility_wait(unseen: u32) -> Duration {
     FIRST_VISIBILITY_WAIT.saturating_mul(1_u32 << unseen.min(6))
 }
 
-/// A random part of it. Not secret, so the seeds of the library's hash maps do.
+/// A random part of it. Not secret, so the seeds of the library's hash maps are sufficient.
 fn random_part(longest: Duration) -> Duration {
     let random = (RandomState::new().hash_one(()) >> 32) as u32;
     longest.mul_f64(f64::from(random) / f64::from(u32::MAX))

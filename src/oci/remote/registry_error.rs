@@ -7,7 +7,7 @@ use crate::{
     oci::OciError,
 };
 
-/// Bytes of an error's body that are read.
+/// Bytes of an error response's body that are read.
 pub(super) const MAX_ERROR_BODY_BYTES: usize = 16 << 10;
 /// Characters of a registry's message that are shown.
 const MAX_MESSAGE_CHARACTERS: usize = 200;

@@ -27,7 +27,7 @@ use crate::{
 /// a time.
 const MAX_SCRUBBED_SECRETS: usize = 16;
 
-/// What a request does, and so the scope that its token needs.
+/// What a request does, which determines the scope of its token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum RegistryAccess {
     Pull,
@@ -62,7 +62,7 @@ pub(super) struct RegistrySession {
 struct RegistrySessionState {
     /// The registry's last challenge.
     challenge: Option<AuthChallenge>,
-    /// `Authorization` values and when they end.
+    /// `Authorization` values and their expiry.
     authorizations: HashMap<RegistryAccess, (Redacted<String>, Option<Instant>)>,
     secrets: Vec<Redacted<String>>,
 }
@@ -305,7 +305,7 @@ impl RegistrySession {
         Ok(known)
     }
 
-    /// A token service that refuses is a refusal: going on without a token would hide it.
+    /// A refusal by the token service is an error: continuing without a token would hide it.
     fn token_service_error(&self, head: &HttpResponseHead) -> OciError {
         let status = head.status();
         let from = crate::http::redact::redact_url(head.url());

@@ -27,11 +27,11 @@ use crate::{
 const CHUNK: usize = 4 << 20;
 /// The largest chunk size that a registry may require: one chunk is held in memory.
 const LARGEST_CHUNK: usize = 32 << 20;
-/// Bytes that are read at once.
+/// Bytes per read.
 const PIECE: usize = 128 << 10;
-/// Attempts at one blob; the last one is in chunks.
+/// Attempts for one blob; the last one is in chunks.
 const ATTEMPTS: u32 = 3;
-/// Wait before the second attempt.
+/// The wait before the second attempt.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
 /// The result of an attempt that did not fail permanently.
@@ -39,11 +39,11 @@ enum UploadAttempt {
     Completed,
     /// A temporary error, such as a broken connection.
     Retry(OciError),
-    /// A body of this size is not taken.
+    /// The registry does not accept a body of this size.
     TooLarge,
 }
 
-/// Uploads a blob that is not there yet.
+/// Uploads a blob that does not exist yet.
 pub(super) async fn upload_blob(
     session: &RegistrySession,
     descriptor: &Descriptor,
@@ -206,7 +206,7 @@ async fn expect_success(
     }
 }
 
-/// Where the upload goes on. It may be another host's; credentials then stay behind.
+/// The URL where the upload continues. It may be on another host, which gets no credentials.
 fn upload_location(session: &RegistrySession, upload: &HttpResponseHead) -> Result<Url, OciError> {
     let without = || OciError::Unavailable {
         location: session.location(),

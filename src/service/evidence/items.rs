@@ -65,7 +65,7 @@ impl EvidenceItem for Descriptor {
     }
 }
 
-/// A referrer whose manifest was read, with what must still be.
+/// A referrer whose manifest was read, with the content still to read.
 pub(super) struct PendingReferrer {
     referrer: Descriptor,
     config: Option<Descriptor>,
@@ -138,7 +138,7 @@ impl DeferredEvidence {
     }
 }
 
-/// Reads what the manifest names. Nothing but digests and sizes is checked of the config.
+/// Reads the content of the manifest. Of the config only digest and size are checked.
 pub(super) async fn fetch_referrer_bundle(
     source: &dyn ContentSource,
     piece: &PendingReferrer,
@@ -163,7 +163,7 @@ pub(super) fn smallest_first<T: EvidenceItem>(
     pieces.into()
 }
 
-/// The first fault that is the registry's, if there is one.
+/// The first error that the registry caused, if there is one.
 pub(super) fn fail_on_registry_error<T, B>(
     all: Vec<EvidenceRead<T, B>>,
 ) -> Result<Vec<EvidenceRead<T, B>>, OciError> {
@@ -251,7 +251,7 @@ pub(super) fn open_manifests(
     (again, stored)
 }
 
-/// A manifest with nothing in it but what its bundle is verified by.
+/// A manifest with only the fields that are needed to verify its bundle.
 fn minimal_manifest(document: &ManifestOrIndex, layer: &Descriptor) -> ManifestOrIndex {
     ManifestOrIndex::Manifest(ImageManifest {
         schema_version: 2,

@@ -45,7 +45,7 @@ const TAG: &str = "v1";
 struct Registry {
     inner: MemoryTarget,
     asked: Mutex<Vec<String>>,
-    /// A blob of which one byte is another.
+    /// A blob with one changed byte.
     changed: Option<Digest>,
     /// Lists no referrers.
     forgets_referrers: bool,
@@ -172,7 +172,7 @@ impl ContentTarget for Registry {
     }
 }
 
-/// Signs so many times, and then no more.
+/// Signs this many times, and then fails.
 struct Tired {
     signer: KeySigner,
     left: AtomicUsize,
@@ -301,7 +301,7 @@ async fn refusal(registry: &Registry, digest: &Digest, inputs: &JobInputs) -> (R
     (error.reason(), error.to_string())
 }
 
-/// The statement that a referrer carries.
+/// The statement in a referrer.
 async fn statement(registry: &Registry, referrer: &Digest) -> Value {
     let root = registry
         .inner

@@ -44,7 +44,7 @@ impl Registry {
         std::mem::take(&mut *self.opened.lock().expect("no panic"))
     }
 
-    /// A Sigstore bundle about `subject`, of so many bytes and in a layer of its own.
+    /// A Sigstore bundle about `subject`, of this many bytes and in a layer of its own.
     async fn attach(&self, subject: &Descriptor, number: usize, size: usize) -> Digest {
         let mut bundle = format!("{{\"number\":{number},\"x\":\"").into_bytes();
         bundle.resize(size - 2, b'x');

@@ -20,11 +20,11 @@ const NONE: &[(&str, &[u8])] = &[("opt/a", b"first file"), ("opt/b/c", b"second"
 /// A bundle in parts. [`Forged::seal`] assembles it with matching digests.
 pub(super) struct Forged {
     image: bool,
-    /// Each layer uncompressed, and the blob that it travels as.
+    /// Each layer uncompressed, and its blob.
     pub(super) layers: Vec<Layer>,
     pub(super) config: Value,
     pub(super) manifest: Value,
-    /// What is done to the finished bytes of the manifest.
+    /// A change to the finished bytes of the manifest.
     bytes: fn(Vec<u8>) -> Vec<u8>,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// Another content, travelling as it is.
+    /// Replaces the content, uncompressed.
     pub(super) fn set(&mut self, tar: Vec<u8>) {
         self.blob.clone_from(&tar);
         self.tar = tar;
@@ -89,8 +89,8 @@ impl Forged {
         }
     }
 
-    /// Makes diffIDs, sizes and digests fit, and pushes everything. Fields that were set to null
-    /// are left out.
+    /// Makes diffIDs, sizes and digests match, and pushes everything. Fields that were set to null
+    /// are omitted.
     pub(super) async fn seal(mut self, target: &MemoryTarget) -> Descriptor {
         let mut descriptors = Vec::new();
         for layer in &mut self.layers {
@@ -202,8 +202,8 @@ pub(super) fn tar(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
     pieces.collect::<Vec<_>>().concat()
 }
 
-/// Writes into the header of the file in the first layer, which comes behind its folder's, and
-/// makes the checksum right.
+/// Writes into the header of the file in the first layer, which follows its folder's, and updates
+/// the checksum.
 fn in_header(layer: &mut Layer, at: usize, bytes: &[u8]) {
     let mut tar = layer.tar.clone();
     let header = &mut tar[512..1_024];
@@ -503,7 +503,7 @@ async fn a_changed_manifest_config_or_lock_is_refused() {
     }
 }
 
-/// A skippable frame with something in it.
+/// A skippable frame with content.
 const SKIPPABLE: &[u8] = b"\x50\x2a\x4d\x18\x04\x00\x00\x00evil";
 
 fn windowed(tar: &[u8], log: u32) -> Vec<u8> {
@@ -570,7 +570,7 @@ async fn a_diff_id_that_is_not_the_layers_is_refused() {
     for compression in [LayerCompression::None, LayerCompression::Zstd] {
         let (target, root) = genuine(BundleFormat::Image, compression).await;
         let mut forged = Forged::take_apart(&target, root).await;
-        // Another tar is named than travels.
+        // The diffID of another tar.
         forged.layers[1].tar = b"another".to_vec();
         let root = forged.seal(&target).await;
         assert_eq!(
@@ -760,7 +760,7 @@ async fn a_changed_index_is_refused() {
             Err((found, message)) => assert_eq!(found, *reason, "{name}: {message}"),
         }
     }
-    // A child alone is that platform's bundle, as `copy --platform` makes it.
+    // A single manifest is that platform's bundle, as `copy --platform` makes it.
     let child: Digest = index["manifests"][0]["digest"]
         .as_str()
         .expect("a digest")
@@ -769,7 +769,7 @@ async fn a_changed_index_is_refused() {
     judge(&target, child).await.expect("one platform's files");
 }
 
-/// Sizes that would overflow, or make a reader wait for bytes that never come.
+/// Sizes that would overflow, or make a reader wait for bytes that never arrive.
 #[tokio::test]
 async fn sizes_that_cannot_be_are_refused_before_anything_is_read() {
     for compression in [LayerCompression::None, LayerCompression::Zstd] {

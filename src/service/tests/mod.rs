@@ -59,7 +59,7 @@ impl ArtifactOrigin for Files {
     }
 }
 
-/// A file that is to be packed.
+/// A file to pack.
 #[derive(Clone, Debug)]
 struct File {
     path: String,
@@ -86,8 +86,7 @@ impl File {
     }
 }
 
-/// The lock of these files, the entrypoint `run.sh` behind them if one is given, and where they
-/// come from.
+/// The lock of these files, with the entrypoint `run.sh` if one is given, and their origin.
 fn lock(files: &[File], entrypoint: Option<&[u8]>) -> (Lockfile, Files) {
     let mut origins: BTreeMap<String, Vec<u8>> = files
         .iter()

@@ -1,5 +1,5 @@
-//! Verdicts at admission: what is remembered, for how long, and what every failure becomes.
-//! Signatures are real, registries are in memory.
+//! Verdicts at admission: what is cached, for how long, and the result of every failure. Signatures
+//! are real, registries are in memory.
 
 mod chains;
 mod threats;
@@ -40,7 +40,7 @@ impl Clock for TestClock {
     }
 }
 
-/// A registry in memory that counts, and can fall silent or refuse.
+/// A registry in memory that counts requests, and can hang or refuse.
 #[derive(Default)]
 struct TestRegistry {
     content: MemoryTarget,
@@ -335,7 +335,7 @@ struct Rooted<'a> {
 }
 
 impl<'a> Rooted<'a> {
-    /// A policy that either a key or an identity may satisfy.
+    /// A policy that either a key or an identity satisfies.
     fn new(scene: &'a Scene) -> Self {
         let keyless = json!({
             "trustRootRef": {"name": "corp"},
@@ -364,7 +364,7 @@ impl<'a> Rooted<'a> {
         }
     }
 
-    /// What the controller fetched, or nothing.
+    /// The content that the controller stored, or none.
     fn hold(&mut self, content: Option<(&str, &str, &str)>) {
         let root = &self.snapshot.trust_roots[0];
         let data = content.map(|(text, refreshed, expires)| {
@@ -747,7 +747,7 @@ impl<'a> Flood<'a> {
         Self { scene, snapshot }
     }
 
-    /// The future has begun: it has a slot, or waits for one.
+    /// The future has started: it has a slot, or waits for one.
     fn ask(&'a self, namespace: &str, reference: &str, begun: Instant) -> Asking<'a> {
         let ask = ImageCheckRequest {
             namespace: namespace.into(),
@@ -759,7 +759,7 @@ impl<'a> Flood<'a> {
                 .check_image(&ask, &self.snapshot, begun)
                 .await
         });
-        // What ends at once would be lost here.
+        // An immediate result would be lost here.
         if let Some(report) = asking.as_mut().now_or_never() {
             Box::pin(std::future::ready(report))
         } else {

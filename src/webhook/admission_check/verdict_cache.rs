@@ -1,5 +1,4 @@
-//! Verdicts that were good, remembered for a while and in bounded memory, of which no namespace has
-//! more than its part.
+//! A cache of admissions, limited in time and memory, with a limit for each namespace.
 
 use std::{
     collections::HashMap,
@@ -13,9 +12,9 @@ use moka::future::Cache;
 
 use crate::core::report::AdmissionReport;
 
-/// How long a success is remembered.
+/// How long an admission is cached.
 pub(super) const VERDICT_TTL: Duration = Duration::from_mins(10);
-/// Bytes of all that is remembered, about.
+/// Approximate bytes of the whole cache.
 const VERDICT_CACHE_BYTES: u64 = 16 << 20;
 /// Bytes of cached verdicts for one namespace. Beyond that, uses are evaluated each time.
 const NAMESPACE_CACHE_BYTES: u64 = VERDICT_CACHE_BYTES / 4;
@@ -30,7 +29,7 @@ pub(super) struct CachedVerdict {
     namespace: Arc<str>,
 }
 
-/// Successes by what they depend on.
+/// Admissions by everything that they depend on.
 pub(super) struct VerdictCache<K> {
     cache: Cache<K, Arc<CachedVerdict>>,
     namespace_usage: NamespaceCacheUsage,
@@ -85,10 +84,10 @@ impl<K: Hash + Eq + Send + Sync + 'static> VerdictCache<K> {
         None
     }
 
-    /// Remembers a success. False if its namespace has its part already.
+    /// Caches an admission. False if its namespace has used up its part.
     pub(super) async fn insert(&self, key: K, success: Arc<CachedVerdict>) -> bool {
         if !self.namespace_usage.try_reserve(&success) {
-            // What has ended is noticed late.
+            // Expired entries are removed late.
             self.cache.run_pending_tasks().await;
             if !self.namespace_usage.try_reserve(&success) {
                 return false;

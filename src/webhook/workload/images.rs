@@ -1,14 +1,14 @@
-//! Which images an object uses, read from its raw JSON: types of one Kubernetes version would drop
-//! the fields of the next.
+//! The images of an object, read from its raw JSON: types of one Kubernetes version would drop the
+//! fields of the next.
 
 use serde_json::Value;
 
 use crate::core::policy::ReferenceUse;
 
-/// Images that one object may use.
+/// The maximum number of images of one object.
 pub(crate) const MAX_USES: usize = 256;
 
-/// One image that an object uses.
+/// One image of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WorkloadImage {
     /// The path of the field, such as `spec.volumes[0].image.reference`.
@@ -47,7 +47,7 @@ impl WorkloadKind {
         })
     }
 
-    /// Every image that the object uses, in the order of its fields.
+    /// Every image of the object, in the order of its fields.
     pub(crate) fn images_in(self, object: &Value) -> Vec<WorkloadImage> {
         let Some(pod) = self
             .path

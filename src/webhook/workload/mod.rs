@@ -80,7 +80,7 @@ pub(super) async fn evaluate_workload(
     ReviewResponse::Evaluated(stream::iter(judging).buffered(PARALLEL).collect().await)
 }
 
-/// What a use gets that no policy governs.
+/// The action for a use that no policy governs.
 pub(super) const fn no_match_action(
     installation: &NoMatchConfig,
     used_as: ReferenceUse,

@@ -1,5 +1,4 @@
-//! What is let through without a signature is let through by its digest only, in every kind, field
-//! and operation.
+//! A use without a signature is only admitted by digest, in every kind, field and operation.
 
 use std::sync::Arc;
 
@@ -132,7 +131,7 @@ fn request(
     (request, objects.new.expect("an object"), objects.old)
 }
 
-/// The reason of the first cause, or nothing if it is admitted.
+/// The reason of the first cause, or empty if it is admitted.
 fn reason(request: &ReviewRequest, answer: &ReviewResponse) -> Option<String> {
     let response = build_admission_response(request.admission_request(), answer);
     (!response.allowed).then(|| {

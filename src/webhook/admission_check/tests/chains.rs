@@ -1,4 +1,4 @@
-//! Keyless signatures at admission whose chain no authority of the trust root allows.
+//! Keyless signatures at admission with a chain that no authority of the trust root allows.
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
 

@@ -15,7 +15,7 @@ use crate::{
     webhook::review_request::MAX_VALUES,
 };
 
-/// Longer than anything takes that works.
+/// Longer than any successful step takes.
 const PATIENCE: Duration = Duration::from_mins(1);
 const SHORT: Duration = Duration::from_millis(200);
 /// The header of a body that never arrives.
@@ -234,7 +234,7 @@ async fn ask(host: u8, to: SocketAddr, body: &str) -> String {
         "{HEAD}connection: close\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    // Who is refused early may learn of it while it sends.
+    // A client that is refused early may learn of it while it sends.
     let _ = stream.write_all(text.as_bytes()).await;
     rest(&mut stream).await
 }
@@ -371,7 +371,7 @@ async fn bodies_are_weighed_before_they_are_read() {
     )
     .await;
     // Two bodies of any size from one address, one more from another: the budget of large ones is
-    // used up, though hardly a byte has come.
+    // used up, though hardly a byte has arrived.
     let mut held = Vec::new();
     for host in [2, 2, 3] {
         let mut stream = connect(host, address).await.expect("connected");
