@@ -1,4 +1,4 @@
-//! What is known of the environment of processes. Nothing here reads it.
+//! Facts about processes' environment variables. Nothing here reads them.
 
 /// Environment variables with secrets. Child processes do not need them and do not inherit them:
 /// neither signing plug-ins nor registry credential helpers.

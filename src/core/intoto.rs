@@ -22,9 +22,9 @@ pub struct Statement {
     /// [`STATEMENT_V1`] or [`STATEMENT_V01`].
     #[serde(rename = "_type")]
     pub statement_type: String,
-    /// What the statement is about.
+    /// The subjects of the statement.
     pub subject: Vec<InTotoSubject>,
-    /// What kind of claim it makes.
+    /// The predicate type.
     pub predicate_type: String,
     /// The predicate.
     #[serde(default)]

@@ -1,7 +1,7 @@
-//! Every bound on input from outside: its unit, its default, and the attack that it stops. For
-//! people: docs/spec/limits.md.
+//! Every limit on untrusted input: its unit, its default, and the attack that it stops. For users:
+//! docs/spec/limits.md.
 
-/// Bounds on what is read from a registry, a file or a request.
+/// Limits on data from a registry, a file or a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InputLimits {
     /// Bytes of one manifest or index. Stops a registry from filling our memory with one response.
@@ -35,11 +35,9 @@ pub struct InputLimits {
     pub timestamps: usize,
     /// Subjects in one statement. Stops statements about everything.
     pub subjects: usize,
-    /// Bytes of the certificates of a company's own authority. Stops files that fill the webhook's
-    /// memory.
+    /// Bytes of the certificates of a private CA. Stops files that fill the webhook's memory.
     pub authority_bytes: usize,
-    /// Certificates of a company's own authority. Stops path building among many certificates of
-    /// one name.
+    /// Certificates of a private CA. Stops path building among many certificates of one name.
     pub authority_certificates: usize,
     /// Bytes of its revocation lists. Stops files that fill the webhook's memory.
     pub revocation_bytes: usize,
@@ -65,7 +63,7 @@ pub struct InputLimits {
 }
 
 impl InputLimits {
-    /// The defaults of every face of packgate.
+    /// The defaults of all of packgate's interfaces.
     pub const DEFAULT: Self = Self {
         manifest_bytes: 4 << 20,
         sigstore_bundle_bytes: 4 << 20,

@@ -34,10 +34,10 @@ pub const SPDX: &str = "application/spdx+json";
 /// A `CycloneDX` document in JSON.
 pub const CYCLONEDX: &str = "application/vnd.cyclonedx+json";
 
-/// The accepted types when a registry is asked for a manifest of any kind.
+/// The accepted types in requests for a manifest of any kind.
 pub const ACCEPT_MANIFESTS: [&str; 4] = [MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX];
 
-/// Is it a manifest with layers?
+/// True for the type of a manifest with layers.
 pub fn is_manifest(media_type: &str) -> bool {
     matches!(media_type, MANIFEST | DOCKER_MANIFEST)
 }
@@ -47,8 +47,8 @@ pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, INDEX | DOCKER_INDEX)
 }
 
-/// Is it any Sigstore bundle, whatever its version
-/// (`application/vnd.dev.sigstore.bundle.v0.3+json`, `…bundle+json;version=0.1`)?
+/// True for a Sigstore bundle of any version (`application/vnd.dev.sigstore.bundle.v0.3+json`,
+/// `…bundle+json;version=0.1`).
 pub fn is_sigstore_bundle(media_type: &str) -> bool {
     media_type.starts_with("application/vnd.dev.sigstore.bundle") && media_type.contains("json")
 }

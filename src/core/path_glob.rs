@@ -69,7 +69,7 @@ fn match_segments(pattern: &[&str], path: &[&str]) -> bool {
     match_with_stars(pattern, path, |p| *p == "**", |p, s| matches_wildcard(p, s))
 }
 
-/// Does the whole text match a pattern in which `*` is one or more characters?
+/// True if the whole text matches a pattern in which `*` is one or more characters.
 pub(super) fn matches_wildcard(pattern: &str, text: &str) -> bool {
     match_with_stars(
         pattern.as_bytes(),

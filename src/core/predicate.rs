@@ -1,4 +1,4 @@
-//! Predicates that people bring: their type by name or URI, and their JSON.
+//! Predicates of users: their type by name or URI, and their JSON.
 
 use serde_json::Value;
 use url::Url;
@@ -30,10 +30,10 @@ const MAX_TYPE: usize = 512;
 /// Why a predicate or its type is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PredicateError {
-    /// Neither a name of ours nor a URI.
+    /// Neither a known name nor a URI.
     #[error("predicate type {0:?} must be a URI or one of {names}", names = predicate_type_names())]
     Type(String),
-    /// A signature is no attestation.
+    /// A signature is not an attestation.
     #[error("predicate type {0:?} is what a signature has; use `packgate sign`")]
     Signature(String),
     /// It is larger than a limit.

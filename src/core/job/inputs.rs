@@ -1,4 +1,4 @@
-//! Everything that a run of Jobs depends on, frozen before the first of them starts.
+//! The inputs of a run of Jobs, frozen before the first of them starts.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ pub const LOCK_FILE: &str = "lock.json";
 pub const INPUTS_FILE: &str = "inputs.json";
 /// The maximum size in bytes of lock and inputs together. A `ConfigMap` may have 1 MiB.
 pub const MAX_SNAPSHOT: usize = 1_000_000;
-/// The one version of [`JobInputs`] that there is.
+/// The only version of [`JobInputs`].
 pub const INPUTS_VERSION: u32 = 1;
 
 /// The key of a run: the same object, generation and lock have the same key, so no run is started
@@ -80,7 +80,7 @@ pub struct JobInputs {
     pub run: JobRunKey,
     /// The object that requested the run.
     pub bundle: PackedBundleIdentity,
-    /// UID of the namespace `kube-system`: which cluster this is.
+    /// The cluster: the UID of the namespace `kube-system`.
     pub cluster: String,
     /// When the lock was frozen.
     pub started_on: Timestamp,
@@ -88,31 +88,31 @@ pub struct JobInputs {
     pub source: JobLockSource,
     /// Digest of the canonical lock.
     pub lock_digest: Digest,
-    /// What the lock has recorded about its layers; it is no part of the canonical lock.
+    /// The recorded layers of the lock, which are not part of the canonical lock.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<JobRecordedLayer>,
     /// The format and layout of the bundle.
     pub output: PackOptions,
     /// The destination of the bundle.
     pub destination: JobDestination,
-    /// How registries are spoken to that are not found the ordinary way.
+    /// Registries with special settings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub registries: Vec<JobRegistry>,
     /// Private networks that downloads may come from, such as `10.0.0.0/8`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub private_networks: Vec<String>,
-    /// Networks of private addresses that registries may be in; all of them if there is none.
+    /// Private networks that registries may be in; all of them if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub registry_networks: Vec<String>,
-    /// Further certificate authorities for downloads, in PEM.
+    /// CA certificates for downloads, in PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fetch_ca: Option<String>,
     /// Who signs.
     pub signing: JobSigning,
-    /// The software bill of materials that is attested, too.
+    /// The format of the SBOM to attest, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sbom: Option<sbom::SbomFormat>,
-    /// The image that packs, as far as it is known.
+    /// The image of the packer, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packer: Option<PackerImage>,
 }
@@ -145,7 +145,7 @@ pub struct JobLockSource {
     pub lock_path: Option<String>,
 }
 
-/// What the lock has recorded about one layer.
+/// One recorded layer of the lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobRecordedLayer {
@@ -166,14 +166,14 @@ pub struct JobRecordedLayer {
 pub struct JobDestination {
     /// The repository, `HOST[:PORT]/PATH`.
     pub repository: String,
-    /// The tag that it gets at last. Without one it is known by its digest only.
+    /// The tag to set at the end. Without one the bundle is only referenced by its digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
     /// Whether the tag may be moved.
     pub tag_policy: JobTagPolicy,
 }
 
-/// May a tag that names something be made to name something else?
+/// Whether an existing tag may be moved to another digest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobTagPolicy {
     /// The tag must not be moved.
@@ -183,7 +183,7 @@ pub enum JobTagPolicy {
     Mutable,
 }
 
-/// How one registry is spoken to.
+/// The settings of one registry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobRegistry {
@@ -192,7 +192,7 @@ pub struct JobRegistry {
     /// Use HTTP without TLS.
     #[serde(default, rename = "plainHTTP")]
     pub plain_http: bool,
-    /// Further certificate authorities, in PEM.
+    /// Its CA certificates, in PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
 }
@@ -240,7 +240,7 @@ pub enum JobInputsError {
             its Jobs must be of one release"
     )]
     Version(u32),
-    /// The lock is none, or not canonical.
+    /// The lock is invalid, or not canonical.
     #[error("{LOCK_FILE}: {0}")]
     Lock(#[from] LockfileError),
     /// The lock is not the one of the inputs.
@@ -279,8 +279,8 @@ impl JobInputs {
         }
     }
 
-    /// Reads `lock.json`, which must be the lock that these inputs are about, and gives it its
-    /// recorded layers back.
+    /// Parses `lock.json`, which must be the lock of these inputs, and restores its recorded
+    /// layers.
     pub fn parse_lock(&self, bytes: &[u8]) -> Result<Lockfile, JobInputsError> {
         let actual = Digest::of_bytes(bytes);
         if actual != self.lock_digest {
@@ -305,7 +305,7 @@ impl JobInputs {
         Ok(reference.repository)
     }
 
-    /// The tag that it gets at last.
+    /// The tag to set at the end.
     pub fn destination_tag(&self) -> Result<Option<ImageTag>, JobInputsError> {
         Ok(self
             .destination

@@ -20,7 +20,7 @@ const VERSION: u32 = 1;
 pub enum JobStep {
     /// Packs, and pushes by digest.
     Pack,
-    /// Re-derives, signs, attests, verifies, tags.
+    /// Rebuilds, signs, attests, verifies, tags.
     Sign,
 }
 
@@ -70,7 +70,7 @@ pub struct JobFailure {
     pub message: String,
 }
 
-/// Why a termination message is no report.
+/// Why a termination message is not a valid report.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JobReportError {
     /// Not JSON, too large, or with unknown or missing fields.
@@ -119,7 +119,7 @@ impl JobReport {
         Self::try_from(wire)
     }
 
-    /// As a termination message. Evidence that does not fit is left out: the registry lists it.
+    /// The termination message. Evidence that does not fit is omitted: the registry lists it.
     pub fn to_termination_message(&self) -> serde_json::Result<String> {
         let text = serde_json::to_string(self)?;
         if text.len() <= MAX_REPORT_BYTES {

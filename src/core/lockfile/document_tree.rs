@@ -1,8 +1,8 @@
 //! A document as a tree of maps, lists and texts, with strictness applied once for YAML and JSON
 //! and for every kind.
 //!
-//! A scalar keeps the text as it was written and is given a type only where a field asks for one.
-//! That way `version: 1.40` stays `1.40`, and no plain word becomes a boolean implicitly. The YAML
+//! A scalar keeps its text as written and gets a type only from the field that it is read for. That
+//! way `version: 1.40` stays `1.40`, and no plain word becomes a boolean implicitly. The YAML
 //! parser reads events, where tags, anchors and the style of scalars are still visible; the JSON
 //! parser uses [`json::parse_strict`].
 

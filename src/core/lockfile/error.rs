@@ -147,7 +147,7 @@ impl fmt::Display for LineColumn {
     }
 }
 
-/// What is wrong at a [`LockfileFieldLocation`].
+/// The error at a [`LockfileFieldLocation`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LockfileFieldError {
     /// It is neither YAML nor JSON.

@@ -69,7 +69,7 @@ pub struct DraftEntrypoint {
     pub size: Option<u64>,
 }
 
-/// What `packgate lock` can be given.
+/// The input of `packgate lock`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LockInput {
     /// A manifest, to make a lock of.
@@ -272,8 +272,8 @@ fn check_pins(
 }
 
 impl From<&Lockfile> for LockManifest {
-    /// What `lock --update` starts from: nothing is pinned, and an image with a tag is looked up by
-    /// its tag again.
+    /// The start of `lock --update`: nothing is pinned, and an image with a tag is resolved by its
+    /// tag again.
     fn from(lock: &Lockfile) -> Self {
         let Lockfile {
             generation: _,

@@ -9,8 +9,8 @@ use crate::core::{bundle_path::BundlePath, digest::Digest, oci::Platform};
 /// another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lockfile {
-    /// Whose lock it is. Not part of the identity, but it decides whether `oci` checksums mean
-    /// anything.
+    /// The generation of its format. Not part of the identity, but it decides whether `oci`
+    /// checksums can be verified.
     pub generation: LockfileGeneration,
     /// Title. Optional, `^[a-zA-Z0-9._-]{1,128}$`.
     pub name: Option<String>,
@@ -20,8 +20,8 @@ pub struct Lockfile {
     pub entrypoint: Option<LockedEntrypoint>,
     /// At least one; the order is part of the identity.
     pub artifacts: Vec<LockedArtifact>,
-    /// What `packgate lock` recorded about the layers. Derived, not part of the identity; empty
-    /// when unknown.
+    /// The recorded layers. Derived by `packgate lock`, not part of the identity; empty when
+    /// unknown.
     pub layers: Vec<RecordedLayer>,
 }
 
@@ -173,7 +173,7 @@ pub enum OciSelection {
     Blob(Digest),
 }
 
-/// What `packgate lock` found out about one layer: the digest and size of its uncompressed tar.
+/// A layer recorded by `packgate lock`: the digest and size of its uncompressed tar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedLayer {
     /// The number of artifacts in it (the entrypoint counts as one).

@@ -23,7 +23,7 @@ const MAX_LAYERS: usize = 63;
 /// The largest whole number that every JSON reader keeps exactly (RFC 8785, section 3.2.2.3).
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
-/// What the rules look at in an artifact, of a lock or of a manifest.
+/// The fields of an artifact, of a lock or of a manifest, that the rules use.
 pub(super) struct ArtifactOutline<'a> {
     pub(super) name: &'a str,
     pub(super) origin_type: OriginType,

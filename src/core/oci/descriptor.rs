@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Annotations;
 use crate::core::{digest::Digest, media_type};
 
-/// What some content is, how long, and what it hashes to.
+/// The media type, size and digest of content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
@@ -82,7 +82,7 @@ impl Descriptor {
         STANDARD.decode(self.data.as_ref()?).ok()
     }
 
-    /// Does it describe a manifest or an index?
+    /// True if it describes a manifest or an index.
     pub fn is_manifest_or_index(&self) -> bool {
         media_type::is_manifest(&self.media_type) || media_type::is_index(&self.media_type)
     }
@@ -124,7 +124,7 @@ impl fmt::Display for Platform {
     }
 }
 
-/// A string that is no platform.
+/// A string is not a valid platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("platform {0:?} must be os/architecture or os/architecture/variant, such as linux/amd64")]
 pub struct PlatformError(String);

@@ -28,7 +28,7 @@ pub struct ImageManifest {
     pub config: Descriptor,
     /// The descriptors of the layers.
     pub layers: Vec<Descriptor>,
-    /// What this manifest refers to.
+    /// The manifest that this one refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
     /// The annotations.
@@ -86,11 +86,10 @@ pub enum ManifestOrIndex {
 }
 
 impl ManifestOrIndex {
-    /// Reads `bytes` that were found under `media_type` (a descriptor's, or the registry's
-    /// `Content-Type`).
+    /// Parses `bytes` with this `media_type` (a descriptor's, or the registry's `Content-Type`).
     ///
-    /// A document that could be read as both, or whose own `mediaType` differs, is refused: two
-    /// readers would see two documents.
+    /// A document that could be parsed as both, or whose own `mediaType` differs, is refused: two
+    /// readers would see different documents.
     pub fn parse(
         media_type: &str,
         bytes: &[u8],
@@ -141,8 +140,8 @@ impl ManifestOrIndex {
         }
     }
 
-    /// Everything that must exist for this document to be complete: config and layers, or children.
-    /// Not the subject.
+    /// All content that must exist for this document to be complete: config and layers, or
+    /// children. Not the subject.
     pub fn children(&self) -> Vec<&Descriptor> {
         match self {
             Self::Manifest(manifest) => std::iter::once(&manifest.config)
@@ -152,8 +151,8 @@ impl ManifestOrIndex {
         }
     }
 
-    /// What the artifact is: `artifactType`, else the config's media type (distribution-spec 1.1,
-    /// "Listing Referrers").
+    /// The type of the artifact: `artifactType`, else the config's media type (distribution-spec
+    /// 1.1, "Listing Referrers").
     pub fn artifact_type(&self) -> Option<&str> {
         match self {
             Self::Manifest(manifest) => manifest
@@ -184,7 +183,7 @@ pub enum ManifestError {
     /// `schemaVersion` is not 2.
     #[error("manifest has schemaVersion {0}, only 2 is supported")]
     SchemaVersion(u32),
-    /// The document calls itself something else than it was found as.
+    /// The document's own media type is another one.
     #[error("manifest has mediaType {own:?} but was served as {outer:?}")]
     MediaType {
         /// The `mediaType` in the document.

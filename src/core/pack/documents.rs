@@ -62,8 +62,8 @@ impl LayerBlob {
     }
 }
 
-/// The documents of an `Image`, none larger than anybody reads. The lock's layer is never
-/// compressed: it is small, and readable without a decoder.
+/// The documents of an `Image`, none larger than the limits of registries. The lock's layer is
+/// never compressed: it is small, and readable without a decoder.
 pub fn image_documents(
     lock: &CanonicalLock,
     output: &PackOptions,
@@ -316,7 +316,7 @@ fn read_created_time(
     Ok(config.created)
 }
 
-/// The manifest in a document, or why there is none.
+/// The manifest in a document, or why it is not one.
 pub fn require_manifest(document: ManifestOrIndex) -> Result<ImageManifest, BundleFormatError> {
     match document {
         ManifestOrIndex::Manifest(manifest) => Ok(manifest),
@@ -324,7 +324,7 @@ pub fn require_manifest(document: ManifestOrIndex) -> Result<ImageManifest, Bund
     }
 }
 
-/// Why something is no bundle of ours.
+/// Why something is not a packgate bundle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BundleFormatError {
     /// The pack format annotation is missing.

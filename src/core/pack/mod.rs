@@ -1,11 +1,11 @@
-//! How a lock becomes a bundle: `packFormat: "1"`.
+//! The pack format of bundles: `packFormat: "1"`.
 //!
-//! Every rule here shapes bytes that digests cover. They are frozen: a change needs a new pack
+//! Every rule here determines bytes that digests cover. They are frozen: a change needs a new pack
 //! format, and old bundles stay re-packable. No clock, host, user, file name or tool version goes
 //! into these bytes.
 //!
-//! A [`PackPlan`] is made from the lock alone. Who packs fetches files and writes the plan out; who
-//! verifies re-derives the same plan from the lock inside of the bundle and compares.
+//! A [`PackPlan`] is made from the lock alone. Packing fetches files and writes the plan out;
+//! verification derives the same plan again from the lock in the bundle and compares.
 
 mod documents;
 #[cfg(test)]
@@ -75,8 +75,8 @@ pub enum LockItem {
     Entrypoint,
 }
 
-/// What goes where, for a whole lock. Files are kept once, however many platforms they are for; a
-/// manifest is planned when it is needed.
+/// The plan of a whole bundle. Files are stored once, for however many platforms; a manifest is
+/// planned on demand.
 #[derive(Clone, Debug)]
 pub struct PackPlan {
     /// The canonical lock, which travels inside.
@@ -106,7 +106,7 @@ struct PlatformPlan {
     recorded: Vec<Digest>,
 }
 
-/// What goes into one manifest.
+/// The plan of one manifest.
 #[derive(Clone, Debug)]
 pub struct ManifestPlan {
     /// The platform, if the lock has platforms. Then the manifests go into an index.
@@ -125,8 +125,8 @@ pub struct LayerPlan {
 }
 
 impl PackPlan {
-    /// Plans `lock`. Errors: a choice that cannot be packed, recorded layers that are not this
-    /// lock's, or more than anybody should pack.
+    /// Plans `lock`. Errors: options that cannot be packed, recorded layers of another lock, or an
+    /// exceeded limit.
     pub fn new(lock: &Lockfile, output: PackOptions) -> Result<Self, PackError> {
         output.check_options()?;
         let platforms: BTreeSet<&Platform> = lock
@@ -206,7 +206,7 @@ impl PackPlan {
         sizes.fold(0, u64::saturating_add)
     }
 
-    /// The digest that packing will give, if that follows from the lock alone.
+    /// The digest of the packed bundle, if it follows from the lock alone.
     pub fn predict_digest(&self) -> Result<Digest, PackError> {
         if self.output.compression == LayerCompression::Zstd {
             return Err(PackError::NotPredictable(
@@ -309,7 +309,7 @@ impl PackPlan {
         }
     }
 
-    /// Gives each layer the diffID that the lock has recorded for it.
+    /// Assigns each layer its recorded diffID.
     fn assign_recorded_layers(&mut self, lock: &Lockfile) -> Result<(), PackError> {
         let mut taken = Vec::new();
         for manifest in self.manifest_plans() {
@@ -341,7 +341,7 @@ impl LayerPlan {
     }
 }
 
-/// Refuses what would be packed too often: an artifact without platforms is packed for each of the
+/// Checks limits on packing for platforms: an artifact without platforms is packed for each of the
 /// lock's.
 fn check_platform_limits(
     lock: &Lockfile,
@@ -456,7 +456,7 @@ fn split_into_layers(files: Vec<Arc<PackedFile>>) -> Vec<Vec<Arc<PackedFile>>> {
         .collect()
 }
 
-/// The diffIDs that the lock has recorded for the layers of a manifest.
+/// The recorded diffIDs of a manifest's layers.
 fn recorded_diff_ids(lock: &Lockfile, manifest: &ManifestPlan) -> Result<Vec<Digest>, PackError> {
     let recorded: Vec<_> = lock
         .layers
@@ -488,7 +488,7 @@ fn recorded_diff_ids(lock: &Lockfile, manifest: &ManifestPlan) -> Result<Vec<Dig
 /// Why a lock cannot be packed with these options.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PackError {
-    /// An annotation that only packgate sets.
+    /// An annotation that only packgate may set.
     #[error(
         "annotation {0:?} is reserved for packgate, choose another key (the creation time comes \
             from --source-date-epoch)"
@@ -508,7 +508,7 @@ pub enum PackError {
             platforms"
     )]
     ArtifactPlatforms,
-    /// The lock's `layers` are not its artifacts'.
+    /// The lock's `layers` do not match its artifacts.
     #[error(
         "the lock's recorded layers do not match its artifacts: {0}; record them again: packgate \
             lock LOCK"
@@ -530,7 +530,7 @@ pub enum PackError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// More than anybody should pack.
+    /// A limit is exceeded.
     #[error("the lock has {count} {what}, the limit is {limit}; split it into several bundles")]
     TooMany {
         /// The items that are counted.
@@ -540,7 +540,7 @@ pub enum PackError {
         /// The maximum number.
         limit: usize,
     },
-    /// A document could not be written.
+    /// A document could not be serialised.
     #[error("document cannot be written in canonical form: {0}")]
     Canonical(String),
 }

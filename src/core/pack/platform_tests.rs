@@ -1,4 +1,4 @@
-//! What a lock costs that is packed for many platforms.
+//! The cost of a lock that is packed for many platforms.
 
 use super::{
     golden_tests::{test_artifact, test_lock},

@@ -23,7 +23,7 @@ pub struct PolicyError {
     pub field: String,
     /// What is wrong with it, and what to do.
     pub problem: String,
-    /// Is it only that something is not there that the field names?
+    /// True if an object that the field refers to does not exist, and nothing else is wrong.
     missing: bool,
     reason: Reason,
 }
@@ -39,7 +39,7 @@ impl PolicyError {
         }
     }
 
-    /// `field` names something that is not there. It may come, and then the policy is good.
+    /// `field` refers to an object that does not exist. The policy becomes valid once it does.
     pub fn missing_object(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
             missing: true,
@@ -47,18 +47,18 @@ impl PolicyError {
         }
     }
 
-    /// The same by another name than `InvalidSpec`.
+    /// The same with another reason than `InvalidSpec`.
     #[must_use]
     pub fn with_reason(self, reason: Reason) -> Self {
         Self { reason, ..self }
     }
 
-    /// Is it only that something is not there that the field names?
+    /// True if an object that the field refers to does not exist, and nothing else is wrong.
     pub const fn is_missing_object(&self) -> bool {
         self.missing
     }
 
-    /// A field whose behaviour comes later. It is never ignored.
+    /// A field whose behaviour is not implemented yet. It is never ignored.
     pub fn unsupported_field(field: impl Into<String>) -> Self {
         Self::new(field, "is not supported yet")
     }
@@ -73,15 +73,15 @@ impl ClassifiedError for PolicyError {
 /// What the flags of `packgate verify`, like `--key`, require.
 #[derive(Clone, Debug)]
 pub struct AdHocPolicyOptions {
-    /// Who may sign, one authority for each key and identity. One of them is enough.
+    /// The authorities, one for each key and identity. One of them is enough.
     pub authorities: Vec<PolicyAuthority>,
     /// Provenance by this builder is required, signed by any of the authorities.
     pub builder_id: Option<String>,
-    /// Digest of the canonical lock that the bundle must have been packed from.
+    /// The digest of the canonical lock that the bundle must have been packed from.
     pub lock: Option<Digest>,
-    /// Forms of signatures that count.
+    /// Accepted signature formats.
     pub formats: Vec<StoredSignatureFormat>,
-    /// Must signatures be in a transparency log?
+    /// Whether signatures must be in a transparency log.
     pub transparency: TransparencyRequirement,
 }
 
@@ -159,7 +159,7 @@ impl Policy {
         }
     }
 
-    /// The same policy, whose fault has another name than `InvalidSpec`.
+    /// The same policy, with another fault reason than `InvalidSpec`.
     #[must_use]
     pub fn with_fault_reason(self, reason: Reason) -> Self {
         Self {
@@ -306,7 +306,7 @@ fn check_authorities(rules: &PolicyRules) -> Result<(), PolicyError> {
     check_threshold(rules)
 }
 
-/// One RSA key that is given both for PKCS#1 and for PSS would be two signers: it could meet a
+/// One RSA key that is listed both for PKCS#1 and for PSS would be two signers: it could meet a
 /// threshold of two.
 fn check_duplicate_rsa_keys(authorities: &[PolicyAuthority]) -> Result<(), PolicyError> {
     let keys: Vec<_> = authorities
@@ -361,7 +361,7 @@ fn check_authority_kind(
     }
 }
 
-/// Two authorities with one key are one: a threshold that only they could meet can never be met.
+/// Two authorities with one key are one: a threshold that only both could meet can never be met.
 fn check_threshold(rules: &PolicyRules) -> Result<(), PolicyError> {
     let distinct = (0..rules.authorities.len())
         .filter(|at| {

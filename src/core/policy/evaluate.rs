@@ -30,13 +30,13 @@ use super::{
 /// The subject of an evaluation: one digest, and how it is about to be used.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionSubject<'a> {
-    /// The reference as it was written.
+    /// The reference as written.
     pub reference: &'a str,
-    /// Its canonical name. None on disk.
+    /// Its canonical repository. `None` for layouts and archives.
     pub repository: Option<&'a ImageRepository>,
     /// The digest that the reference was resolved to.
     pub digest: Digest,
-    /// Did the reference carry that digest?
+    /// True if the reference contains that digest.
     pub had_digest: bool,
     /// How the image is used.
     pub used_as: ReferenceUse,
@@ -75,7 +75,7 @@ impl PolicyDecision {
         !self.policies.is_empty() && !self.policies.iter().any(denies)
     }
 
-    /// Is this one of the reasons why not?
+    /// True if this is one of the denial reasons.
     pub fn has_denial_reason(&self, reason: Reason) -> bool {
         matches!(&self.outcome, PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)) if denials.iter().any(|denial| denial.reason == reason))
     }
@@ -191,7 +191,7 @@ fn evaluate_policy(
         return None;
     }
     let case = PolicyEvaluation::new(rules, subject, findings, now);
-    // A revocation beats everything, `except` included.
+    // A revocation takes precedence over everything, `except` included.
     if let Some(denial) = case.revoked_digest_denial() {
         return Some(
             case.to_policy_verdict(AdmissionVerdict::Deny(Denials::from_denial(denial)), None),
@@ -213,8 +213,8 @@ fn evaluate_policy(
         ));
     }
     if let Some(exempted) = case.find_exemption() {
-        // The digest is exempted, not the tag: what it names when the image is pulled may be
-        // another.
+        // The digest is exempted, not the tag, which may name another digest when the image is
+        // pulled.
         let verdict = case
             .missing_digest_denial()
             .map_or(AdmissionVerdict::Exempt(exempted), |denial| {
@@ -267,7 +267,7 @@ impl RankedDenialReason {
     }
 }
 
-/// One policy, and what was found about one subject.
+/// The evaluation of one policy on one subject.
 pub(super) struct PolicyEvaluation<'a> {
     pub(super) rules: &'a PolicyRules,
     pub(super) subject: &'a AdmissionSubject<'a>,
@@ -276,9 +276,9 @@ pub(super) struct PolicyEvaluation<'a> {
     /// Verified for this subject and under no other name, by signers with no revoked key and with a
     /// certificate that is valid.
     pub(super) statements: Vec<&'a Verified<Statement>>,
-    /// The same, but for another repository than the one that is used.
+    /// The same, but for another repository than the one in use.
     otherwise_named: Vec<(&'a Verified<Statement>, String)>,
-    /// Verified for this very subject, by a key that is revoked.
+    /// Verified for this subject, by a revoked key.
     revoked: Vec<&'a Verified<Statement>>,
     /// Verified for this subject, by a certificate that has expired or is not valid yet.
     expired: Vec<&'a Verified<Statement>>,
@@ -374,7 +374,7 @@ impl<'a> PolicyEvaluation<'a> {
         ))
     }
 
-    /// An exemption never covers up what a revoked key or builder made.
+    /// An exemption never covers a revoked key or builder.
     fn find_exemption(&self) -> Option<AppliedExemption> {
         let exemption = self
             .rules
@@ -498,7 +498,7 @@ impl<'a> PolicyEvaluation<'a> {
         }
     }
 
-    /// A signature is a statement of cosign's type. An attestation never counts as one.
+    /// A signature is a statement of cosign's type. An attestation does not count as one.
     fn cosign_signatures(&self) -> impl Iterator<Item = &'a Verified<Statement>> + '_ {
         self.statements
             .iter()
@@ -541,7 +541,7 @@ impl<'a> PolicyEvaluation<'a> {
         }
     }
 
-    /// Which of the signers signed as this authority.
+    /// The signers of this authority.
     fn signers_for_authority(
         &self,
         authority: &PolicyAuthority,
@@ -626,7 +626,7 @@ impl<'a> PolicyEvaluation<'a> {
         message: impl Into<String>,
     ) -> Denial {
         let count = faults.len();
-        // The first of equals: `max_by_key` takes the last.
+        // The first of equals: `max_by_key` returns the last.
         match faults.into_iter().rev().max_by_key(|fault| fault.rank) {
             Some(fault) if count > 1 => self.new_denial(
                 fault.reason,
@@ -659,7 +659,7 @@ impl<'a> PolicyEvaluation<'a> {
         }
     }
 
-    /// Why a verified statement is no signature that counts here.
+    /// Why a verified statement does not count as a signature here.
     fn uncounted_statement_reason(
         &self,
         statement: &Verified<Statement>,
@@ -871,7 +871,7 @@ fn has_revoked_key(rules: &PolicyRules, statement: &Verified<Statement>, now: Ti
     })
 }
 
-/// SPDX and `CycloneDX` put the version of their format behind the type:
+/// SPDX and `CycloneDX` append the version of their format to the type:
 /// `https://spdx.dev/Document/v2.3`.
 fn is_predicate_type(wanted: &str, actual: &str) -> bool {
     let versioned = matches!(

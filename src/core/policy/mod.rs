@@ -45,8 +45,8 @@ pub use verdict::{
     PolicyOutcome, PolicyVerdict, SlsaFinding,
 };
 
-/// A policy that makes sense. The rules are private, so that no policy exists that [`Policy::new`]
-/// did not check.
+/// A valid policy. The rules are private, so that no policy exists that [`Policy::new`] did not
+/// check.
 ///
 /// ```compile_fail
 /// # use packgate::core::policy::{Policy, PolicyRules};

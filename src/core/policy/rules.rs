@@ -17,7 +17,7 @@ use super::{ClaimsRule, ImagePattern, PolicyError, RepositoryBinding, SubjectMat
 
 /// The maximum number of authorities in one policy.
 pub const MAX_AUTHORITIES: usize = 16;
-/// Patterns in `references` and in `except`, each.
+/// The maximum number of patterns in `references` and in `except`, each.
 pub const MAX_REFERENCES: usize = 64;
 
 /// The rules of a policy, unchecked. [`super::Policy::new`] checks them.
@@ -27,31 +27,31 @@ pub struct PolicyRules {
     pub name: String,
     /// The kind of object, or the flags, that define the policy.
     pub kind: PolicyOrigin,
-    /// `metadata.generation`; 0 if it never was in a cluster.
+    /// `metadata.generation`; 0 if it is not from a cluster.
     pub generation: i64,
     /// What happens with a denial: enforced, or only a warning.
     pub mode: EnforcementMode,
     /// The uses that the policy governs.
     pub matcher: PolicyMatcher,
-    /// Who may sign. At least one, with distinct names.
+    /// The authorities: at least one, with distinct names.
     pub authorities: Vec<PolicyAuthority>,
     /// How many distinct authorities, with distinct keys, must have signed.
     pub threshold: usize,
-    /// Forms of signatures that count. At least one.
+    /// Accepted signature formats. At least one.
     pub formats: Vec<StoredSignatureFormat>,
-    /// Must signatures be in a transparency log?
+    /// Whether signatures must be in a transparency log.
     pub transparency: TransparencyRequirement,
-    /// Must the reference carry a digest?
+    /// Whether the reference must contain a digest.
     pub require_digest: bool,
-    /// Must what was signed name the repository that is used?
+    /// Whether signed statements must name the repository in use.
     pub bind_repository: Option<RepositoryBinding>,
     /// Requirements on the SLSA provenance; `None` requires no provenance.
     pub slsa: Option<SlsaRules>,
-    /// Which further attestations there must be.
+    /// Further attestations that are required.
     pub attestations: Vec<AttestationRule>,
     /// The canonical lock that the bundle must have been packed from.
     pub lock: Option<Digest>,
-    /// What is no longer to be trusted.
+    /// Revoked digests, keys and builders.
     pub revocations: Vec<RevocationRule>,
     /// Digests that pass although they do not meet the policy.
     pub exemptions: Vec<ExemptionRule>,
@@ -86,7 +86,7 @@ pub enum EnforcementMode {
     Enforce,
     /// The use is admitted with a warning.
     Warn,
-    /// It becomes an audit annotation.
+    /// The use is admitted with an audit annotation.
     Audit,
 }
 
@@ -107,7 +107,7 @@ pub enum ReferenceUse {
 /// The uses that a policy governs.
 #[derive(Clone, Debug)]
 pub enum PolicyMatcher {
-    /// Everything: what a person names on the command line.
+    /// Everything: for command-line users.
     Everything,
     /// Uses of images whose names match.
     Names {
@@ -144,18 +144,18 @@ pub enum AuthorityKind {
     Keyless {
         /// The certificate's subject alternative name.
         subject: SubjectMatcher,
-        /// The OIDC issuer, letter by letter.
+        /// The OIDC issuer, compared exactly.
         issuer: String,
         /// Further certificate claims that are required.
         claims: ClaimsRule,
-        /// What the certificate must chain to.
+        /// The trust root that the certificate must chain to.
         root: Arc<TrustRoot>,
     },
     /// By the identity in a certificate from a private certificate authority.
     Certificate {
         /// The certificate's subject alternative name.
         subject: SubjectMatcher,
-        /// What the certificate must chain to.
+        /// The private CA that the certificate must chain to.
         authority: Arc<CertificateAuthority>,
         /// The trust root whose transparency logs and timestamp authorities prove the signing time.
         /// Without it the certificate must be valid now.
@@ -163,7 +163,7 @@ pub enum AuthorityKind {
     },
 }
 
-/// Must signatures be in a transparency log?
+/// Whether signatures must be in a transparency log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TransparencyRequirement {
     /// Accepted, not required.
@@ -182,7 +182,7 @@ pub struct SlsaRules {
     pub builders: Vec<BuilderRule>,
     /// Allowed source repositories, normalised; empty allows any.
     pub sources: Vec<String>,
-    /// How old the provenance may be.
+    /// The maximum age of the provenance.
     pub max_age: Option<Duration>,
     /// How its dependencies compare with the lock.
     pub lock: LockRule,
@@ -191,11 +191,11 @@ pub struct SlsaRules {
 /// A builder id, and the authorities that may sign its provenance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuilderRule {
-    /// `builder.id`, letter by letter.
+    /// `builder.id`, compared exactly.
     pub id: String,
     /// Name of the authority that signs its provenance.
     pub authority: String,
-    /// The SLSA Build level that this builder is worth, 0 to 3.
+    /// The SLSA Build level of this builder, 0 to 3.
     pub level: u8,
 }
 
@@ -205,27 +205,27 @@ pub enum LockRule {
     /// Not compared.
     #[default]
     Unchecked,
-    /// The same artifacts with the same digests, nothing missing, nothing more.
+    /// The same artifacts with the same digests, no fewer and no more.
     Exact,
 }
 
-/// An attestation that must be there.
+/// A required attestation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttestationRule {
-    /// Its predicate type. SPDX's and `CycloneDX`'s may have a version behind them.
+    /// Its predicate type. Those of SPDX and `CycloneDX` may have a version appended.
     pub predicate_type: String,
-    /// Who must have signed it; any authority of the policy if absent.
+    /// The authority that must have signed it; any authority of the policy if absent.
     pub authority: Option<String>,
 }
 
-/// What is no longer to be trusted.
+/// A revocation.
 #[derive(Clone, Debug)]
 pub struct RevocationRule {
     /// The object that is revoked.
     pub what: RevocationTarget,
     /// Why it was revoked; free text.
     pub reason: String,
-    /// From when on; always if absent.
+    /// When it takes effect; always if absent.
     pub since: Option<Timestamp>,
 }
 
@@ -288,7 +288,7 @@ impl fmt::Display for PolicyIdentity {
 }
 
 impl PolicyAuthority {
-    /// Can this signer be the authority? Its trust root and its claims are not looked at.
+    /// True if this signer may be the authority. Trust root and claims are not compared.
     pub fn matches_signer(&self, signer: &SignerIdentity) -> bool {
         match (&self.kind, signer) {
             (AuthorityKind::Key { key, .. }, SignerIdentity::Key { fingerprint }) => {
@@ -340,7 +340,7 @@ impl PolicyAuthority {
             }
     }
 
-    /// Is it the same as another, whatever its name?
+    /// True if both authorities have the same signer, whatever their names.
     pub(super) fn is_same_signer(&self, other: &Self) -> bool {
         match (&self.kind, &other.kind) {
             (AuthorityKind::Key { key, .. }, AuthorityKind::Key { key: other, .. }) => {

@@ -22,7 +22,7 @@ pub struct ReferenceUseScope<'a> {
 pub enum ReferenceTarget<'a> {
     /// A repository in a registry.
     Repository(&'a ImageRepository),
-    /// Something on this machine's disk.
+    /// A layout or archive on this machine.
     Local,
     /// A reference that cannot be parsed. Every policy for this kind of use governs it, whatever
     /// names it lists: a container runtime may parse it differently.
@@ -70,7 +70,7 @@ pub enum PolicyApplicability {
     OtherUse,
     /// None of its patterns matches.
     NoPattern,
-    /// This pattern leaves it out. A revocation still counts.
+    /// This pattern excepts it. A revocation still applies.
     Excepted(String),
 }
 
@@ -128,7 +128,7 @@ pub(super) fn in_scope(
         }
 }
 
-/// Is this use in this namespace the policy's business, whatever is used?
+/// True if the policy governs such a use in this namespace, of some image.
 fn governs_use(rules: &PolicyRules, used_as: ReferenceUse, namespace: Option<&str>) -> bool {
     let here = match &rules.kind {
         PolicyOrigin::Namespaced(own) => namespace == Some(own),

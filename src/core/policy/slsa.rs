@@ -49,7 +49,7 @@ pub(super) fn evaluate_provenance<'a>(
     Err(furthest.unwrap_or_else(|| missing_provenance_denial(case)))
 }
 
-/// Does this provenance name a builder that the policy revokes?
+/// True if this provenance names a revoked builder.
 pub(super) fn has_revoked_builder(
     case: &PolicyEvaluation<'_>,
     statement: &Verified<Statement>,
@@ -137,7 +137,7 @@ fn is_revoked_builder(case: &PolicyEvaluation<'_>, builder: &str) -> bool {
         .any(|revocation| revokes(&revocation.what) && revocation.is_in_effect(case.now))
 }
 
-/// A builder's name counts only in the mouth of the authority that the policy binds it to.
+/// A builder id only counts if the authority that the policy binds to it signed.
 fn bound_builder<'r>(
     case: &PolicyEvaluation<'_>,
     rules: &'r SlsaRules,

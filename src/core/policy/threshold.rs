@@ -34,8 +34,8 @@ fn first_of_signer(same: &[usize], mut at: usize) -> usize {
     at
 }
 
-/// How many authorities can each be given a signer of its own, if `signed[authority]` are the
-/// signers that signed as it: the largest matching between the two (Kuhn's algorithm). Both are
+/// The number of authorities that can each be assigned a signer of its own, if `signed[authority]`
+/// are the signers of its signatures: a maximum bipartite matching (Kuhn's algorithm). Both are
 /// few: at most 16 authorities, at most 256 referrers.
 pub(super) fn max_matching(signed: &[Vec<usize>], signers: usize) -> usize {
     let mut taken_by = vec![None; signers];
@@ -46,7 +46,7 @@ pub(super) fn max_matching(signed: &[Vec<usize>], signers: usize) -> usize {
         .count()
 }
 
-/// Finds a signer for `authority`, moving others where that helps.
+/// Finds a signer for `authority`, reassigning others if necessary.
 fn assign_signer(
     authority: usize,
     signed: &[Vec<usize>],
@@ -82,7 +82,7 @@ mod tests {
                 &[("a", Some(1)), ("b", Some(1)), ("c", Some(3))],
                 &[0, 0, 2],
             ),
-            // Two that turn out to be one only at the third.
+            // Two that are recognised as one only at the third signature.
             (
                 &[
                     ("a", Some(1)),

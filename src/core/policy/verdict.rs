@@ -32,8 +32,8 @@ pub enum AdmissionVerdict {
     Exempt(AppliedExemption),
 }
 
-/// The proof that something was admitted, and on what. Private fields: only an evaluation that
-/// found verified statements makes one.
+/// The proof of an admission, with the statements that it is based on. Private fields: only an
+/// evaluation with verified statements constructs one.
 ///
 /// ```compile_fail
 /// # use packgate::core::{digest::Digest, policy::AdmissionProof};
@@ -54,7 +54,7 @@ pub struct AdmissionProof {
     statements: Vec<Verified<Statement>>,
 }
 
-/// At least one reason why not.
+/// The reasons of a denial; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denials {
     first: Denial,
@@ -66,15 +66,15 @@ pub struct Denials {
 pub struct Denial {
     /// The stable reason code.
     pub reason: Reason,
-    /// What is missing, and the way out.
+    /// What is missing, and how to resolve it.
     pub message: String,
     /// The policy that denies; `None` if no single policy does.
     pub policy: Option<PolicyIdentity>,
-    /// The authority that it concerns.
+    /// The authority that the denial is about.
     pub authority: Option<String>,
 }
 
-/// What let it pass all the same.
+/// The exemption that applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppliedExemption {
     /// The policy with the exemption.
@@ -96,7 +96,7 @@ pub struct PolicyVerdict {
     pub mode: EnforcementMode,
     /// The verdict.
     pub verdict: AdmissionVerdict,
-    /// What each of its authorities signed.
+    /// The findings for each of its authorities.
     pub authorities: Vec<AuthorityFinding>,
     /// What the provenance proves. `None` if the policy requires no provenance or none passed.
     pub slsa: Option<SlsaFinding>,
@@ -120,7 +120,7 @@ pub struct SlsaFinding {
     pub builder: String,
     /// The SLSA Build level that the policy gives that builder.
     pub level: u8,
-    /// Were the dependencies compared with the lock?
+    /// True if the dependencies were compared with the lock.
     pub lock_checked: bool,
 }
 
@@ -150,7 +150,7 @@ impl AdmissionProof {
         other.statements.iter().fold(self, Self::with_statement)
     }
 
-    /// What was admitted: the digest that the signature was verified for.
+    /// The admitted digest, for which the signature was verified.
     pub const fn digest(&self) -> &Digest {
         &self.digest
     }
@@ -170,7 +170,7 @@ impl Denials {
         }
     }
 
-    /// All of these reasons, if there is any.
+    /// All of these denials, if there are any.
     pub fn from_denials(denials: Vec<Denial>) -> Option<Self> {
         let mut denials = denials.into_iter();
         let first = denials.next()?;
@@ -192,7 +192,7 @@ impl Denials {
 }
 
 impl Denial {
-    /// A denial that concerns no policy.
+    /// A denial by no policy in particular.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             reason,

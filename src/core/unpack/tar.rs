@@ -37,7 +37,7 @@ pub struct TarHeader {
     pub kind: TarEntryKind,
     /// The name as written.
     pub name: Vec<u8>,
-    /// The target of a link, as it is written.
+    /// The target of a link as written.
     pub link: Vec<u8>,
     /// Length of the content that follows.
     pub size: u64,

@@ -1,4 +1,4 @@
-//! Certificates of a company's own authority, as policies count them.
+//! Policies with certificates of a private CA.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ fn matching(name: &str, regexp: &str, by: &Arc<CertificateAuthority>) -> PolicyA
     }
 }
 
-/// The verdict at some time on what was found out at another, as a webhook that remembers gives it.
+/// The verdict at one time on findings of another, as the webhook's cache gives it.
 fn decide(
     rules: PolicyRules,
     candidates: Vec<ReferrerCandidate>,
@@ -206,7 +206,7 @@ fn one_holder_counts_once_however_many_certificates_and_names_there_are() {
         ),
         Reason::ThresholdNotMet,
     );
-    // One authority in two versions of its file, with one key.
+    // One CA in two versions of its file, with one key.
     let mut versions = rules(vec![
         pki_authority("a", &by),
         pki_authority("b", &authority(&format!("{}\n", pki.pem()), None)),

@@ -1,4 +1,4 @@
-//! cosign's older form counts where a policy lists it, by the same rules as bundles.
+//! cosign's older format counts where a policy accepts it, by the same rules as bundles.
 
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use crate::core::lockfile::{
     BundleFileMode, LockedArtifact, Lockfile, LockfileGeneration, OriginType,
 };
 
-/// Signed by `platform`, with provenance by it: what the one valid case is.
+/// Signed by `platform`, with provenance by it: the valid case.
 fn valid(platform: &TestKey, ci: &TestKey) -> Case {
     let mut rules = rules(vec![
         key_authority("platform", platform),

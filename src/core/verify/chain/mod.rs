@@ -171,8 +171,8 @@ impl IssuerCertificates {
     }
 
     /// A path from the certificate to a trust anchor, valid at this time. `beside`: further
-    /// intermediates that the path may contain. With revocation lists, every certificate below the
-    /// root needs one of its issuer.
+    /// intermediate certificates that the path may contain. With revocation lists, every
+    /// certificate below the root needs one of its issuer.
     pub(super) fn find_path(
         &self,
         end: &EndEntityCertificate<'_>,

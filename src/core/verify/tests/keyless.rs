@@ -1,4 +1,4 @@
-//! Genuine keyless bundles, and the forgeries of them that another verifier accepted
+//! Genuine keyless bundles, and forgeries that another verifier accepted
 //! (`docs/adr/0001-sigstore-crates.md`).
 
 use std::{fs, path::PathBuf};

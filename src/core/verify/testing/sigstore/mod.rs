@@ -56,7 +56,7 @@ impl Sigstore {
     }
 }
 
-/// What a DSSE signature is made over.
+/// The signed bytes of a DSSE signature.
 pub(crate) fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let head = format!(
         "DSSEv1 {} {payload_type} {} ",

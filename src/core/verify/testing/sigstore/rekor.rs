@@ -11,7 +11,7 @@ use super::{
     pae,
 };
 
-/// What an entry is about. Its verifier is a certificate or a public key, in DER.
+/// The content of an entry. Its verifier is a certificate or a public key, in DER.
 pub(crate) struct Signed<'a> {
     pub(crate) payload_type: &'a str,
     pub(crate) payload: &'a [u8],

@@ -9,7 +9,7 @@
 //! | the name of the log entries, the promise or the timestamps of a bundle that was signed with a key | as if there were none: it is in no log, or its time is unknown, and a policy may refuse that |
 //! | the name before a checkpoint's signature | the key's hint and the key decide |
 //! | the proof's index, size and root in an entry of Rekor v2 | the entry's index and the signed checkpoint decide |
-//! | the name of the only promise or timestamp, where the other is there | one vouched time is enough; what is left out proves nothing |
+//! | the name of the only promise or timestamp, where the other is there | one verified time is enough; a removed one proves nothing |
 //! | what surrounds the signed part of a timestamp: status, versions, the list of algorithms | RFC 3161 and CMS do not sign it |
 //! | names of fields that are empty when they are missing, if the field does not decide | as if it were missing |
 
