@@ -1,5 +1,5 @@
-//! Who may import what: the tables of ARCHITECTURE.md, "Layers", as a test. Code under
-//! `#[cfg(test)]` is not looked at.
+//! Import rules: the tables of ARCHITECTURE.md, "Layers", as a test. Code under `#[cfg(test)]` is
+//! ignored.
 
 use std::{
     collections::BTreeMap,
@@ -56,7 +56,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("core", &[]),
 ];
 
-/// The services name traits; these implementations are the command line's to choose.
+/// The services depend on traits; only the command line chooses these implementations.
 const IMPLEMENTATIONS: &[&str] = &[
     "OciLayoutTarget",
     "OciArchiveTarget",
@@ -147,7 +147,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("Timestamp::now", &["clock"]),
 ];
 
-/// All that `core` may use from outside: nothing that can wait or read.
+/// The crates that `core` may use: nothing that can wait or read.
 const CORE_CRATES: &[&str] = &[
     "aws_lc_rs",
     "base64",

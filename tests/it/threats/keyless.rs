@@ -1,6 +1,6 @@
-//! 20 to 26: certificates, logs and times. Every field of them is broken in the matrix
-//! (`src/core/verify/tests/matrix`); here each kind of fault lies in a registry, and is judged by a
-//! policy.
+//! Threats 20 to 26: certificates, logs and times. The matrix (`src/core/verify/tests/matrix`) has
+//! a fault in every field of them; here each kind of fault is in a registry, and a policy evaluates
+//! it.
 
 use serde_json::{Value, json};
 
@@ -13,17 +13,17 @@ use crate::support::{
     threats::threat,
 };
 
-/// Id-kp-codeSigning (RFC 5280, section 4.2.1.12).
+/// id-kp-codeSigning (RFC 5280, section 4.2.1.12).
 const CODE_SIGNING: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 3, 3];
 
-/// What is made before it is stored: a bundle that a certificate signed, in Rekor v2 and with a
-/// timestamp, or in Rekor v1 with its promise.
+/// A bundle before it is stored: signed by a certificate, in Rekor v2 and with a timestamp, or in
+/// Rekor v1 with its promise.
 struct Case {
     sigstore: Sigstore,
     recipe: Recipe,
 }
 
-/// How it is judged.
+/// The verification material.
 struct Trusted {
     root: Value,
     subject: Value,
@@ -44,7 +44,7 @@ impl Case {
     }
 }
 
-/// Stores a bundle that `make` prepares and `edit` changes, and judges it by a policy about the
+/// Stores a bundle that `make` prepares and `edit` changes, and evaluates it by a policy about the
 /// workflow.
 async fn attempt(kind: Kind, make: fn(&mut Case), edit: fn(&mut Value, &Case)) -> Outcome {
     let subject = json!({"exact": WORKFLOW});
@@ -103,7 +103,7 @@ fn entry(bundle: &mut Value) -> &mut Value {
     &mut bundle["verificationMaterial"]["tlogEntries"][0]
 }
 
-/// The checkpoint's first line says another log.
+/// The checkpoint's first line names another log.
 fn elsewhere(envelope: &mut Value) {
     let text = envelope.as_str().expect("text");
     *envelope = format!(
@@ -475,7 +475,8 @@ async fn a_name_of_one_kind_is_no_name_of_another() {
         .requests(requests(&outcomes));
 }
 
-/// Not a row of its own: with nothing changed it is admitted, so each refusal above is the fault's.
+/// Not a row of its own: without a change it is admitted, so each refusal above is caused by its
+/// fault.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_changed_is_admitted() {
     for kind in [V1, V2] {

@@ -1,4 +1,4 @@
-//! 8 to 14: what a signature says, and what is no signature at all.
+//! Threats 8 to 14: the content of a signature, and documents that are none.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::support::{
     threats::threat,
 };
 
-/// A scene whose image has this statement, signed with the key that counts.
+/// A scene whose image has this statement, signed with the accepted key.
 async fn said(edit: impl FnOnce(&Scene, &mut Value)) -> Outcome {
     let scene = Scene::start().await;
     let mut statement = scene.signature();
