@@ -145,7 +145,7 @@ impl RbacInstallation {
             with_resource_name(
                 policy_rule("coordination.k8s.io", &["leases"], &["get", "patch"]),
                 WEBHOOK,
-            ), // tells which policies it carries
+            ), // announces the policies that it has loaded
         ];
         let purpose = "The webhook, in its own namespace: its serving certificate, and the Lease in which it \
             reports the policies that it enforces.";
@@ -343,7 +343,7 @@ fn authenticated_users_subject() -> Subject {
 fn webhook_rules() -> Vec<PolicyRule> {
     vec![
         policy_rule(API_GROUP, POLICIES, READ),
-        policy_rule("", &["configmaps"], READ), // keys and trust roots that policies name
+        policy_rule("", &["configmaps"], READ), // keys and trust roots that policies refer to
         policy_rule(
             "authorization.k8s.io",
             &["subjectaccessreviews"],
@@ -380,7 +380,7 @@ fn controller_rules() -> Vec<PolicyRule> {
             api_groups: Some(to_string_vec(&["", "events.k8s.io"])),
             ..policy_rule("", &["events"], &["create", "patch"])
         },
-        policy_rule("", &["events"], &["list"]), // why a Job's Pod was refused: only an event tells
+        policy_rule("", &["events"], &["list"]), // why a Job's Pod was refused: only an event says so
         // The webhook's entries; the chart creates the object.
         with_resource_name(
             policy_rule(
@@ -411,7 +411,7 @@ fn system_rules() -> Vec<PolicyRule> {
                 &["get", "list", "watch", "patch"],
             ),
             WEBHOOK,
-        ), // what they carry
+        ), // the announced policies
         with_resource_name(
             policy_rule("coordination.k8s.io", &["leases"], &["get", "update"]),
             CONTROLLER,

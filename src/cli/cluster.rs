@@ -93,8 +93,8 @@ impl ClusterClient {
                     .map(|policy| PolicyObject::Namespaced(Arc::new(policy))),
             );
         }
-        let gathered = self.resolve_policy_inputs(policies).await?;
-        Ok(gathered
+        let inputs = self.resolve_policy_inputs(policies).await?;
+        Ok(inputs
             .compile_snapshot(SYSTEM_NAMESPACE, now)
             .policies()
             .to_vec())
@@ -146,7 +146,7 @@ impl ClusterClient {
         let needs_roots = policies
             .iter()
             .any(|policy| !policy.referenced_names().trust_roots.is_empty());
-        let mut gathered = PolicyInputs {
+        let mut inputs = PolicyInputs {
             policies,
             ..PolicyInputs::default()
         };
@@ -154,11 +154,11 @@ impl ClusterClient {
             let roots = Api::<TrustRoot>::all(self.client.clone())
                 .list(&ListParams::default())
                 .await;
-            gathered.trust_roots = roots
+            inputs.trust_roots = roots
                 .map_err(|error| cluster_read_error("TrustRoots", &error))?
                 .items;
         }
-        for (namespace, name) in gathered.needed_config_maps(SYSTEM_NAMESPACE) {
+        for (namespace, name) in inputs.needed_config_maps(SYSTEM_NAMESPACE) {
             let maps = Api::<ConfigMap>::namespaced(self.client.clone(), &namespace);
             let map = maps.get_opt(&name).await.map_err(|error| {
                 cluster_read_error(&format!("ConfigMap {namespace}/{name}"), &error)
@@ -172,9 +172,9 @@ impl ClusterClient {
                 }
             };
             let found = map.map(data).map(read);
-            gathered.config_maps.insert((namespace, name), found);
+            inputs.config_maps.insert((namespace, name), found);
         }
-        Ok(gathered)
+        Ok(inputs)
     }
 }
 

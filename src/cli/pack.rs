@@ -203,7 +203,7 @@ pub(super) async fn run_pack(
         .transpose()?;
     let provenance = work.build_provenance(sbom.as_ref());
     let lock_digest = lock.to_canonical().digest;
-    let vouch = signer.as_ref().map(|signer| SigningRequest {
+    let signing = signer.as_ref().map(|signer| SigningRequest {
         signer: &**signer,
         subject_name: &subject_name,
         provenance: &provenance,
@@ -218,7 +218,7 @@ pub(super) async fn run_pack(
     let published = publish_bundle(
         &*target,
         &root,
-        vouch,
+        signing,
         label,
         context.clock(),
         context.limits(),

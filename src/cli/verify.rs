@@ -309,7 +309,7 @@ impl TrustArgs {
             return Ok(authorities);
         };
         let name = subject.as_str().to_owned();
-        let means = match (own, &self.certificate_oidc_issuer, root) {
+        let kind = match (own, &self.certificate_oidc_issuer, root) {
             (Some(authority), _, root) => AuthorityKind::Certificate {
                 subject,
                 authority: Arc::new(authority),
@@ -328,7 +328,7 @@ impl TrustArgs {
                 ));
             }
         };
-        authorities.push(PolicyAuthority { name, kind: means });
+        authorities.push(PolicyAuthority { name, kind });
         Ok(authorities)
     }
 
@@ -384,7 +384,7 @@ impl TrustArgs {
             admission,
         } = self.load_terms(context).await?;
         let written = reference.to_string();
-        let question = self.verification_request(
+        let request = self.verification_request(
             &written,
             reference,
             &policies,
@@ -392,8 +392,8 @@ impl TrustArgs {
             context,
         );
         let mut inquiry = VerificationReportBuilder::begin_report(self, reference, context);
-        if !question.is_governed() {
-            inquiry.asked.digest = reference.digest();
+        if !request.is_governed() {
+            inquiry.inputs.digest = reference.digest();
             return Ok(inquiry.report_ungoverned());
         }
         let (source, deadline): (Arc<dyn ContentSource>, _) = match (&admission, reference) {
@@ -408,7 +408,7 @@ impl TrustArgs {
         let answer = verdict::evaluate_reference(
             &source,
             &reference.tag_or_digest(),
-            &question,
+            &request,
             deadline,
             context.limits(),
         )
@@ -427,7 +427,7 @@ impl TrustArgs {
     ) -> Result<AdmissionReport, CliError> {
         let VerificationTerms { policies, .. } = self.load_terms(context).await?;
         let written = reference.to_string();
-        let question = self.verification_request(
+        let request = self.verification_request(
             &written,
             reference,
             &policies,
@@ -435,12 +435,12 @@ impl TrustArgs {
             context,
         );
         let mut inquiry = VerificationReportBuilder::begin_report(self, reference, context);
-        inquiry.asked.digest = Some(root.descriptor.digest);
-        if !question.is_governed() {
+        inquiry.inputs.digest = Some(root.descriptor.digest);
+        if !request.is_governed() {
             return Ok(inquiry.report_ungoverned());
         }
-        let judged = verify::evaluate_bundle(source, root, &question, context.limits()).await;
-        Ok(inquiry.report_evaluation(judged))
+        let evaluated = verify::evaluate_bundle(source, root, &request, context.limits()).await;
+        Ok(inquiry.report_evaluation(evaluated))
     }
 
     fn verification_request<'a>(

@@ -48,7 +48,7 @@ pub(super) async fn freeze_lock(
     resolve_signer(object, packing, context).await?;
     let inputs = lock_source::build_run_inputs(object, packing, resolved, context).await?;
     if known.is_some_and(|known| known.run == inputs.run) {
-        return Ok(inputs.run); // looked at now and then, it is not written again
+        return Ok(inputs.run); // unchanged, so it is not written again
     }
     let data = RunSnapshot::new(&resolved.canonical, &inputs)
         .map_err(|error| ReconcileError::from_classified(&error))?;
@@ -248,8 +248,8 @@ async fn resolve_signer(
 }
 
 /// A signer with a missing part is reported as `NoSigner`.
-fn as_no_signer_error(trouble: ReconcileError) -> ReconcileError {
-    match trouble {
+fn as_no_signer_error(error: ReconcileError) -> ReconcileError {
+    match error {
         ReconcileError::StatusFailure(failure) if failure.reason == Reason::SourceNotFound => {
             ReconcileError::new(Reason::NoSigner, failure.message)
         }

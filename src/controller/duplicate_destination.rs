@@ -155,7 +155,7 @@ mod tests {
         let mut unfrozen = object("team-a", "new", 100, None);
         unfrozen.status = None;
         let mut edited = object("team-a", "edited", 100, Some("Succeeded"));
-        edited.metadata.generation = Some(2); // what succeeded was something else
+        edited.metadata.generation = Some(2); // the success was of another generation
         let failed = object("team-a", "failed", 100, Some("RegistryDenied"));
         for squatter in [
             suspended,

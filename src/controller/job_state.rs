@@ -43,13 +43,13 @@ pub(super) fn job_state(
             failure: job_failure(job, &ended, &over, step),
             at: over.at,
         },
-        None if pods.is_empty() => refused.map_or(JobState::Running { trouble: None }, |why| {
+        None if pods.is_empty() => refused.map_or(JobState::Running { problem: None }, |why| {
             JobState::PodDenied {
                 why: why.to_owned(),
             }
         }),
         None => JobState::Running {
-            trouble: pods.iter().find_map(|pod| pod_start_problem(pod)),
+            problem: pods.iter().find_map(|pod| pod_start_problem(pod)),
         },
     }
 }

@@ -155,8 +155,8 @@ impl ClassifiedError for ControllerError {
 }
 
 impl From<ReconcileError> for ControllerError {
-    fn from(trouble: ReconcileError) -> Self {
-        Self::Start(trouble.to_string())
+    fn from(error: ReconcileError) -> Self {
+        Self::Start(error.to_string())
     }
 }
 

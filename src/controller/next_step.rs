@@ -71,7 +71,7 @@ pub(super) enum JobState {
     /// The Job is not finished.
     Running {
         /// What prevents it from starting, if anything.
-        trouble: Option<String>,
+        problem: Option<String>,
     },
     /// The cluster does not let it create a Pod.
     PodDenied {
@@ -178,16 +178,16 @@ fn next_packing_step(
         return ReconcileStep::Resolve;
     }
     match &seen.duplicate_destination {
-        Some(rival) => ReconcileStep::Fail(
-            JobFailure::new(Reason::TagConflict, &conflict_message(rival)),
+        Some(duplicate) => ReconcileStep::Fail(
+            JobFailure::new(Reason::TagConflict, &conflict_message(duplicate)),
             Some(MAX_RECHECK_DELAY),
         ),
         None => step,
     }
 }
 
-fn conflict_message(rival: &DuplicateDestination) -> String {
-    match rival {
+fn conflict_message(duplicate: &DuplicateDestination) -> String {
+    match duplicate {
         DuplicateDestination::SameNamespace { name } => {
             format!(
                 "PackedBundle {name} is older and has the same repository and tag; choose \
@@ -234,11 +234,11 @@ fn next_run_step(
         (JobState::Succeeded { report, .. }, _) => {
             step_after_run(report.digest, interval, seen, now)
         }
-        (JobState::Running { trouble }, _) => {
-            ReconcileStep::Wait(JobPhase::Signing, trouble.clone())
+        (JobState::Running { problem }, _) => {
+            ReconcileStep::Wait(JobPhase::Signing, problem.clone())
         }
-        (_, JobState::Running { trouble }) => {
-            ReconcileStep::Wait(JobPhase::Packing, trouble.clone())
+        (_, JobState::Running { problem }) => {
+            ReconcileStep::Wait(JobPhase::Packing, problem.clone())
         }
         (_, JobState::Succeeded { report, .. }) if report.lock_digest == frozen.lock => {
             ReconcileStep::Sign(frozen.clone(), report.digest)

@@ -129,7 +129,7 @@ async fn compile_policies(
                 .collect()
         }
     };
-    let gathered = resolve_policy_inputs(policies, context).await?;
+    let inputs = resolve_policy_inputs(policies, context).await?;
     let (compiler, namespace, now) = (
         context.policy_cache.scope_compiler(kind),
         context.run_settings.system_namespace.clone(),
@@ -139,7 +139,7 @@ async fn compile_policies(
         compiler
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .compile_snapshot(&gathered, &namespace, now)
+            .compile_snapshot(&inputs, &namespace, now)
     });
     let snapshot = Arc::new(compiling.await.map_err(|error| {
         ReconcileError::new(
@@ -202,13 +202,13 @@ async fn resolve_policy_inputs(
     } else {
         Vec::new()
     };
-    let mut gathered = PolicyInputs {
+    let mut inputs = PolicyInputs {
         policies,
         trust_roots,
         ..PolicyInputs::default()
     };
     let mut config_maps = BTreeMap::new();
-    for (namespace, name) in gathered.needed_config_maps(&context.run_settings.system_namespace) {
+    for (namespace, name) in inputs.needed_config_maps(&context.run_settings.system_namespace) {
         let found = match context
             .secrets
             .read_config_map(&namespace, &name, "spec.authorities[].key.configMapRef")
@@ -226,6 +226,6 @@ async fn resolve_policy_inputs(
         };
         config_maps.insert((namespace, name), found);
     }
-    gathered.config_maps = config_maps;
-    Ok(gathered)
+    inputs.config_maps = config_maps;
+    Ok(inputs)
 }

@@ -161,8 +161,8 @@ impl BundleReconciler<'_> {
                     .await
                     .map(Some)
             }
-            (ReconcileStep::Wait(phase, trouble), _) => {
-                self.wait_for_job(phase, trouble, &seen).await.map(Some)
+            (ReconcileStep::Wait(phase, problem), _) => {
+                self.wait_for_job(phase, problem, &seen).await.map(Some)
             }
             (ReconcileStep::Verify(digest), PackedBundleWork::Pack(packing)) => self
                 .verify_packed_bundle(packing, digest, &seen)
@@ -368,7 +368,7 @@ impl BundleReconciler<'_> {
     async fn wait_for_job(
         &mut self,
         phase: JobPhase,
-        trouble: Option<String>,
+        problem: Option<String>,
         seen: &ObservedRunState,
     ) -> Result<Action, ReconcileError> {
         let job = if phase == JobPhase::Packing {
@@ -376,8 +376,8 @@ impl BundleReconciler<'_> {
         } else {
             &seen.sign
         };
-        let soon = matches!(job, JobState::Absent | JobState::Running { trouble: None });
-        self.update_status(&StatusUpdate::JobRunning(phase, trouble))
+        let soon = matches!(job, JobState::Absent | JobState::Running { problem: None });
+        self.update_status(&StatusUpdate::JobRunning(phase, problem))
             .await?;
         Ok(Action::requeue(if soon {
             POD_CHECK_INTERVAL
@@ -492,11 +492,11 @@ impl BundleReconciler<'_> {
             .update(&self.uid(), |object| object.handling = request);
     }
 
-    async fn update_status(&mut self, news: &StatusUpdate) -> Result<(), ReconcileError> {
+    async fn update_status(&mut self, update: &StatusUpdate) -> Result<(), ReconcileError> {
         let generation = self.object.metadata.generation.unwrap_or_default();
         let told = status::with_update(
             &self.current_status(),
-            news,
+            update,
             generation,
             self.context.clock.now(),
         );

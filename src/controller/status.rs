@@ -43,19 +43,19 @@ pub(super) enum StatusUpdate {
 /// The status after the update.
 pub(super) fn with_update(
     old: &PackedBundleStatus,
-    news: &StatusUpdate,
+    update: &StatusUpdate,
     generation: i64,
     now: Timestamp,
 ) -> PackedBundleStatus {
     let mut status = old.clone();
     status.observed_generation = Some(generation);
-    if let StatusUpdate::Accepted(good) = news {
+    if let StatusUpdate::Accepted(good) = update {
         status.bundle = Some(bundle_status(good));
         status.evidence.clone_from(&good.evidence);
     }
     status.conditions = condition::merge_conditions(
         &old.conditions,
-        &desired_conditions(old, news),
+        &desired_conditions(old, update),
         generation,
         now,
     );
@@ -180,11 +180,11 @@ fn bundle_status(good: &AcceptedBundle) -> BundleStatus {
     }
 }
 
-fn desired_conditions(old: &PackedBundleStatus, news: &StatusUpdate) -> Vec<DesiredCondition> {
-    match news {
+fn desired_conditions(old: &PackedBundleStatus, update: &StatusUpdate) -> Vec<DesiredCondition> {
+    match update {
         StatusUpdate::Suspended => suspended_conditions(old),
-        StatusUpdate::JobRunning(phase, trouble) => {
-            job_running_conditions(*phase, trouble.as_deref())
+        StatusUpdate::JobRunning(phase, problem) => {
+            job_running_conditions(*phase, problem.as_deref())
         }
         StatusUpdate::Accepted(good) => accepted_conditions(good),
         StatusUpdate::Failed(failure) => failed_conditions(old, failure),
@@ -236,12 +236,12 @@ fn existing_conditions(old: &PackedBundleStatus, types: &[&'static str]) -> Vec<
     types.iter().filter_map(find).collect()
 }
 
-fn job_running_conditions(phase: JobPhase, trouble: Option<&str>) -> Vec<DesiredCondition> {
+fn job_running_conditions(phase: JobPhase, problem: Option<&str>) -> Vec<DesiredCondition> {
     let (reason, what) = match phase {
         JobPhase::Packing => (PACKING, "the pack Job is running"),
         JobPhase::Signing => (SIGNING, "the sign Job is running"),
     };
-    let message = trouble.unwrap_or(what);
+    let message = problem.unwrap_or(what);
     vec![
         desired_condition(READY, false, reason, message),
         desired_condition(RECONCILING, true, reason, message),

@@ -146,7 +146,7 @@ pub(super) async fn verify_packed_bundle(
         .cloned();
     let mut policies = policy_cache::load_policies(namespace, context).await?;
     policies.extend(own);
-    let standing = read_state_in_time(
+    let state = read_state_in_time(
         &reference,
         tag.as_ref(),
         docker_config.as_deref(),
@@ -157,7 +157,7 @@ pub(super) async fn verify_packed_bundle(
     .await?;
     let CombinedPolicyResult {
         evidence, warnings, ..
-    } = match combine_verdicts(&standing.judgement.decision, signer.as_ref())? {
+    } = match combine_verdicts(&state.judgement.decision, signer.as_ref())? {
         Some(answer) => answer,
         None if is_signed => {
             return Err(ReconcileError::new(
@@ -167,17 +167,17 @@ pub(super) async fn verify_packed_bundle(
         }
         None => CombinedPolicyResult::default(),
     };
-    if standing.size.is_none_or(|size| size.lock != lock) {
+    if state.size.is_none_or(|size| size.lock != lock) {
         return Err(ReconcileError::new(
             Reason::LockMismatch,
             format!("{reference} was not packed from the frozen lock {lock}"),
         ));
     }
-    let evidence = with_sbom_evidence(evidence, packing, &standing.judgement, signer.as_ref())?;
+    let evidence = with_sbom_evidence(evidence, packing, &state.judgement, signer.as_ref())?;
     Ok(AcceptedBundle {
         reference,
         tag,
-        size: standing.size,
+        size: state.size,
         evidence,
         warnings,
         unsigned: (!is_signed).then_some(UnsignedReason::AllowedByInstallation),
@@ -238,7 +238,7 @@ pub(super) async fn verify_adopted_bundle(
         None => None,
     };
     let policies = policy_cache::load_policies(namespace, context).await?;
-    let standing = read_state_in_time(
+    let state = read_state_in_time(
         &adoption.reference,
         None,
         docker_config.as_deref(),
@@ -254,7 +254,7 @@ pub(super) async fn verify_adopted_bundle(
             exempted,
         },
         otherwise,
-    ) = match combine_verdicts(&standing.judgement.decision, None)? {
+    ) = match combine_verdicts(&state.judgement.decision, None)? {
         Some(answer) => (answer, UnsignedReason::NotEnforced),
         None if context.installation.no_match.packed_bundle == NoMatchAction::Deny => {
             return Err(ungoverned_error(&adoption.reference));
@@ -267,7 +267,7 @@ pub(super) async fn verify_adopted_bundle(
     Ok(AcceptedBundle {
         reference: adoption.reference.clone(),
         tag: None,
-        size: standing.size,
+        size: state.size,
         evidence,
         warnings,
         unsigned,
@@ -282,7 +282,7 @@ pub(super) async fn verify_context_artifact(
     context: &ReconcileContext,
 ) -> Result<(), ReconcileError> {
     let policies = policy_cache::load_policies(namespace, context).await?;
-    let standing = read_state_in_time(
+    let state = read_state_in_time(
         reference,
         None,
         docker_config,
@@ -291,7 +291,7 @@ pub(super) async fn verify_context_artifact(
         context,
     )
     .await?;
-    match combine_verdicts(&standing.judgement.decision, None)? {
+    match combine_verdicts(&state.judgement.decision, None)? {
         Some(_) => Ok(()),
         None => Err(ungoverned_error(reference)),
     }
@@ -318,8 +318,8 @@ async fn read_state_in_time(
         &asked,
         &InputLimits::DEFAULT,
     );
-    if let Ok(standing) = tokio::time::timeout(DEADLINE, Box::pin(looking)).await {
-        standing.map_err(|error| ReconcileError::from_classified(&error))
+    if let Ok(state) = tokio::time::timeout(DEADLINE, Box::pin(looking)).await {
+        state.map_err(|error| ReconcileError::from_classified(&error))
     } else {
         let message = format!(
             "no verdict within {} s: {} answers too slowly, or too much is attached to it",

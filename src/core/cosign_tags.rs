@@ -189,7 +189,7 @@ mod tests {
         let subject = Digest::of_bytes(b"");
         let tags: Vec<String> = CosignTagKind::ALL
             .iter()
-            .map(|beside| beside.tag_for(&subject).to_string())
+            .map(|tag_kind| tag_kind.tag_for(&subject).to_string())
             .collect();
         let hex = subject.hex_digits();
         assert_eq!(

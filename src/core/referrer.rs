@@ -56,8 +56,8 @@ pub fn statement_pae(statement: &[u8]) -> Vec<u8> {
     sigstore_types::pae(media_type::IN_TOTO, statement)
 }
 
-/// The Sigstore bundle of a signed in-toto statement. `statement` are the bytes whose [`statement_pae`] was
-/// signed.
+/// The Sigstore bundle of a signed in-toto statement. `statement` are the bytes whose
+/// [`statement_pae`] was signed.
 pub fn dsse_envelope_bundle(
     statement: &[u8],
     signature: SignatureBytes,

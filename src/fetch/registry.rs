@@ -185,9 +185,9 @@ async fn archive_image(
     source: Arc<dyn ContentSource>,
     root: ResolvedManifest,
 ) -> Result<ContentReader, OciError> {
-    let mut gathered = ImageContents::default();
+    let mut contents = ImageContents::default();
     let document = root.parse_document(&InputLimits::DEFAULT)?;
-    gathered
+    contents
         .add_document(&*source, &root.descriptor, root.bytes.clone(), &document, 0)
         .await?;
     let index = serde_json_canonicalizer::to_vec(&ImageIndex::new(vec![
@@ -204,7 +204,7 @@ async fn archive_image(
         size: bytes.len() as u64,
         content: ArchivedFileContent::Bytes(bytes),
     });
-    let blobs = gathered
+    let blobs = contents
         .parts
         .into_iter()
         .map(|(digest, (size, part))| TarFile {

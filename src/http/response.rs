@@ -113,9 +113,9 @@ impl HttpResponse {
 
     /// The next chunk of the body.
     pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
-        let asked = Instant::now();
+        let started = Instant::now();
         match timeout(self.idle, self.response.chunk()).await {
-            Ok(Ok(chunk)) => self.check_transfer_rate(chunk, asked.elapsed()),
+            Ok(Ok(chunk)) => self.check_transfer_rate(chunk, started.elapsed()),
             Ok(Err(error)) => Err(HttpError::from_reqwest(error, &self.head.url, true)),
             Err(_) => Err(HttpError::Timeout {
                 url: redact_url(&self.head.url),
@@ -169,8 +169,8 @@ impl HttpResponse {
     pub async fn read_body_prefix(mut self, limit: usize) -> Bytes {
         let mut body = BytesMut::new();
         while let Ok(Some(chunk)) = self.next_chunk().await {
-            let room = limit - body.len();
-            body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+            let remaining = limit - body.len();
+            body.extend_from_slice(chunk.get(..remaining).unwrap_or(&chunk));
             if body.len() == limit {
                 break;
             }

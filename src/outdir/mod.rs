@@ -31,8 +31,8 @@ use crate::core::{
 /// The mode of every folder.
 const FOLDER_MODE: u32 = 0o755;
 
-/// A folder that becomes the destination when it is complete. Dropped without [`OutDirStaging::commit_folder`],
-/// it leaves nothing behind.
+/// A folder that becomes the destination when it is complete. Dropped without
+/// [`OutDirStaging::commit_folder`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct OutDirStaging {
     folder: TempDir,

@@ -140,7 +140,7 @@ async fn read_state_from(
             });
         }
     }
-    let question = VerificationRequest {
+    let request = VerificationRequest {
         policies: asked.policies,
         reference: &asked.reference.to_string(),
         repository: Some(asked.reference.repository()),
@@ -150,7 +150,7 @@ async fn read_state_from(
         now: asked.now,
         reading: EvidenceDepth::Needed,
     };
-    let judgement = verify::evaluate_bundle(source, &root, &question, limits).await?;
+    let judgement = verify::evaluate_bundle(source, &root, &request, limits).await?;
     let size = match &judgement.contents {
         Some(contents) => Some(bundle_size(contents)?),
         // The size of a denied bundle is not needed, and an unsigned bundle is not opened where a
@@ -266,8 +266,8 @@ mod tests {
             "without its tag"
         );
         target.tag_manifest(&first, &tag).await.expect("tagged");
-        let standing = look_at(&target, first.digest, &tag).await.expect("there");
-        assert_eq!(standing.size, None, "somebody else's bundle has no lock");
+        let state = look_at(&target, first.digest, &tag).await.expect("there");
+        assert_eq!(state.size, None, "somebody else's bundle has no lock");
         let second = store(&target, br#"{"schemaVersion":2,"manifests":[] }"#).await;
         target.tag_manifest(&second, &tag).await.expect("tagged");
         assert_eq!(

@@ -27,12 +27,12 @@ const WAIT: Duration = Duration::from_millis(60);
 /// The manifest that a cosign tag of `subject` names, if the tag exists.
 pub(super) async fn resolve_cosign_tag(
     source: &dyn ContentSource,
-    beside: CosignTagKind,
+    tag_kind: CosignTagKind,
     subject: &Digest,
     limits: &InputLimits,
 ) -> Result<Option<ResolvedManifest>, OciError> {
     match source
-        .resolve_manifest(&TagOrDigest::Tag(beside.tag_for(subject)), limits)
+        .resolve_manifest(&TagOrDigest::Tag(tag_kind.tag_for(subject)), limits)
         .await
     {
         Ok(found) => Ok(Some(found)),
@@ -52,7 +52,7 @@ pub(super) struct CosignTagContents {
 
 /// A layer of such a manifest.
 pub(super) struct CosignTagLayer {
-    pub(super) beside: CosignTagKind,
+    pub(super) tag_kind: CosignTagKind,
     pub(super) manifest: Digest,
     pub(super) position: usize,
     pub(super) layer: Descriptor,
@@ -74,16 +74,16 @@ pub(super) async fn read_cosign_tags(
 
 async fn read_cosign_tag(
     source: &dyn ContentSource,
-    beside: CosignTagKind,
+    tag_kind: CosignTagKind,
     subject: &Digest,
     limits: &InputLimits,
 ) -> Result<CosignTagContents, OciError> {
-    match resolve_cosign_tag(source, beside, subject, limits).await {
-        Ok(Some(found)) => Ok(CosignTagContents::from_manifest(beside, &found, limits)),
+    match resolve_cosign_tag(source, tag_kind, subject, limits).await {
+        Ok(Some(found)) => Ok(CosignTagContents::from_manifest(tag_kind, &found, limits)),
         Ok(None) => Ok(CosignTagContents::default()),
         // The manifest itself cannot be read, so the rejection names only the subject.
         Err(error) if is_caused_by_evidence(&error) => Ok(CosignTagContents::from_rejected(
-            CosignTagCandidate::rejected_unread(beside, *subject, None, &error),
+            CosignTagCandidate::rejected_unread(tag_kind, *subject, None, &error),
         )),
         Err(error) => Err(error),
     }
@@ -98,7 +98,7 @@ impl CosignTagContents {
     }
 
     fn from_manifest(
-        beside: CosignTagKind,
+        tag_kind: CosignTagKind,
         found: &ResolvedManifest,
         limits: &InputLimits,
     ) -> Self {
@@ -106,11 +106,11 @@ impl CosignTagContents {
         let manifest = match found.parse_document(limits) {
             Ok(ManifestOrIndex::Manifest(manifest)) => manifest,
             Ok(ManifestOrIndex::Index(_)) => {
-                return Self::from_rejected(CosignTagCandidate::rejected_index(beside, digest));
+                return Self::from_rejected(CosignTagCandidate::rejected_index(tag_kind, digest));
             }
             Err(error) => {
                 return Self::from_rejected(CosignTagCandidate::rejected_unread(
-                    beside, digest, None, &error,
+                    tag_kind, digest, None, &error,
                 ));
             }
         };
@@ -118,16 +118,16 @@ impl CosignTagContents {
             .layers
             .into_iter()
             .enumerate()
-            .filter(|(_, layer)| beside.layer_media_type() == Some(layer.media_type.as_str()));
+            .filter(|(_, layer)| tag_kind.layer_media_type() == Some(layer.media_type.as_str()));
         let layers = layers.map(|(at, layer)| CosignTagLayer {
-            beside,
+            tag_kind,
             manifest: digest,
             position: at + 1,
             layer,
         });
         Self {
             layers: layers.collect(),
-            configs: vec![(beside, digest, manifest.config)],
+            configs: vec![(tag_kind, digest, manifest.config)],
             unread: Vec::new(),
         }
     }
@@ -163,18 +163,18 @@ impl CosignTagContents {
 /// Errors: the tag names something other than a manifest, or other writers change it all the time.
 pub(super) async fn add_cosign_layers(
     target: &dyn ContentTarget,
-    beside: CosignTagKind,
+    tag_kind: CosignTagKind,
     subject: &Digest,
     layers: &[Descriptor],
     limits: &InputLimits,
 ) -> Result<Digest, OciError> {
     let (mut attempts, mut looks) = (0, 0);
     while attempts < ATTEMPTS {
-        let there = resolve_cosign_tag(target, beside, subject, limits).await?;
+        let there = resolve_cosign_tag(target, tag_kind, subject, limits).await?;
         let named = there.as_ref().map(|there| there.descriptor.digest);
         let before = there
             .as_ref()
-            .map(|there| parse_tagged_manifest(target, beside, there, limits))
+            .map(|there| parse_tagged_manifest(target, tag_kind, there, limits))
             .transpose()?;
         match (manifest_with_layers(before.as_ref(), layers), named) {
             (None, Some(named)) => {
@@ -192,13 +192,13 @@ pub(super) async fn add_cosign_layers(
             (Some(next), _) => {
                 attempts += 1;
                 looks = 0;
-                write_cosign_tag(target, beside, subject, next, named, limits).await?;
+                write_cosign_tag(target, tag_kind, subject, next, named, limits).await?;
             }
         }
     }
     let cause = format!(
         "a layer was lost from {} {ATTEMPTS} times while others wrote it",
-        beside.tag_for(subject)
+        tag_kind.tag_for(subject)
     );
     Err(OciError::Unavailable {
         location: target.location(),
@@ -208,7 +208,7 @@ pub(super) async fn add_cosign_layers(
 
 fn parse_tagged_manifest(
     target: &dyn ContentTarget,
-    beside: CosignTagKind,
+    tag_kind: CosignTagKind,
     there: &ResolvedManifest,
     limits: &InputLimits,
 ) -> Result<ImageManifest, OciError> {
@@ -217,7 +217,7 @@ fn parse_tagged_manifest(
         ManifestOrIndex::Index(_) => {
             let cause = format!(
                 "its {} tag names an index and not a manifest with signatures",
-                beside.suffix()
+                tag_kind.suffix()
             );
             Err(OciError::Malformed {
                 location: target.location(),
@@ -230,7 +230,7 @@ fn parse_tagged_manifest(
 /// Writes the tag, unless it changed since it was read.
 async fn write_cosign_tag(
     target: &dyn ContentTarget,
-    beside: CosignTagKind,
+    tag_kind: CosignTagKind,
     subject: &Digest,
     (manifest, config): (ImageManifest, Vec<u8>),
     named: Option<Digest>,
@@ -239,7 +239,7 @@ async fn write_cosign_tag(
     let bytes =
         serde_json::to_vec(&manifest).map_err(|error| OciError::Invalid(error.to_string()))?;
     if bytes.len() > limits.manifest_bytes {
-        let what = beside.tag_for(subject).to_string();
+        let what = tag_kind.tag_for(subject).to_string();
         return Err(OciError::LimitExceeded {
             what,
             size: bytes.len() as u64,
@@ -253,13 +253,13 @@ async fn write_cosign_tag(
     target
         .push_content(&descriptor, PushContent::Bytes(&bytes.into()))
         .await?;
-    let there = resolve_cosign_tag(target, beside, subject, limits)
+    let there = resolve_cosign_tag(target, tag_kind, subject, limits)
         .await?
         .map(|there| there.descriptor.digest);
     if there != named {
         return Ok(());
     }
     target
-        .tag_manifest(&descriptor, &beside.tag_for(subject))
+        .tag_manifest(&descriptor, &tag_kind.tag_for(subject))
         .await
 }

@@ -61,43 +61,41 @@ pub(super) async fn verify_evidence(
     subject: &Descriptor,
     wanted: EvidenceQuery,
     trust: TrustedMaterial,
-    room: &mut MemoryBudget<'_>,
+    budget: &mut MemoryBudget<'_>,
     limits: &InputLimits,
 ) -> Result<VerificationFindings, VerifyError> {
-    let mut lists = list_evidence(source, subject, wanted, &room.document_limits()).await;
-    let clipped = room.document_limits().manifest_bytes < limits.manifest_bytes;
+    let mut lists = list_evidence(source, subject, wanted, &budget.document_limits()).await;
+    let clipped = budget.document_limits().manifest_bytes < limits.manifest_bytes;
     if clipped
         && (is_document_too_large(&lists)
-            || lists
-                .as_ref()
-                .is_ok_and(|(_, beside)| beside.is_too_large()))
-        && room.reserve_large_budget().await?
+            || lists.as_ref().is_ok_and(|(_, tags)| tags.is_too_large()))
+        && budget.reserve_large_budget().await?
     {
         lists = list_evidence(source, subject, wanted, limits).await;
     }
-    let (mut referrers, mut beside) = lists?;
+    let (mut referrers, mut tags) = lists?;
     let mut verifier = EvidenceVerifier::new(subject.digest, trust, limits);
     verifier.record_unopened(referrers.len().saturating_sub(limits.referrers_opened));
     referrers.truncate(limits.referrers_opened);
-    verifier.record_unopened(beside.truncate_layers(limits.referrers_opened - referrers.len()));
-    for rejected in mem::take(&mut beside.unread) {
+    verifier.record_unopened(tags.truncate_layers(limits.referrers_opened - referrers.len()));
+    for rejected in mem::take(&mut tags.unread) {
         verifier.record_rejection(rejected);
     }
-    if !room.is_large() {
+    if !budget.is_large() {
         verifier.limit_statement_memory(SMALL_STATEMENTS);
     }
-    let mut gathering = EvidenceCollector {
+    let mut collector = EvidenceCollector {
         source,
         subject: subject.digest,
         reading: wanted.reading,
         limits,
-        room,
+        budget,
         verifier: Some(Box::new(verifier)),
         stopped: StopOnDrop(Arc::default()),
     };
-    gathering.verify_referrers(referrers).await?;
-    gathering.verify_cosign_tags(beside).await?;
-    gathering
+    collector.verify_referrers(referrers).await?;
+    collector.verify_cosign_tags(tags).await?;
+    collector
         .verifier
         .map(|verifier| verifier.into_findings())
         .ok_or_else(lost_verifier_error)
@@ -151,7 +149,7 @@ struct EvidenceCollector<'a, 'r> {
     subject: Digest,
     reading: EvidenceDepth,
     limits: &'a InputLimits,
-    room: &'a mut MemoryBudget<'r>,
+    budget: &'a mut MemoryBudget<'r>,
     /// `None` while it works on another thread.
     verifier: Option<Box<EvidenceVerifier>>,
     stopped: StopOnDrop,
@@ -187,9 +185,9 @@ impl EvidenceCollector<'_, '_> {
         while let Some(batch) = self.next_batch(&mut stored)? {
             self.reserve_memory(&batch).await?;
             let (source, limits) = (self.source, self.limits);
-            let read = join_all(batch.into_iter().map(|piece: PendingReferrer| async move {
-                let content = fetch_referrer_bundle(source, &piece, limits).await;
-                (piece, content)
+            let read = join_all(batch.into_iter().map(|item: PendingReferrer| async move {
+                let content = fetch_referrer_bundle(source, &item, limits).await;
+                (item, content)
             }));
             let read = fail_on_registry_error(read.await)?;
             self.verify_batch(move |verifier, stopped| {
@@ -208,12 +206,12 @@ impl EvidenceCollector<'_, '_> {
         found: cosign_tags::CosignTagContents,
     ) -> Result<(), VerifyError> {
         if self.reading == EvidenceDepth::EveryBlob {
-            for (beside, manifest, config) in &found.configs {
+            for (tag_kind, manifest, config) in &found.configs {
                 match fetch_stored_content(self.source, config, self.limits.config_bytes).await {
                     Err(error) if is_caused_by_evidence(&error) => self
                         .verifier_mut()?
                         .record_rejection(CosignTagCandidate::rejected_unread(
-                            *beside, *manifest, None, &error,
+                            *tag_kind, *manifest, None, &error,
                         )),
                     read => drop(read?),
                 }
@@ -270,7 +268,7 @@ impl EvidenceCollector<'_, '_> {
         let (mut batch, mut held) = (Vec::new(), 0);
         while batch.len() < PARALLEL {
             let Some(next) = rest.pop_front() else { break };
-            let (size, left) = (next.read_size(self.limits), self.room.left);
+            let (size, left) = (next.read_size(self.limits), self.budget.left);
             if size > left {
                 let error = EvidenceBudgetExceeded {
                     size,
@@ -284,12 +282,12 @@ impl EvidenceCollector<'_, '_> {
                 })?;
                 continue;
             }
-            if !batch.is_empty() && held + size > self.room.held_bytes_limit() as u64 {
+            if !batch.is_empty() && held + size > self.budget.held_bytes_limit() as u64 {
                 rest.push_front(next);
                 break;
             }
             held += size;
-            self.room.left -= size;
+            self.budget.left -= size;
             batch.push(next);
         }
         Ok((!batch.is_empty()).then_some(batch))
@@ -297,10 +295,10 @@ impl EvidenceCollector<'_, '_> {
 
     /// Waits until there is memory for a batch.
     async fn reserve_memory<T: EvidenceItem>(&mut self, batch: &[T]) -> Result<(), VerifyError> {
-        let size = batch.iter().fold(0_u64, |sum, piece| {
-            sum.saturating_add(piece.read_size(self.limits))
+        let size = batch.iter().fold(0_u64, |sum, item| {
+            sum.saturating_add(item.read_size(self.limits))
         });
-        if size > self.room.held_bytes_limit() as u64 {
+        if size > self.budget.held_bytes_limit() as u64 {
             self.reserve_large_budget().await
         } else {
             Ok(())
@@ -308,7 +306,7 @@ impl EvidenceCollector<'_, '_> {
     }
 
     async fn reserve_large_budget(&mut self) -> Result<(), VerifyError> {
-        self.room.reserve_large_budget().await?;
+        self.budget.reserve_large_budget().await?;
         self.verifier_mut()?.release_withheld_memory();
         Ok(())
     }
@@ -343,7 +341,7 @@ impl EvidenceCollector<'_, '_> {
             Arc::clone(&self.stopped.0),
         );
         let (verifier, done) = self
-            .room
+            .budget
             .run_on_thread(move || {
                 let done = work(&mut verifier, &|| stopped.load(Ordering::Relaxed));
                 (verifier, done)

@@ -106,8 +106,8 @@ pub async fn inspect_bundle(
         .map(summarize_referrer)
         .collect();
     let mut tags = Vec::new();
-    for beside in CosignTagKind::ALL {
-        tags.extend(list_cosign_tag(source, beside, &root.descriptor.digest, limits).await?);
+    for tag_kind in CosignTagKind::ALL {
+        tags.extend(list_cosign_tag(source, tag_kind, &root.descriptor.digest, limits).await?);
     }
     Ok(Inspection {
         root,
@@ -121,16 +121,16 @@ pub async fn inspect_bundle(
 /// The layers of one tag; at most as many as there may be opened referrers.
 async fn list_cosign_tag(
     source: &dyn ContentSource,
-    beside: CosignTagKind,
+    tag_kind: CosignTagKind,
     subject: &Digest,
     limits: &InputLimits,
 ) -> Result<Vec<CosignTagSummary>, InspectError> {
-    let Some(found) = cosign_tags::resolve_cosign_tag(source, beside, subject, limits).await?
+    let Some(found) = cosign_tags::resolve_cosign_tag(source, tag_kind, subject, limits).await?
     else {
         return Ok(Vec::new());
     };
     let entry = |media_type: &str, predicate_type: Option<&String>| CosignTagSummary {
-        tag: beside.tag_for(subject).to_string(),
+        tag: tag_kind.tag_for(subject).to_string(),
         digest: found.descriptor.digest,
         media_type: sanitize_text(media_type),
         predicate_type: predicate_type.map(|text| sanitize_text(text)),

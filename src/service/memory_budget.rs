@@ -34,7 +34,7 @@ pub(super) const SMALL_STATEMENTS: usize = 1 << 20;
 
 /// Concurrent large requests, which may hold more in memory than a small one.
 static LARGE: LazyLock<Arc<FairQueue>> = LazyLock::new(|| {
-    let unbounded = usize::MAX; // Who asks is bounded already.
+    let unbounded = usize::MAX; // The caller is limited already.
     FairQueue::new(FairQueueLimits {
         all: 3,
         namespace: 1,
@@ -73,13 +73,13 @@ pub(super) struct MemoryBudget<'a> {
 
 impl<'a> MemoryBudget<'a> {
     pub(super) fn new(
-        question: &VerificationRequest<'_>,
+        request: &VerificationRequest<'_>,
         limits: &'a InputLimits,
         stage: &'a VerdictStageTracker,
     ) -> Self {
         let party = FairQueueKey::new(
-            question.namespace,
-            question.repository.map(ImageRepository::host),
+            request.namespace,
+            request.repository.map(ImageRepository::host),
         );
         Self {
             party,
@@ -87,7 +87,7 @@ impl<'a> MemoryBudget<'a> {
             stage,
             left: limits.evidence_bytes,
             large: None,
-            is_local: question.repository.is_none(),
+            is_local: request.repository.is_none(),
         }
     }
 

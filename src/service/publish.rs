@@ -156,7 +156,7 @@ impl ClassifiedError for PublishError {
 pub async fn publish_bundle(
     target: &dyn ContentTarget,
     root: &ResolvedManifest,
-    vouch: Option<SigningRequest<'_>>,
+    signing: Option<SigningRequest<'_>>,
     label: Option<TagAssignment<'_>>,
     clock: &dyn Clock,
     limits: &InputLimits,
@@ -164,11 +164,11 @@ pub async fn publish_bundle(
     if let Some(label) = &label {
         label.check_tag(target, root, limits).await?;
     }
-    let published = match vouch {
+    let published = match signing {
         None => PublishOutcome::Unsigned,
-        Some(vouch) => {
+        Some(signing) => {
             Box::pin(
-                BundleAttestor::new(vouch, target, root, clock, limits)
+                BundleAttestor::new(signing, target, root, clock, limits)
                     .await?
                     .attest_missing(),
             )
@@ -248,7 +248,7 @@ const LISTING_WAITS: [Duration; 5] = [
 
 /// One signer and the bundle that it attests.
 struct BundleAttestor<'a> {
-    vouch: SigningRequest<'a>,
+    signing: SigningRequest<'a>,
     target: &'a dyn ContentTarget,
     root: &'a ResolvedManifest,
     clock: &'a dyn Clock,
@@ -258,13 +258,13 @@ struct BundleAttestor<'a> {
 
 impl<'a> BundleAttestor<'a> {
     async fn new(
-        vouch: SigningRequest<'a>,
+        signing: SigningRequest<'a>,
         target: &'a dyn ContentTarget,
         root: &'a ResolvedManifest,
         clock: &'a dyn Clock,
         limits: &'a InputLimits,
     ) -> Result<Self, PublishError> {
-        let kind = match vouch.signer.signer_identity().await? {
+        let kind = match signing.signer.signer_identity().await? {
             BundleSignerIdentity::Key { pem, root } => AuthorityKind::Key {
                 key: VerificationKey::from_pem(&pem)?,
                 root,
@@ -280,15 +280,15 @@ impl<'a> BundleAttestor<'a> {
             name: "signer".into(),
             kind,
         }];
-        let builder_id = Some(vouch.provenance.run_details.builder.id.clone());
+        let builder_id = Some(signing.provenance.run_details.builder.id.clone());
         let policy = Policy::ad_hoc(AdHocPolicyOptions {
             authorities,
             builder_id,
-            lock: Some(vouch.lock),
+            lock: Some(signing.lock),
             ..AdHocPolicyOptions::default()
         })?;
         Ok(Self {
-            vouch,
+            signing,
             target,
             root,
             clock,
@@ -305,12 +305,12 @@ impl<'a> BundleAttestor<'a> {
             None => self.sign_bundle().await?,
         };
         let provenance = match self.find_statement(&there, |statement| {
-            is_same_provenance(statement, self.vouch.provenance)
+            is_same_provenance(statement, self.signing.provenance)
         }) {
             Some(provenance) => provenance,
             None => self.attest_provenance().await?,
         };
-        let sbom = match self.vouch.sbom {
+        let sbom = match self.signing.sbom {
             None => None,
             Some(sbom) => {
                 match self.find_statement(&there, |statement| sbom.is_attested_by(statement)) {
@@ -328,16 +328,16 @@ impl<'a> BundleAttestor<'a> {
     }
 
     /// True if all required statements exist.
-    fn is_complete(&self, judgement: &BundleEvaluation) -> bool {
+    fn is_complete(&self, evaluation: &BundleEvaluation) -> bool {
         let has =
-            |wanted: &dyn Fn(&Statement) -> bool| self.find_statement(judgement, wanted).is_some();
+            |wanted: &dyn Fn(&Statement) -> bool| self.find_statement(evaluation, wanted).is_some();
         let has_sbom = || {
-            self.vouch
+            self.signing
                 .sbom
                 .is_none_or(|sbom| has(&|statement| sbom.is_attested_by(statement)))
         };
         has(&is_signature)
-            && has(&|statement| is_same_provenance(statement, self.vouch.provenance))
+            && has(&|statement| is_same_provenance(statement, self.signing.provenance))
             && has_sbom()
     }
 
@@ -345,9 +345,9 @@ impl<'a> BundleAttestor<'a> {
     /// after a while the verdict uses what is listed.
     async fn evaluate_when_listed(&self) -> Result<BundleEvaluation, PublishError> {
         for wait in LISTING_WAITS {
-            let judgement = self.evaluate_policy().await?;
-            if self.is_complete(&judgement) {
-                return Ok(judgement);
+            let evaluation = self.evaluate_policy().await?;
+            if self.is_complete(&evaluation) {
+                return Ok(evaluation);
             }
             tokio::time::sleep(wait).await;
         }
@@ -358,13 +358,13 @@ impl<'a> BundleAttestor<'a> {
     /// signer.
     fn find_statement(
         &self,
-        judgement: &BundleEvaluation,
+        evaluation: &BundleEvaluation,
         wanted: impl Fn(&Statement) -> bool,
     ) -> Option<Digest> {
         let wanted = |statement: &Statement| {
-            wanted(statement) && names_subject(statement, self.vouch.subject_name)
+            wanted(statement) && names_subject(statement, self.signing.subject_name)
         };
-        judgement
+        evaluation
             .findings
             .verified
             .iter()
@@ -377,8 +377,8 @@ impl<'a> BundleAttestor<'a> {
         Ok(sign::sign_subject(
             self.target,
             &self.root.descriptor,
-            self.vouch.subject_name,
-            self.vouch.signer,
+            self.signing.subject_name,
+            self.signing.signer,
             self.clock,
         )
         .await?
@@ -386,9 +386,9 @@ impl<'a> BundleAttestor<'a> {
     }
 
     async fn attest_provenance(&self) -> Result<Digest, PublishError> {
-        let predicate = serde_json::to_value(self.vouch.provenance).map_err(SignError::from)?;
+        let predicate = serde_json::to_value(self.signing.provenance).map_err(SignError::from)?;
         let claim = AttestationClaim {
-            subject_name: self.vouch.subject_name,
+            subject_name: self.signing.subject_name,
             predicate_type: PROVENANCE_V1,
             predicate,
         };
@@ -396,7 +396,7 @@ impl<'a> BundleAttestor<'a> {
             self.target,
             &self.root.descriptor,
             claim,
-            self.vouch.signer,
+            self.signing.signer,
             self.clock,
         )
         .await?
@@ -410,7 +410,7 @@ impl<'a> BundleAttestor<'a> {
             subject_name,
             provenance,
             ..
-        } = self.vouch;
+        } = self.signing;
         let (format, subject) = (sbom.format(), &self.root.descriptor);
         let location = if sbom.is_attested_by_reference() {
             let referrer = sign::attach_document(
@@ -445,7 +445,7 @@ impl<'a> BundleAttestor<'a> {
 
     async fn evaluate_policy(&self) -> Result<BundleEvaluation, PublishError> {
         let reference = format!("{}@{}", self.target.location(), self.root.descriptor.digest);
-        let question = VerificationRequest {
+        let verification = VerificationRequest {
             policies: &self.policy,
             reference: &reference,
             repository: None,
@@ -455,10 +455,10 @@ impl<'a> BundleAttestor<'a> {
             now: self.clock.now(),
             reading: EvidenceDepth::Needed,
         };
-        Ok(verify::evaluate_bundle(self.target, self.root, &question, self.limits).await?)
+        Ok(verify::evaluate_bundle(self.target, self.root, &verification, self.limits).await?)
     }
 
-    fn check_admitted(&self, judgement: &BundleEvaluation) -> Result<(), PublishError> {
+    fn check_admitted(&self, evaluation: &BundleEvaluation) -> Result<(), PublishError> {
         let digest = self.root.descriptor.digest;
         let denied = |reason, message: String| {
             Err(PublishError::NotAdmitted {
@@ -467,14 +467,14 @@ impl<'a> BundleAttestor<'a> {
                 message,
             })
         };
-        match &judgement.decision.outcome {
+        match &evaluation.decision.outcome {
             PolicyOutcome::Governed(AdmissionVerdict::Admit(admitted))
                 if *admitted.digest() == digest =>
             {
-                match self.vouch.sbom {
+                match self.signing.sbom {
                     Some(sbom)
                         if self
-                            .find_statement(judgement, |statement| sbom.is_attested_by(statement))
+                            .find_statement(evaluation, |statement| sbom.is_attested_by(statement))
                             .is_none() =>
                     {
                         denied(

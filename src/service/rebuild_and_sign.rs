@@ -134,7 +134,7 @@ pub async fn rebuild_and_sign(
         None => PublishOutcome::Unsigned,
         Some(signer) => {
             let provenance = build_provenance(&contents, inputs, sbom.as_ref(), clock);
-            let vouch = SigningRequest {
+            let request = SigningRequest {
                 signer,
                 subject_name: &repository,
                 provenance: &provenance,
@@ -145,7 +145,7 @@ pub async fn rebuild_and_sign(
                 tag,
                 policy: inputs.destination.tag_policy,
             });
-            publish_bundle(target, &root, Some(vouch), label, clock, limits).await?
+            publish_bundle(target, &root, Some(request), label, clock, limits).await?
         }
     };
     Ok(JobSuccess {

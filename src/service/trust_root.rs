@@ -92,15 +92,15 @@ pub async fn renew_trust_root(
             url: repository.url().to_owned(),
         }),
         (asked, Some(root)) => {
-            let trouble = asked.and_then(Result::err);
+            let renewal_error = asked.and_then(Result::err);
             if now < expiry_with_grace(root.expires, terms.max_staleness) {
                 Ok(TrustRootRenewal {
                     root,
                     is_new: false,
-                    renewal_error: trouble,
+                    renewal_error,
                 })
             } else {
-                Err(stale_error(repository, &root, trouble))
+                Err(stale_error(repository, &root, renewal_error))
             }
         }
     }
@@ -225,9 +225,9 @@ fn is_fresh(last: &FetchedTrustRoot, interval: Duration, now: Timestamp) -> bool
 fn stale_error(
     repository: &TufRepositoryConfig,
     last: &FetchedTrustRoot,
-    trouble: Option<TrustError>,
+    renewal_error: Option<TrustError>,
 ) -> TrustError {
-    let cause = trouble.map_or_else(
+    let cause = renewal_error.map_or_else(
         || "network access is disabled".to_owned(),
         |error| error.to_string(),
     );

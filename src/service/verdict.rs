@@ -45,17 +45,11 @@ impl ReferenceVerdict {
     /// The policies' decision at another time, on the same findings.
     pub fn decision_at(
         &self,
-        question: &VerificationRequest<'_>,
+        request: &VerificationRequest<'_>,
         digest: Digest,
         now: Timestamp,
     ) -> PolicyDecision {
-        verify::decide_at(
-            question,
-            digest,
-            &self.findings,
-            self.contents.as_ref(),
-            now,
-        )
+        verify::decide_at(request, digest, &self.findings, self.contents.as_ref(), now)
     }
 }
 
@@ -88,14 +82,14 @@ impl From<OciError> for VerdictError {
 pub async fn evaluate_reference(
     source: &Arc<dyn ContentSource>,
     selector: &TagOrDigest,
-    question: &VerificationRequest<'_>,
+    request: &VerificationRequest<'_>,
     deadline: Option<Duration>,
     limits: &InputLimits,
 ) -> ReferenceVerdict {
     evaluate_reference_tracked(
         source,
         selector,
-        question,
+        request,
         deadline,
         &VerdictStageTracker::default(),
         limits,
@@ -107,7 +101,7 @@ pub async fn evaluate_reference(
 pub async fn evaluate_reference_tracked(
     source: &Arc<dyn ContentSource>,
     selector: &TagOrDigest,
-    question: &VerificationRequest<'_>,
+    request: &VerificationRequest<'_>,
     deadline: Option<Duration>,
     stage: &VerdictStageTracker,
     limits: &InputLimits,
@@ -116,11 +110,11 @@ pub async fn evaluate_reference_tracked(
         TagOrDigest::Digest(digest) => Some(*digest),
         TagOrDigest::Tag(_) => None,
     };
-    if !question.is_governed() {
+    if !request.is_governed() {
         return ReferenceVerdict {
             digest,
             ..denied_verdict(
-                question,
+                request,
                 &Denial::new(Reason::Ungoverned, "no policy governs it"),
             )
         };
@@ -129,12 +123,12 @@ pub async fn evaluate_reference_tracked(
     let judging = Box::pin(resolve_and_evaluate(
         &**source,
         selector,
-        question,
+        request,
         stage,
         limits,
         &mut digest,
     ));
-    let judged = match deadline {
+    let evaluated = match deadline {
         Some(limit) => timeout(limit, judging).await.unwrap_or_else(|_| {
             Err(VerdictError::Late(
                 stage.timeout_message(&source.location(), limit),
@@ -142,7 +136,7 @@ pub async fn evaluate_reference_tracked(
         }),
         None => judging.await,
     };
-    let answer = match judged {
+    let answer = match evaluated {
         Ok(BundleEvaluation {
             decision,
             findings,
@@ -156,7 +150,7 @@ pub async fn evaluate_reference_tracked(
         },
         Err(error) => ReferenceVerdict {
             digest,
-            ..denied_verdict(question, &denial_from_error(&error))
+            ..denied_verdict(request, &denial_from_error(&error))
         },
     };
     ReferenceVerdict {
@@ -167,8 +161,8 @@ pub async fn evaluate_reference_tracked(
 
 /// The verdict when nothing could be fetched: every policy that governs the use denies, for this
 /// reason.
-pub fn denied_verdict(question: &VerificationRequest<'_>, denial: &Denial) -> ReferenceVerdict {
-    let decision = deny_without_evidence(question.policies, &question.policy_scope(), denial);
+pub fn denied_verdict(request: &VerificationRequest<'_>, denial: &Denial) -> ReferenceVerdict {
+    let decision = deny_without_evidence(request.policies, &request.policy_scope(), denial);
     ReferenceVerdict {
         digest: None,
         decision,
@@ -186,13 +180,13 @@ pub fn denial_from_error(error: &dyn ClassifiedError) -> Denial {
 async fn resolve_and_evaluate(
     source: &dyn ContentSource,
     selector: &TagOrDigest,
-    question: &VerificationRequest<'_>,
+    request: &VerificationRequest<'_>,
     stage: &VerdictStageTracker,
     limits: &InputLimits,
     digest: &mut Option<Digest>,
 ) -> Result<BundleEvaluation, VerdictError> {
-    let mut room = MemoryBudget::new(question, limits, stage);
-    let resolved = room.resolve_subject(source, selector).await?;
+    let mut budget = MemoryBudget::new(request, limits, stage);
+    let resolved = budget.resolve_subject(source, selector).await?;
     *digest = Some(resolved.descriptor.digest);
-    Ok(verify::evaluate_bundle_within(source, &resolved, question, &mut room, limits).await?)
+    Ok(verify::evaluate_bundle_within(source, &resolved, request, &mut budget, limits).await?)
 }

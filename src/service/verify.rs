@@ -120,15 +120,15 @@ pub struct BundleEvaluation {
 pub async fn evaluate_bundle(
     source: &dyn ContentSource,
     root: &ResolvedManifest,
-    question: &VerificationRequest<'_>,
+    request: &VerificationRequest<'_>,
     limits: &InputLimits,
 ) -> Result<BundleEvaluation, VerifyError> {
     let stage = VerdictStageTracker::default();
     evaluate_bundle_within(
         source,
         root,
-        question,
-        &mut MemoryBudget::new(question, limits, &stage),
+        request,
+        &mut MemoryBudget::new(request, limits, &stage),
         limits,
     )
     .await
@@ -138,39 +138,39 @@ pub async fn evaluate_bundle(
 pub(super) async fn evaluate_bundle_within(
     source: &dyn ContentSource,
     root: &ResolvedManifest,
-    question: &VerificationRequest<'_>,
+    request: &VerificationRequest<'_>,
     within: &mut MemoryBudget<'_>,
     limits: &InputLimits,
 ) -> Result<BundleEvaluation, VerifyError> {
     let digest = root.descriptor.digest;
     // Signed or not, a document that two parsers could read differently is refused.
     root.parse_document(limits)?;
-    let governing: Vec<&Policy> = question
+    let governing: Vec<&Policy> = request
         .policies
         .iter()
-        .filter(|policy| policy.governs_scope(&question.policy_scope()))
+        .filter(|policy| policy.governs_scope(&request.policy_scope()))
         .collect();
     if governing.is_empty() {
         let findings = VerificationFindings::default();
         return Ok(BundleEvaluation {
-            decision: decide_at(question, digest, &findings, None, question.now),
+            decision: decide_at(request, digest, &findings, None, request.now),
             findings,
             contents: None,
         });
     }
     let wanted = EvidenceQuery {
-        reading: question.reading,
+        reading: request.reading,
         tags: governing.iter().any(|policy| policy.accepts_cosign_tags()),
     };
     // Only keys of governing policies are used: the result reveals nothing about other policies'
     // keys, not even their number.
     let trust = TrustedMaterial {
-        now: Some(question.now),
+        now: Some(request.now),
         ..trusted_material(governing)
     };
     let findings =
         evidence::verify_evidence(source, &root.descriptor, wanted, trust, within, limits).await?;
-    let decision = decide_at(question, digest, &findings, None, question.now);
+    let decision = decide_at(request, digest, &findings, None, request.now);
     // The embedded lock costs more than the attached evidence, so no unsigned bundle is opened.
     let contents = if needs_embedded_lock(&decision) {
         open_embedded_lock(source, root, limits).await?
@@ -178,7 +178,7 @@ pub(super) async fn evaluate_bundle_within(
         None
     };
     let decision = if contents.is_some() {
-        decide_at(question, digest, &findings, contents.as_ref(), question.now)
+        decide_at(request, digest, &findings, contents.as_ref(), request.now)
     } else {
         decision
     };
@@ -191,25 +191,25 @@ pub(super) async fn evaluate_bundle_within(
 
 /// The decision at some time on these findings. Nothing is fetched for it.
 pub fn decide_at(
-    question: &VerificationRequest<'_>,
+    request: &VerificationRequest<'_>,
     digest: Digest,
     findings: &VerificationFindings,
     contents: Option<&BundleContents>,
     now: Timestamp,
 ) -> PolicyDecision {
     let subject = AdmissionSubject {
-        reference: question.reference,
-        repository: question.repository,
+        reference: request.reference,
+        repository: request.repository,
         digest,
-        had_digest: question.had_digest,
-        used_as: question.used_as,
-        namespace: question.namespace,
+        had_digest: request.had_digest,
+        used_as: request.used_as,
+        namespace: request.namespace,
         lock: contents.map(|contents| BundleLock {
             lock: &contents.lock,
             digest: contents.plan.lock.digest,
         }),
     };
-    evaluate_policies(question.policies, &subject, findings, now)
+    evaluate_policies(request.policies, &subject, findings, now)
 }
 
 /// The contents, with the lock, of a packgate bundle. Any other subject has no lock, which the

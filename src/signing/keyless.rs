@@ -68,7 +68,7 @@ impl KeylessSigner {
     async fn request_certificate(&self) -> Result<CertificateSession, SigningError> {
         let token = (self.token)()?;
         let key = KeyPair::generate().map_err(|_| SigningError::Library("make a key"))?;
-        let asked = Instant::now();
+        let requested_at = Instant::now();
         let certificate = self
             .services
             .request_certificate(&token, &certificate_request(&key)?)
@@ -87,7 +87,7 @@ impl KeylessSigner {
             certificate,
             san: certified.san,
             issuer: certified.issuer,
-            until: asked + half,
+            until: requested_at + half,
         })
     }
 }

@@ -200,8 +200,8 @@ async fn a_repository_that_is_down_changes_nothing() {
     let scene = Scene::new();
     let kept = scene.refresh(None).await.expect("good");
     scene.server.behaviour.fails.store(true, Ordering::SeqCst);
-    let (told, message) = reason(scene.refresh(None).await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    let (reported, message) = reason(scene.refresh(None).await);
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
     let renewal = scene
         .renew(Some(&kept), at("2026-11-24T00:00:00Z"))
         .await
@@ -213,8 +213,8 @@ async fn a_repository_that_is_down_changes_nothing() {
         ),
         (content(1), Some(Reason::TrustRootUnavailable))
     );
-    let (told, message) = reason(scene.renew(Some(&kept), at("2026-12-06T00:00:00Z")).await);
-    assert_eq!(told, Reason::TrustRootExpired, "{message}");
+    let (reported, message) = reason(scene.renew(Some(&kept), at("2026-12-06T00:00:00Z")).await);
+    assert_eq!(reported, Reason::TrustRootExpired, "{message}");
     assert!(
         message.contains("500"),
         "it says why there is nothing newer: {message}"
@@ -226,9 +226,9 @@ async fn keys_are_rotated_by_whoever_had_them() {
     let mut scene = Scene::new();
     let first = scene.refresh(None).await.expect("good");
     scene.there.rotate();
-    let (told, message) = reason(scene.refresh(Some(&first)).await);
+    let (reported, message) = reason(scene.refresh(Some(&first)).await);
     assert_eq!(
-        told,
+        reported,
         Reason::TrustRootUnavailable,
         "metadata of the old keys under the new root: {message}"
     );
@@ -261,8 +261,8 @@ async fn keys_are_rotated_by_whoever_had_them() {
     );
     scene.there.usurp();
     scene.there.publish(&content(4), LATER);
-    let (told, message) = reason(scene.refresh(Some(&second)).await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    let (reported, message) = reason(scene.refresh(Some(&second)).await);
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
     assert!(message.contains("threshold"), "{message}");
 }
 
@@ -281,8 +281,8 @@ async fn other_bytes_and_other_signatures_are_refused() {
             SOON,
             LATER,
         );
-        let (told, message) = reason(scene.refresh(None).await);
-        assert_eq!(told, Reason::TrustRootUnavailable, "{name}: {message}");
+        let (reported, message) = reason(scene.refresh(None).await);
+        assert_eq!(reported, Reason::TrustRootUnavailable, "{name}: {message}");
         assert!(message.contains("failed verification"), "{name}: {message}");
     }
     let scene = Scene::new();
@@ -308,8 +308,8 @@ async fn other_bytes_and_other_signatures_are_refused() {
 async fn what_is_signed_and_no_trust_root_is_refused() {
     let mut scene = Scene::new();
     scene.there.publish("{}", SOON);
-    let (told, message) = reason(scene.refresh(None).await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    let (reported, message) = reason(scene.refresh(None).await);
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
 }
 
 #[tokio::test]
@@ -317,8 +317,8 @@ async fn an_answer_without_an_end_is_cut_off() {
     let scene = Scene::new();
     scene.server.behaviour.endless.store(true, Ordering::SeqCst);
     let begun = std::time::Instant::now();
-    let (told, message) = reason(scene.refresh(None).await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    let (reported, message) = reason(scene.refresh(None).await);
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
     assert!(
         message.contains("larger than") && begun.elapsed() < Duration::from_secs(20),
         "{message}"
@@ -331,13 +331,13 @@ async fn addresses_that_may_not_be_reached_are_not() {
     let guarded = TufSource::new(client(AddressPolicy::Cluster {
         private: PrivateAddresses::Allowed,
     }));
-    let (told, message) = reason(
+    let (reported, message) = reason(
         guarded
             .refresh_trust_root(&scene.known, None, &mut TufRootChain::default(), now())
             .await,
     );
     assert_eq!(
-        (told, scene.server.requests()),
+        (reported, scene.server.requests()),
         (Reason::TrustRootUnavailable, 0),
         "{message}"
     );
@@ -408,9 +408,9 @@ async fn a_file_starts_without_the_network() {
     let obtain = async |terms, moment| {
         renew_with_cache(&scene.source, &cache, &scene.known, terms, moment).await
     };
-    let (told, message) = reason(obtain(offline, now()).await);
+    let (reported, message) = reason(obtain(offline, now()).await);
     assert_eq!(
-        (told, scene.server.requests()),
+        (reported, scene.server.requests()),
         (Reason::TrustRootUnavailable, 0),
         "{message}"
     );
@@ -473,8 +473,8 @@ async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
     let old = scene.there.files.lock().expect("no panic").clone();
     // The new root exists; everything else is signed by the keys that it revoked.
     scene.there.rotate();
-    let (told, message) = reason(obtain(&scene, "2026-11-22T13:00:00Z").await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    let (reported, message) = reason(obtain(&scene, "2026-11-22T13:00:00Z").await);
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
     // The next process, and a mirror that hides the new root: neither the stored state nor the
     // mirror's content is trusted.
     let new = std::mem::replace(&mut *scene.there.files.lock().expect("no panic"), old);
@@ -482,14 +482,14 @@ async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
         may_ask: false,
         ..TrustRefreshPolicy::default()
     };
-    let (told, message) =
+    let (reported, message) =
         reason(renew_with_cache(&scene.source, &cache, &scene.known, offline, now()).await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
-    let (told, message) = reason(obtain(&scene, "2026-11-22T14:00:00Z").await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
-    let (told, message) =
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
+    let (reported, message) = reason(obtain(&scene, "2026-11-22T14:00:00Z").await);
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
+    let (reported, message) =
         reason(refresh_for_signing(&scene.source, &cache, &scene.known, now()).await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
     *scene.there.files.lock().expect("no panic") = new;
     scene.there.publish(&content(2), LATER);
     assert_eq!(
@@ -552,9 +552,9 @@ async fn who_signs_is_told_the_services_and_never_older_ones() {
     let mut scene = Scene::new();
     let folder = tempfile::tempdir().expect("a folder");
     let cache = FileTrustCache::new(folder.path());
-    let (told, message) =
+    let (reported, message) =
         reason(refresh_for_signing(&scene.source, &cache, &scene.known, now()).await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
     assert!(message.contains("signing_config.v0.2.json"), "{message}");
 
     let old = scene.there.files.lock().expect("no panic").clone();
@@ -593,9 +593,9 @@ async fn who_signs_is_told_the_services_and_never_older_ones() {
     assert_eq!(scene.server.requests(), asked);
 
     *scene.there.files.lock().expect("no panic") = old;
-    let (told, message) =
+    let (reported, message) =
         reason(refresh_for_signing(&scene.source, &cache, &scene.known, now()).await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
     assert!(message.contains("rollback"), "{message}");
 }
 

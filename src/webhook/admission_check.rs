@@ -107,7 +107,7 @@ pub(super) struct AdmissionChecker {
     verdict_cache: VerdictCache<VerdictCacheKey>,
     /// The checks in progress, by key and namespace; deduplicates equal checks. Nothing is stored
     /// in it.
-    asked: Cache<(VerdictCacheKey, String), Infallible>,
+    in_flight: Cache<(VerdictCacheKey, String), Infallible>,
     slots: Arc<FairQueue>,
     metrics: WebhookMetrics,
 }
@@ -127,13 +127,13 @@ impl AdmissionChecker {
         deadline: Duration,
         metrics: WebhookMetrics,
     ) -> Self {
-        let (remembered, asked) = (VerdictCache::default(), Cache::builder().build());
+        let (verdict_cache, in_flight) = (VerdictCache::default(), Cache::builder().build());
         Self {
             registries,
             clock,
             deadline,
-            verdict_cache: remembered,
-            asked,
+            verdict_cache,
+            in_flight,
             slots: FairQueue::new(CHECK_SLOTS),
             metrics,
         }
@@ -149,23 +149,23 @@ impl AdmissionChecker {
         let Ok(reference) = ask.reference.parse::<ImageReference>() else {
             return unreadable_reference_report(ask, snapshot, begun);
         };
-        let question = self.verification_request(ask, &reference, snapshot.policies());
+        let request = self.verification_request(ask, &reference, snapshot.policies());
         let case = ImageCheckContext {
             ask,
             reference: &reference,
-            question: &question,
+            request: &request,
             begun,
             stage: &VerdictStageTracker::default(),
         };
-        if !question.is_governed() {
+        if !request.is_governed() {
             return case.build_report(
-                &verdict::denied_verdict(&question, &Denial::new(Reason::Ungoverned, "")),
+                &verdict::denied_verdict(&request, &Denial::new(Reason::Ungoverned, "")),
                 reference.digest,
             );
         }
         let left = self.deadline.saturating_sub(begun.elapsed());
-        let judged = tokio::time::timeout(left, self.check_governed_image(&case, snapshot)).await;
-        judged.unwrap_or_else(|_| {
+        let checked = tokio::time::timeout(left, self.check_governed_image(&case, snapshot)).await;
+        checked.unwrap_or_else(|_| {
             let message = case
                 .stage
                 .timeout_message(&reference.repository.to_string(), self.deadline);
@@ -203,7 +203,7 @@ impl AdmissionChecker {
             digest,
             had_digest: true,
             credential: docker_config.map(Digest::of_bytes),
-            policies: snapshot.governing_fingerprints(&case.question.policy_scope()),
+            policies: snapshot.governing_fingerprints(&case.request.policy_scope()),
         };
         if let Some(success) = self.verdict_cache.get(&key, self.clock.now()).await {
             self.metrics.count_cache_request("verdict", "hit");
@@ -216,7 +216,7 @@ impl AdmissionChecker {
         let asking =
             Box::pin(async { Err::<Infallible, _>(self.check_in_turn(case, &source, &key).await) });
         let outcome = match self
-            .asked
+            .in_flight
             .try_get_with((key.clone(), case.ask.namespace.clone()), asking)
             .await
         {
@@ -284,7 +284,7 @@ impl AdmissionChecker {
         let answer = verdict::evaluate_reference_tracked(
             source,
             &selector,
-            case.question,
+            case.request,
             None,
             case.stage,
             &InputLimits::DEFAULT,
@@ -354,7 +354,7 @@ fn admission_valid_until(
     answer: &ReferenceVerdict,
 ) -> Option<Timestamp> {
     let digest = answer.digest?;
-    let now = case.question.now;
+    let now = case.request.now;
     let admits = |at: Timestamp| case.admits_at(&digest, answer, at);
     if !admits(now) {
         return None;
@@ -416,7 +416,7 @@ fn unreadable_reference_report(
 struct ImageCheckContext<'a> {
     ask: &'a ImageCheckRequest,
     reference: &'a ImageReference,
-    question: &'a VerificationRequest<'a>,
+    request: &'a VerificationRequest<'a>,
     begun: Instant,
     stage: &'a VerdictStageTracker,
 }
@@ -437,7 +437,7 @@ impl ImageCheckContext<'_> {
         } else {
             reference
         };
-        let asked = report_request(
+        let inputs = report_request(
             self.ask,
             cluster_verify_command(&named.to_string(), self.ask.used_as, &self.ask.namespace),
             self.begun,
@@ -446,7 +446,7 @@ impl ImageCheckContext<'_> {
             ReportInputs {
                 digest,
                 registry_requests: answer.requests,
-                ..asked
+                ..inputs
             },
             &answer.decision,
             &answer.findings,
@@ -455,7 +455,7 @@ impl ImageCheckContext<'_> {
 
     fn denial_report(&self, denial: &Denial) -> AdmissionReport {
         self.build_report(
-            &verdict::denied_verdict(self.question, denial),
+            &verdict::denied_verdict(self.request, denial),
             self.reference.digest,
         )
     }
@@ -490,10 +490,10 @@ impl ImageCheckContext<'_> {
 
     /// True if the same evidence would be sufficient at another time.
     fn admits_at(&self, digest: &Digest, answer: &ReferenceVerdict, at: Timestamp) -> bool {
-        let decision = if at == self.question.now {
+        let decision = if at == self.request.now {
             None
         } else {
-            Some(answer.decision_at(self.question, *digest, at))
+            Some(answer.decision_at(self.request, *digest, at))
         };
         let outcome = decision
             .as_ref()

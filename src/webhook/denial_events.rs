@@ -54,11 +54,11 @@ impl DenialEventRecorder {
         if request.admission_request().dry_run || request.namespace().is_empty() {
             return;
         }
-        for judged in all
+        for image in all
             .iter()
-            .filter(|judged| judged.report.outcome == ReportOutcome::Denied)
+            .filter(|image| image.report.outcome == ReportOutcome::Denied)
         {
-            if let Some(event) = self.build_denial_event(request, judged) {
+            if let Some(event) = self.build_denial_event(request, image) {
                 let (teller, about) = (Arc::clone(&self.recorder), involved_object(request));
                 tokio::spawn(async move {
                     match tokio::time::timeout(EVENT_TIMEOUT, teller.record_event(event, &about))
@@ -74,12 +74,8 @@ impl DenialEventRecorder {
     }
 
     /// `None` if it was recorded just now.
-    fn build_denial_event(
-        &self,
-        request: &ReviewRequest,
-        judged: &EvaluatedImage,
-    ) -> Option<Event> {
-        let denial = judged.report.denials.first()?;
+    fn build_denial_event(&self, request: &ReviewRequest, image: &EvaluatedImage) -> Option<Event> {
+        let denial = image.report.denials.first()?;
         let key = format!(
             "{} {} {} {}",
             request.namespace(),
@@ -92,7 +88,7 @@ impl DenialEventRecorder {
         }
         self.recently_recorded.insert(key, ());
         let field = denial.field.as_deref().unwrap_or_default();
-        let refused = if judged.is_denied() {
+        let refused = if image.is_denied() {
             "denied"
         } else {
             "would be denied"

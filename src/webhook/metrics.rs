@@ -107,8 +107,8 @@ impl WebhookMetrics {
     }
 
     /// Counts one verdict and its duration.
-    pub(super) fn record_verdict(&self, judged: &EvaluatedImage, took: Duration) {
-        let report = &judged.report;
+    pub(super) fn record_verdict(&self, image: &EvaluatedImage, took: Duration) {
+        let report = &image.report;
         let (used_as, outcome) = (report.used_as.as_str(), report.outcome.as_str());
         let reason = report
             .denials

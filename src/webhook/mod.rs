@@ -151,17 +151,17 @@ impl WebhookState {
     fn record_verdicts(&self, request: &ReviewRequest, answer: &ReviewResponse, begun: Instant) {
         let took = begun.elapsed();
         if let ReviewResponse::Evaluated(all) = answer {
-            for judged in all {
-                self.metrics.record_verdict(judged, took);
-                log_verdict(request, judged, took);
+            for image in all {
+                self.metrics.record_verdict(image, took);
+                log_verdict(request, image, took);
             }
         }
         self.events.record_denials(request, answer);
     }
 }
 
-fn log_verdict(request: &ReviewRequest, judged: &review_response::EvaluatedImage, took: Duration) {
-    let (inner, report) = (request.admission_request(), &judged.report);
+fn log_verdict(request: &ReviewRequest, image: &review_response::EvaluatedImage, took: Duration) {
+    let (inner, report) = (request.admission_request(), &image.report);
     tracing::info!(
         uid = inner.uid,
         kind = inner.kind.kind,
@@ -175,7 +175,7 @@ fn log_verdict(request: &ReviewRequest, judged: &review_response::EvaluatedImage
         reference = crate::core::verify::sanitize_text(&report.reference),
         digest = report.digest.map(|digest| digest.to_string()).unwrap_or_default(),
         outcome = report.outcome.as_str(),
-        allowed = !judged.is_denied(),
+        allowed = !image.is_denied(),
         reason = report.denials.first().map_or("", |denial| denial.reason.as_str()),
         message = report.denials.first().map_or("", |denial| denial.message.as_str()),
         registry_requests = report.registry_requests,
@@ -211,7 +211,7 @@ pub async fn run_webhook(
         policies.clone(),
         metrics.clone(),
     ));
-    let (told, revisions) = watch::channel(String::new());
+    let (revision_sender, revisions) = watch::channel(String::new());
     let (loaded, mut first) = watch::channel(false);
     let loading = PolicyLoader::start_watching(
         client.clone(),
@@ -219,7 +219,7 @@ pub async fn run_webhook(
         Arc::clone(&options.clock),
     )
     .run_until_watch_ends(&policies, || {
-        told.send_replace(policies.current().revision().to_owned());
+        revision_sender.send_replace(policies.current().revision().to_owned());
         loaded.send_replace(true);
     });
     let serving = async {

@@ -141,9 +141,9 @@ async fn check_inline_lock(
         return None;
     }
     let planning = Arc::clone(&state.planning).acquire_owned().await;
-    let packing = packing.clone(); // not before: whoever waits has no copy
+    let packing = packing.clone(); // not before: a waiting request needs no copy
     let looked = tokio::task::spawn_blocking(move || {
-        let _planning = planning; // held by the work, not by who waits for it
+        let _planning = planning; // held by the work, not by the waiting request
         validate_inline_lock(&packing)
     });
     looked.await.unwrap_or_else(|_| {
@@ -316,7 +316,7 @@ fn artifact_to_verify(
                 field: "spec.source.ociRef.digest",
                 reference: reference.clone(),
                 secret: secret.clone(),
-                no_match: NoMatchAction::Deny, // who asks for a verdict wants one
+                no_match: NoMatchAction::Deny, // a verdict is required
             }),
             _ => None,
         },

@@ -118,9 +118,8 @@ impl PolicyLoader {
             (PolicyCompiler::default(), false, Instant::now());
         loop {
             self.changed.borrow_and_update();
-            let gathered = self.observe_inputs();
-            let are_known =
-                |of_system| self.maps.are_all_observed(of_system, &gathered.config_maps);
+            let inputs = self.observe_inputs();
+            let are_known = |of_system| self.maps.are_all_observed(of_system, &inputs.config_maps);
             // After the first complete read, a newly named object does not delay the announcement
             // of other policies.
             is_complete = are_known(true)
@@ -137,8 +136,7 @@ impl PolicyLoader {
             );
             // Reviews are served meanwhile.
             let compiling = spawn_blocking(move || {
-                let (snapshot, turn) =
-                    compiler.compile_rate_limited(&gathered, &namespace, now, at);
+                let (snapshot, turn) = compiler.compile_rate_limited(&inputs, &namespace, now, at);
                 (compiler, snapshot, turn)
             });
             let Ok((used, snapshot, turn)) = compiling.await else {
@@ -163,16 +161,16 @@ impl PolicyLoader {
     /// The current inputs. `ConfigMap`s that are no longer named are no longer watched, and newly
     /// named ones are.
     fn observe_inputs(&mut self) -> PolicyInputs {
-        let mut gathered = PolicyInputs::default();
+        let mut inputs = PolicyInputs::default();
         let cluster = self.cluster.state();
         let unreadable = cluster
             .iter()
             .filter(|guarded| guarded.0.is_err())
             .map(|guarded| (PolicyOrigin::Cluster, guarded.name_any()));
-        gathered.unreadable.extend(unreadable);
+        inputs.unreadable.extend(unreadable);
         let namespaced = self.namespaced.state();
         let unreadable = namespaced.iter().filter(|guarded| guarded.0.is_err());
-        gathered.unreadable.extend(unreadable.map(|guarded| {
+        inputs.unreadable.extend(unreadable.map(|guarded| {
             (
                 PolicyOrigin::Namespaced(guarded.namespace().unwrap_or_default()),
                 guarded.name_any(),
@@ -190,17 +188,17 @@ impl PolicyLoader {
             .values()
             .map(|(_, policy)| policy)
             .chain(self.read.namespaced.values().map(|(_, policy)| policy));
-        gathered.policies = policies.cloned().collect();
+        inputs.policies = policies.cloned().collect();
         // A trust root that cannot be parsed is missing for the policies that refer to it.
-        gathered.trust_roots = self
+        inputs.trust_roots = self
             .roots
             .state()
             .iter()
             .filter_map(|guarded| guarded.0.as_ref().ok().cloned())
             .collect();
-        let needed = gathered.needed_config_maps(&self.system_namespace);
-        gathered.config_maps = self.maps.sync_watches(&needed);
-        gathered
+        let needed = inputs.needed_config_maps(&self.system_namespace);
+        inputs.config_maps = self.maps.sync_watches(&needed);
+        inputs
     }
 }
 

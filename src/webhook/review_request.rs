@@ -133,13 +133,13 @@ impl ReviewRequest {
         let request = envelope
             .request
             .ok_or_else(|| ReviewParseError("it has no request".into()))?;
-        let asked: RawAdmissionRequest<'_> = serde_json::from_str(request.get())?;
-        if asked.uid.is_empty() {
+        let raw: RawAdmissionRequest<'_> = serde_json::from_str(request.get())?;
+        if raw.uid.is_empty() {
             return Err(ReviewParseError("its request has no uid".into()));
         }
         let (new, old) = (
-            parse_review_object(asked.object)?,
-            parse_review_object(asked.old_object)?,
+            parse_review_object(raw.object)?,
+            parse_review_object(raw.old_object)?,
         );
         let values: usize = [&new, &old]
             .into_iter()
@@ -167,7 +167,7 @@ impl ReviewRequest {
         };
         Ok((
             Self {
-                inner: to_admission_request(asked)?,
+                inner: to_admission_request(raw)?,
                 generate_name,
                 old_name,
             },
@@ -222,9 +222,9 @@ impl ReviewRequest {
 }
 
 fn to_admission_request(
-    asked: RawAdmissionRequest<'_>,
+    raw: RawAdmissionRequest<'_>,
 ) -> Result<AdmissionRequest<DynamicObject>, ReviewParseError> {
-    let user = asked.user_info.get();
+    let user = raw.user_info.get();
     if user.len() > MAX_USER_INFO {
         return Err(ReviewParseError(format!(
             "userInfo has {} bytes, the limit is {MAX_USER_INFO}",
@@ -236,20 +236,20 @@ fn to_admission_request(
             api_version: API_VERSION.to_owned(),
             kind: "AdmissionReview".to_owned(),
         },
-        uid: asked.uid,
-        kind: asked.kind,
-        resource: asked.resource,
+        uid: raw.uid,
+        kind: raw.kind,
+        resource: raw.resource,
         sub_resource: None,
         request_kind: None,
         request_resource: None,
         request_sub_resource: None,
-        name: asked.name,
-        namespace: asked.namespace,
-        operation: asked.operation,
+        name: raw.name,
+        namespace: raw.namespace,
+        operation: raw.operation,
         user_info: serde_json::from_str(user)?,
         object: None,
         old_object: None,
-        dry_run: asked.dry_run.unwrap_or_default(),
+        dry_run: raw.dry_run.unwrap_or_default(),
         options: None,
     })
 }

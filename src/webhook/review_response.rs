@@ -194,7 +194,7 @@ fn allow_request(response: &mut AdmissionResponse) {
 fn apply_evaluated_images(response: &mut AdmissionResponse, all: &[EvaluatedImage]) {
     let mut refused = all
         .iter()
-        .map(|judged| (judged, judged.admission_effect()))
+        .map(|image| (image, image.admission_effect()))
         .filter(|(_, consequence)| !consequence.causes.is_empty());
     if let Some((first, consequence)) = refused.next() {
         let reproduce = &first.report.reproduce;
@@ -228,7 +228,7 @@ fn apply_evaluated_images(response: &mut AdmissionResponse, all: &[EvaluatedImag
         allow_request(response);
         let warnings = all
             .iter()
-            .flat_map(|judged| judged.admission_effect().warnings)
+            .flat_map(|image| image.admission_effect().warnings)
             .take(MAX_WARNINGS);
         let shown: Vec<String> = warnings
             .map(|warning| truncate_text(&format!("packgate: {warning}"), MAX_WARNING))
@@ -241,21 +241,21 @@ fn apply_evaluated_images(response: &mut AdmissionResponse, all: &[EvaluatedImag
 /// The annotations of the API server's audit log, under the webhook's name. Enforcement modes do
 /// not change them.
 fn audit_annotations(all: &[EvaluatedImage]) -> std::collections::HashMap<String, String> {
-    let worst =
-        all.iter()
-            .map(|judged| judged.report.outcome)
-            .max_by_key(|outcome| match outcome {
-                ReportOutcome::Denied => 3,
-                ReportOutcome::Ungoverned => 2,
-                ReportOutcome::Exempt => 1,
-                ReportOutcome::Admitted => 0,
-            });
+    let worst = all
+        .iter()
+        .map(|image| image.report.outcome)
+        .max_by_key(|outcome| match outcome {
+            ReportOutcome::Denied => 3,
+            ReportOutcome::Ungoverned => 2,
+            ReportOutcome::Exempt => 1,
+            ReportOutcome::Admitted => 0,
+        });
     let digests = all
         .iter()
-        .filter_map(|judged| Some(judged.report.digest?.to_string()));
+        .filter_map(|image| Some(image.report.digest?.to_string()));
     let policies = all
         .iter()
-        .flat_map(|judged| &judged.report.policies)
+        .flat_map(|image| &image.report.policies)
         .map(|policy| {
             format!(
                 "{}@{}={}({})",

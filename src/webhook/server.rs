@@ -55,11 +55,11 @@ pub(super) async fn serve_reviews(
 ) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     let ending = CancellationToken::new();
-    let told = ending.clone();
+    let draining = ending.clone();
     tokio::spawn(async move {
         stop.cancelled().await;
         tokio::time::sleep(SHUTDOWN_ACCEPT_TIME).await;
-        told.cancel();
+        draining.cancel();
     });
     listener::serve_connections(
         listener,

@@ -38,7 +38,7 @@ pub(super) async fn evaluate_trust_root(
         Err(error) => return invalid_field("spec", error.to_string()),
     };
     if is_unchanged(old, &root) {
-        return ReviewResponse::NothingToEvaluate; // whatever cleans up may write metadata
+        return ReviewResponse::NothingToEvaluate; // garbage collection may write metadata
     }
     if let Err(error) = root.validate_spec() {
         return invalid_field("spec", error.to_string());

@@ -365,7 +365,7 @@ fn compile_authority(
         keyless,
         certificate,
     } = authority;
-    let means = match (key, keyless, certificate) {
+    let kind = match (key, keyless, certificate) {
         (Some(key), None, None) => compile_key_authority(key, &format!("{field}.key"), sources)?,
         (None, Some(keyless), None) => {
             compile_keyless_authority(keyless, &format!("{field}.keyless"), sources)?
@@ -382,7 +382,7 @@ fn compile_authority(
     };
     Ok(policy::PolicyAuthority {
         name: name.clone(),
-        kind: means,
+        kind,
     })
 }
 

@@ -87,40 +87,39 @@ impl PolicyCompiler {
     /// Compiles what changed, as of `now`.
     pub fn compile_snapshot(
         &mut self,
-        gathered: &PolicyInputs,
+        inputs: &PolicyInputs,
         system_namespace: &str,
         now: Timestamp,
     ) -> PolicySnapshot {
-        self.compile_changed(gathered, system_namespace, now, None)
-            .0
+        self.compile_changed(inputs, system_namespace, now, None).0
     }
 
     /// The same, where a namespace that changes constantly has to wait; until then its old policies
     /// stay in force. Returns when the first wait ends.
     pub fn compile_rate_limited(
         &mut self,
-        gathered: &PolicyInputs,
+        inputs: &PolicyInputs,
         system_namespace: &str,
         now: Timestamp,
         at: Instant,
     ) -> (PolicySnapshot, Option<Instant>) {
         self.next_compile_times.retain(|_, pace| *pace > at);
-        self.compile_changed(gathered, system_namespace, now, Some(at))
+        self.compile_changed(inputs, system_namespace, now, Some(at))
     }
 
     fn compile_changed(
         &mut self,
-        gathered: &PolicyInputs,
+        inputs: &PolicyInputs,
         system_namespace: &str,
         now: Timestamp,
         at: Option<Instant>,
     ) -> (PolicySnapshot, Option<Instant>) {
-        let roots = self.load_trust_roots(gathered, system_namespace, now);
+        let roots = self.load_trust_roots(inputs, system_namespace, now);
         let (mut described, mut groups, mut turns) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        for (kind, objects) in gathered.policies_by_kind() {
+        for (kind, objects) in inputs.policies_by_kind() {
             let tasks: Vec<PolicyCompileTask> = objects
                 .into_iter()
-                .map(|object| self.build_task(object, &kind, gathered, system_namespace, &roots))
+                .map(|object| self.build_task(object, &kind, inputs, system_namespace, &roots))
                 .collect();
             described.extend(tasks.iter().map(|task| {
                 (
@@ -165,10 +164,7 @@ impl PolicyCompiler {
         }
         (self.described, self.groups) = (described, groups);
         self.parts.evict_unused();
-        (
-            self.build_snapshot(gathered, &roots),
-            turns.into_iter().min(),
-        )
+        (self.build_snapshot(inputs, &roots), turns.into_iter().min())
     }
 
     /// Whether a namespace may be compiled now. If so, its next time; if not, when.
@@ -194,13 +190,13 @@ impl PolicyCompiler {
         }
     }
 
-    fn build_snapshot(&self, gathered: &PolicyInputs, roots: &TrustRootsByName) -> PolicySnapshot {
+    fn build_snapshot(&self, inputs: &PolicyInputs, roots: &TrustRootsByName) -> PolicySnapshot {
         let (mut policies, mut prints) = (Vec::new(), Vec::new());
         for (policy, print) in self.groups.values().flat_map(|group| &group.policies) {
             policies.push(policy.clone());
             prints.push(*print);
         }
-        for (kind, name) in &gathered.unreadable {
+        for (kind, name) in &inputs.unreadable {
             let fault = "this version of packgate cannot read it; bring packgate and its custom \
                 resource definitions to one version";
             policies.push(Policy::new_unusable(
@@ -214,7 +210,7 @@ impl PolicyCompiler {
             prints.push(Digest::of_bytes(format!("{kind:?}/{name}").as_bytes()));
         }
         let mut named = BTreeMap::<String, BTreeSet<String>>::new();
-        for object in &gathered.policies {
+        for object in &inputs.policies {
             for root in object.referenced_names().trust_roots {
                 named.entry(root).or_default().insert(policy_title(object));
             }
@@ -244,16 +240,16 @@ impl PolicyCompiler {
     /// Every trust root that a policy refers to, or why it cannot be used.
     fn load_trust_roots(
         &self,
-        gathered: &PolicyInputs,
+        inputs: &PolicyInputs,
         system_namespace: &str,
         now: Timestamp,
     ) -> TrustRootsByName {
-        gathered
+        inputs
             .referenced_trust_roots()
             .map(|root| {
                 (
                     root.name_any(),
-                    self.load_trust_root(root, gathered, system_namespace, now),
+                    self.load_trust_root(root, inputs, system_namespace, now),
                 )
             })
             .collect()
@@ -262,11 +258,11 @@ impl PolicyCompiler {
     fn load_trust_root(
         &self,
         root: &TrustRoot,
-        gathered: &PolicyInputs,
+        inputs: &PolicyInputs,
         system_namespace: &str,
         now: Timestamp,
     ) -> Result<CompiledTrustRoot, (Reason, String)> {
-        let seen = |name: &str| match gathered
+        let seen = |name: &str| match inputs
             .config_maps
             .get(&(system_namespace.to_owned(), name.to_owned()))
         {
@@ -291,7 +287,7 @@ impl PolicyCompiler {
         &self,
         object: &PolicyObject,
         kind: &PolicyOrigin,
-        gathered: &PolicyInputs,
+        inputs: &PolicyInputs,
         system_namespace: &str,
         roots: &TrustRootsByName,
     ) -> PolicyCompileTask {
@@ -310,7 +306,7 @@ impl PolicyCompiler {
         };
         let mut unknown = None;
         for name in needs.config_maps {
-            match gathered
+            match inputs
                 .config_maps
                 .get(&(namespace.to_owned(), name.clone()))
             {

@@ -59,7 +59,7 @@ impl PolicySetRevision {
         let cluster = parts.next().unwrap_or_default().to_owned();
         let group = |part: &str| {
             Some(part.split_once('=')?)
-                .and_then(|(at, told)| Some((at.parse().ok()?, told.to_owned())))
+                .and_then(|(at, group_digest)| Some((at.parse().ok()?, group_digest.to_owned())))
         };
         Self {
             cluster,
@@ -81,7 +81,7 @@ impl fmt::Display for PolicySetRevision {
         f.write_str(&self.cluster)?;
         self.namespaces
             .iter()
-            .try_for_each(|(at, told)| write!(f, ",{at}={told}"))
+            .try_for_each(|(at, group_digest)| write!(f, ",{at}={group_digest}"))
     }
 }
 

@@ -162,7 +162,7 @@ impl VerifyBundleArgs {
         root: Arc<TrustRoot>,
         key: Option<VerificationKey>,
     ) -> Result<PolicyAuthority, CliError> {
-        let means = match (
+        let kind = match (
             key,
             &self.certificate_identity,
             &self.certificate_oidc_issuer,
@@ -189,7 +189,7 @@ impl VerifyBundleArgs {
             (Some(identity), Some(issuer)) => format!("{identity} ({issuer})"),
             _ => "the key".to_owned(),
         };
-        Ok(PolicyAuthority { name, kind: means })
+        Ok(PolicyAuthority { name, kind })
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
 
 /// A request and its context.
 pub(super) struct VerificationReportBuilder<'a> {
-    pub(super) asked: ReportInputs,
+    pub(super) inputs: ReportInputs,
     begun: Instant,
     context: &'a CliContext,
     trust: &'a TrustArgs,
@@ -37,14 +37,14 @@ impl<'a> VerificationReportBuilder<'a> {
         reference: &'a BundleLocation,
         context: &'a CliContext,
     ) -> Self {
-        let asked = ReportInputs {
+        let inputs = ReportInputs {
             reference: reference.to_string(),
             used_as: trust.used_as.into(),
             unsafe_settings: context.unsafe_settings(),
             ..ReportInputs::default()
         };
         Self {
-            asked,
+            inputs,
             begun: Instant::now(),
             context,
             trust,
@@ -57,7 +57,7 @@ impl<'a> VerificationReportBuilder<'a> {
     fn complete_request(self) -> ReportInputs {
         let reproduce = self.trust.reproduce_command(
             self.reference,
-            self.asked.digest.filter(|_| !self.keeps_tag),
+            self.inputs.digest.filter(|_| !self.keeps_tag),
         );
         let elapsed_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         ReportInputs {
@@ -66,12 +66,12 @@ impl<'a> VerificationReportBuilder<'a> {
             registry_requests: self
                 .requests
                 .unwrap_or_else(|| self.context.request_count()),
-            ..self.asked
+            ..self.inputs
         }
     }
 
     pub(super) fn report_verdict(mut self, answer: &ReferenceVerdict) -> AdmissionReport {
-        self.asked.digest = answer.digest;
+        self.inputs.digest = answer.digest;
         self.requests = Some(answer.requests);
         self.keeps_tag = answer.decision.has_denial_reason(Reason::DigestRequired);
         AdmissionReport::new(self.complete_request(), &answer.decision, &answer.findings)
@@ -79,13 +79,13 @@ impl<'a> VerificationReportBuilder<'a> {
 
     pub(super) fn report_evaluation(
         self,
-        judged: Result<BundleEvaluation, VerifyError>,
+        evaluated: Result<BundleEvaluation, VerifyError>,
     ) -> AdmissionReport {
-        match judged {
-            Ok(judgement) => AdmissionReport::new(
+        match evaluated {
+            Ok(evaluation) => AdmissionReport::new(
                 self.complete_request(),
-                &judgement.decision,
-                &judgement.findings,
+                &evaluation.decision,
+                &evaluation.findings,
             ),
             Err(error) => AdmissionReport::from_error(self.complete_request(), &error),
         }

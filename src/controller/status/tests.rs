@@ -33,10 +33,10 @@ fn good() -> AcceptedBundle {
     }
 }
 
-fn told(news: &StatusUpdate) -> PackedBundleStatus {
+fn told(update: &StatusUpdate) -> PackedBundleStatus {
     with_update(
         &PackedBundleStatus::default(),
-        news,
+        update,
         2,
         time("2026-11-21T12:00:00Z"),
     )
@@ -54,7 +54,7 @@ fn conditions(status: &PackedBundleStatus) -> Vec<(&str, &str, &str)> {
 fn ready_is_always_there_and_stalled_says_that_a_person_is_needed() {
     let failed = |reason| StatusUpdate::Failed(JobFailure::new(reason, "why"));
     let working = |phase| StatusUpdate::JobRunning(phase, None);
-    for (news, expected) in [
+    for (update, expected) in [
         (
             working(JobPhase::Packing),
             vec![
@@ -142,8 +142,8 @@ fn ready_is_always_there_and_stalled_says_that_a_person_is_needed() {
             ],
         ),
     ] {
-        let status = told(&news);
-        assert_eq!(conditions(&status), expected, "{news:?}");
+        let status = told(&update);
+        assert_eq!(conditions(&status), expected, "{update:?}");
         assert!(
             status
                 .conditions

@@ -447,7 +447,7 @@ impl Scene {
     async fn check(&self, context: &ReconcileContext) -> ReadinessResult {
         check_trust_root(&self.root(), context)
             .await
-            .unwrap_or_else(|trouble| match trouble {
+            .unwrap_or_else(|error| match error {
                 ReconcileError::StatusFailure(failure) => {
                     ReadinessResult::with_failure(json!({}), failure)
                 }

@@ -96,11 +96,11 @@ impl From<rcgen::Error> for CertificateGenerationError {
     }
 }
 
-/// The next step. `told`: since when API servers know every CA in the Secret.
+/// The next step. `announced_since`: since when API servers know every CA in the Secret.
 pub(super) fn next_rotation_step(
     now: &WebhookCertificates,
     requested: Option<&str>,
-    told: Option<Timestamp>,
+    announced_since: Option<Timestamp>,
     at: Timestamp,
 ) -> CertificateRotationStep {
     let WebhookCertificates {
@@ -113,8 +113,9 @@ pub(super) fn next_rotation_step(
         return CertificateRotationStep::Create;
     }
     if let Some((_, since)) = staged {
-        let known = told
-            .is_some_and(|told| at.duration_since(told.max(*since)) >= AUTHORITY_PROPAGATION_DELAY);
+        let known = announced_since.is_some_and(|announced_since| {
+            at.duration_since(announced_since.max(*since)) >= AUTHORITY_PROPAGATION_DELAY
+        });
         return if known {
             CertificateRotationStep::Promote
         } else {

@@ -120,9 +120,9 @@ pub(super) fn render_configuration(
             sent.namespaced_warn_or_audit_conditions(),
         ),
     ];
-    for (name, failure_policy, judged, conditions) in for_some {
-        if let Some(judged) = judged {
-            let namespaces = judged.listed_namespaces();
+    for (name, failure_policy, images, conditions) in for_some {
+        if let Some(images) = images {
+            let namespaces = images.listed_namespaces();
             entries.push(WebhookEntry {
                 name,
                 path: IMAGE_USES_PATH,
@@ -317,20 +317,20 @@ impl ImageMatchConditions {
     }
 
     fn namespaced_uses_conditions(&self) -> Vec<MatchCondition> {
-        let own = self.denied_in_namespaces.as_ref().map(|judged| {
+        let own = self.denied_in_namespaces.as_ref().map(|images| {
             (
                 "image-may-be-denied",
-                on_pod_spec(&judged.match_condition()),
+                on_pod_spec(&images.match_condition()),
             )
         });
         own.into_iter().chain(self.not_matched_by_uses()).collect()
     }
 
     fn namespaced_warn_or_audit_conditions(&self) -> Vec<MatchCondition> {
-        let own = self.warned_or_audited_in_namespaces.as_ref().map(|judged| {
+        let own = self.warned_or_audited_in_namespaces.as_ref().map(|images| {
             (
                 "image-may-be-warned-or-audited",
-                on_pod_spec(&judged.match_condition()),
+                on_pod_spec(&images.match_condition()),
             )
         });
         let not_in_advice = self
@@ -347,14 +347,14 @@ impl ImageMatchConditions {
     /// The conditions in each namespace for its own policies, and everywhere, as digests.
     fn digest_scopes(&self, everywhere: &str) -> BTreeMap<String, Digest> {
         let mut asked = BTreeMap::<&str, [Option<&str>; 2]>::new();
-        for (at, judged) in [
+        for (at, images) in [
             &self.denied_in_namespaces,
             &self.warned_or_audited_in_namespaces,
         ]
         .into_iter()
         .enumerate()
         {
-            for (namespace, term) in judged
+            for (namespace, term) in images
                 .iter()
                 .flat_map(NamespacedImageConditions::namespace_terms)
             {

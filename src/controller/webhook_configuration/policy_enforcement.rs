@@ -77,25 +77,26 @@ impl PolicyEnforcement {
     ) -> bool {
         let before = self.clone();
         let wanted = PolicySetRevision::of_policies(policies);
-        let told: Vec<(&String, Option<PolicySetRevision>)> = replicas
+        let announced: Vec<(&String, Option<PolicySetRevision>)> = replicas
             .iter()
             .map(|replica| {
                 (
                     replica,
                     annotations
                         .get(&replica_annotation(replica))
-                        .map(|told| PolicySetRevision::parse(told)),
+                        .map(|announced| PolicySetRevision::parse(announced)),
                 )
             })
             .collect();
         self.waiting_for.clear();
         let (mut carried, mut is_anything) = (HashMap::new(), false);
         for policy in policies {
-            let agrees = |told: &Option<PolicySetRevision>| {
-                told.as_ref()
-                    .is_some_and(|told| told.agrees_on_policy(&wanted, policy))
+            let agrees = |announced: &Option<PolicySetRevision>| {
+                announced
+                    .as_ref()
+                    .is_some_and(|announced| announced.agrees_on_policy(&wanted, policy))
             };
-            let why = match told.iter().find(|(_, told)| !agrees(told)) {
+            let why = match announced.iter().find(|(_, announced)| !agrees(announced)) {
                 _ if replicas.is_empty() => "no replica of the webhook is ready".to_owned(),
                 Some((replica, _)) => format!("{replica} has not loaded this generation yet"),
                 None if !is_asked(policy) => {
@@ -185,7 +186,7 @@ mod tests {
         PolicyObject::from_json(object).expect("a policy")
     }
 
-    fn told(replicas: &[(&str, &[PolicyObject])]) -> BTreeMap<String, String> {
+    fn announced(replicas: &[(&str, &[PolicyObject])]) -> BTreeMap<String, String> {
         replicas
             .iter()
             .map(|(replica, policies)| {
@@ -209,7 +210,7 @@ mod tests {
         assert!(enforcement.update_from_replicas(
             &old,
             &replicas,
-            &told(&[("x", &old), ("y", &old)]),
+            &announced(&[("x", &old), ("y", &old)]),
             &|_| { true }
         ));
         assert_eq!(
@@ -219,7 +220,7 @@ mod tests {
         assert!(enforcement.update_from_replicas(
             &new,
             &replicas,
-            &told(&[("x", &new), ("y", &old)]),
+            &announced(&[("x", &new), ("y", &old)]),
             &|_| { true }
         ));
         assert!(
@@ -228,7 +229,7 @@ mod tests {
         assert!(enforcement.update_from_replicas(
             &new,
             &replicas,
-            &told(&[("x", &new), ("y", &new)]),
+            &announced(&[("x", &new), ("y", &new)]),
             &|_| { true }
         ));
         assert_eq!(
@@ -239,7 +240,7 @@ mod tests {
             !enforcement.update_from_replicas(
                 &new,
                 &replicas,
-                &told(&[("x", &new), ("y", &new)]),
+                &announced(&[("x", &new), ("y", &new)]),
                 &|_| { true }
             ),
             "nothing changed"
@@ -250,7 +251,8 @@ mod tests {
     fn what_nobody_carries_is_not_in_force() {
         let policies = [policy("a", 1)];
         let mut enforcement = PolicyEnforcement::default();
-        enforcement.update_from_replicas(&policies, &[], &told(&[("x", &policies)]), &|_| true);
+        enforcement
+            .update_from_replicas(&policies, &[], &announced(&[("x", &policies)]), &|_| true);
         assert!(
             matches!(enforcement.state_of_policy("a", 1), PolicyEnforcementState::Pending(why) if why.contains("no replica"))
         );
@@ -258,7 +260,7 @@ mod tests {
         enforcement.update_from_replicas(
             &policies,
             &["x".to_owned()],
-            &told(&[("x", &policies)]),
+            &announced(&[("x", &policies)]),
             &|_| false,
         );
         assert!(
@@ -288,7 +290,12 @@ mod tests {
         let carried = [policy("c", 2), own("team-a", 2), own("team-b", 7)];
         let wanted = [policy("c", 2), own("team-a", 2), own("team-b", 8)];
         let mut enforcement = PolicyEnforcement::default();
-        enforcement.update_from_replicas(&wanted, &replicas, &told(&[("x", &carried)]), &|_| true);
+        enforcement.update_from_replicas(
+            &wanted,
+            &replicas,
+            &announced(&[("x", &carried)]),
+            &|_| true,
+        );
         assert_eq!(
             (
                 enforcement.state_of_policy("c", 2),
@@ -305,7 +312,7 @@ mod tests {
         );
         let not_b =
             |policy: &PolicyObject| policy.metadata().namespace.as_deref() != Some("team-b");
-        enforcement.update_from_replicas(&wanted, &replicas, &told(&[("x", &wanted)]), &not_b);
+        enforcement.update_from_replicas(&wanted, &replicas, &announced(&[("x", &wanted)]), &not_b);
         assert!(
             matches!(enforcement.state_of_policy("team-b", 8), PolicyEnforcementState::Pending(why) if why.contains("does not call"))
         );

@@ -100,8 +100,8 @@ impl LockManifest {
     /// variables.
     ///
     /// # Errors
-    /// [`LockfileError::TooLarge`] above `limits.lock_bytes`, else [`LockfileError::Refused`] with the
-    /// field and its line.
+    /// [`LockfileError::TooLarge`] above `limits.lock_bytes`, else [`LockfileError::Refused`] with
+    /// the field and its line.
     pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, LockfileError> {
         let document = LockDocument::parse(bytes, limits, LineBreakPolicy::Allowed)?;
         let kind = document_kind::detect_kind(&NodeView::from_root(&document.root))

@@ -46,8 +46,8 @@ impl Lockfile {
     /// one that was read.
     ///
     /// # Errors
-    /// [`LockfileError::Refused`] with the field's path, or [`LockfileError::TooLarge`] if the canonical
-    /// form is over `limits.lock_bytes`.
+    /// [`LockfileError::Refused`] with the field's path, or [`LockfileError::TooLarge`] if the
+    /// canonical form is over `limits.lock_bytes`.
     pub fn into_checked(self, limits: &InputLimits) -> Result<Self, LockfileError> {
         check_name_and_version("", self.name.as_deref(), self.version.as_deref())?;
         let artifacts: Vec<ArtifactOutline<'_>> =

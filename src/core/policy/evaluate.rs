@@ -190,11 +190,12 @@ fn evaluate_policy(
     ) {
         return None;
     }
-    let case = PolicyEvaluation::new(rules, subject, findings, now);
+    let evaluation = PolicyEvaluation::new(rules, subject, findings, now);
     // A revocation takes precedence over everything, `except` included.
-    if let Some(denial) = case.revoked_digest_denial() {
+    if let Some(denial) = evaluation.revoked_digest_denial() {
         return Some(
-            case.to_policy_verdict(AdmissionVerdict::Deny(Denials::from_denial(denial)), None),
+            evaluation
+                .to_policy_verdict(AdmissionVerdict::Deny(Denials::from_denial(denial)), None),
         );
     }
     if is_excepted(rules, subject.repository) {
@@ -205,25 +206,25 @@ fn evaluate_policy(
             "{} cannot be used, so nothing that it may govern passes: {fault}",
             rules.identity()
         );
-        return Some(case.to_policy_verdict(
+        return Some(evaluation.to_policy_verdict(
             AdmissionVerdict::Deny(Denials::from_denial(
-                case.new_denial(policy.fault_reason(), message),
+                evaluation.new_denial(policy.fault_reason(), message),
             )),
             None,
         ));
     }
-    if let Some(exempted) = case.find_exemption() {
+    if let Some(exempted) = evaluation.find_exemption() {
         // The digest is exempted, not the tag, which may name another digest when the image is
         // pulled.
-        let verdict = case
+        let verdict = evaluation
             .missing_digest_denial()
             .map_or(AdmissionVerdict::Exempt(exempted), |denial| {
                 AdmissionVerdict::Deny(Denials::from_denial(denial))
             });
-        return Some(case.to_policy_verdict(verdict, None));
+        return Some(evaluation.to_policy_verdict(verdict, None));
     }
-    let (verdict, slsa) = case.evaluate_rules();
-    Some(case.to_policy_verdict(verdict, slsa))
+    let (verdict, slsa) = evaluation.evaluate_rules();
+    Some(evaluation.to_policy_verdict(verdict, slsa))
 }
 
 fn combine_verdicts(policies: &[PolicyVerdict]) -> PolicyOutcome {

@@ -238,7 +238,7 @@ pub struct ReportInputs {
 impl AdmissionReport {
     /// The report on a decision and the rejected evidence.
     pub fn new(
-        asked: ReportInputs,
+        inputs: ReportInputs,
         decision: &PolicyDecision,
         findings: &VerificationFindings,
     ) -> Self {
@@ -248,12 +248,12 @@ impl AdmissionReport {
                 verdict.into(),
                 denials
                     .iter()
-                    .map(|d| denial_report(d, asked.field.as_ref()))
+                    .map(|d| denial_report(d, inputs.field.as_ref()))
                     .collect(),
             ),
             PolicyOutcome::Governed(verdict) => (verdict.into(), Vec::new()),
         };
-        let mut report = Self::without_findings(asked, outcome, denials);
+        let mut report = Self::without_findings(inputs, outcome, denials);
         report.admitted = decision.is_admitted();
         report.policies = decision.policies.iter().map(PolicyReport::from).collect();
         report.verified = strongest_evidence(findings)
@@ -271,16 +271,16 @@ impl AdmissionReport {
     }
 
     /// The report on an error: no verdict was reached. An error never admits.
-    pub fn from_error(asked: ReportInputs, error: &dyn ClassifiedError) -> Self {
+    pub fn from_error(inputs: ReportInputs, error: &dyn ClassifiedError) -> Self {
         let first = denial_report(
             &Denial::new(error.reason(), sanitize_text(&error.to_string())),
-            asked.field.as_ref(),
+            inputs.field.as_ref(),
         );
         let denials = vec![DenialReport {
             class: error.class(),
             ..first
         }];
-        Self::without_findings(asked, ReportOutcome::Denied, denials)
+        Self::without_findings(inputs, ReportOutcome::Denied, denials)
     }
 
     /// The class of the result: `None` if it was admitted or exempted; otherwise the first denial's
@@ -308,7 +308,7 @@ impl AdmissionReport {
     }
 
     fn without_findings(
-        asked: ReportInputs,
+        inputs: ReportInputs,
         outcome: ReportOutcome,
         denials: Vec<DenialReport>,
     ) -> Self {
@@ -317,18 +317,18 @@ impl AdmissionReport {
             kind: KIND.into(),
             outcome,
             admitted: false,
-            reference: asked.reference,
-            digest: asked.digest,
-            used_as: asked.used_as,
-            field: asked.field,
+            reference: inputs.reference,
+            digest: inputs.digest,
+            used_as: inputs.used_as,
+            field: inputs.field,
             policies: Vec::new(),
             denials,
             verified: Vec::new(),
             rejected: Vec::new(),
-            unsafe_settings: asked.unsafe_settings,
-            reproduce: asked.reproduce,
-            elapsed_ms: asked.elapsed_ms,
-            registry_requests: asked.registry_requests,
+            unsafe_settings: inputs.unsafe_settings,
+            reproduce: inputs.reproduce,
+            elapsed_ms: inputs.elapsed_ms,
+            registry_requests: inputs.registry_requests,
         }
     }
 }

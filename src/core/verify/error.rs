@@ -231,7 +231,7 @@ impl RejectedEvidence {
         }
     }
 
-    /// How far verification came: see [`reason_rank`].
+    /// How far verification came, by its reason.
     pub const fn rejection_rank(&self) -> u8 {
         match (self.reason, &self.signer) {
             // Unauthenticated: any user can list a referrer of another subject.

@@ -178,7 +178,7 @@ fn verify_candidate(
     trust: &TrustedMaterial,
     limits: &InputLimits,
     effort: &CheckBudget<'_>,
-    room: &mut StatementMemoryBudget,
+    memory: &mut StatementMemoryBudget,
 ) -> (Vec<Verified<Statement>>, Vec<EvidenceError>) {
     let (payload, authenticated, mut faults) =
         match authenticate_candidate(subject, candidate, trust, limits, effort) {
@@ -187,7 +187,7 @@ fn verify_candidate(
         };
     let mut verified = Vec::new();
     for by in authenticated {
-        match room.read_within_budget(&payload, || {
+        match memory.read_within_budget(&payload, || {
             statement::read_statement(&payload, subject, by, candidate.referrer.digest, limits)
         }) {
             Ok(statement) => verified.push(statement),

@@ -108,16 +108,16 @@ struct PrivateCaVerification<'a> {
 
 impl<'a> LeafCertificate<'a> {
     fn from_bundle(bundle: &'a SigstoreBundle) -> Result<Self, EvidenceError> {
-        let beside = match &bundle.as_sigstore_types().verification_material.content {
+        let intermediates = match &bundle.as_sigstore_types().verification_material.content {
             VerificationMaterialContent::X509CertificateChain { certificates } => {
                 certificates.get(1..).unwrap_or_default()
             }
             _ => &[],
         };
-        if beside.len() > MAX_INTERMEDIATES {
+        if intermediates.len() > MAX_INTERMEDIATES {
             let message = format!(
                 "it carries {} intermediate certificates, the limit is {MAX_INTERMEDIATES}",
-                beside.len()
+                intermediates.len()
             );
             return Err(certificate_error(Reason::LimitExceeded, message));
         }
@@ -142,13 +142,13 @@ impl<'a> LeafCertificate<'a> {
             .map_err(|_| malformed("has a key that cannot be read"))?;
         let key = VerificationKey::from_spki(spki)
             .map_err(|_| malformed("has a key of a kind that packgate does not verify with"))?;
-        let beside = beside
+        let intermediates = intermediates
             .iter()
             .map(|certificate| CertificateDer::from(certificate.raw_bytes.as_bytes()))
             .collect();
         Ok(Self {
             certificate: end,
-            intermediates: beside,
+            intermediates,
             key,
         })
     }

@@ -192,12 +192,12 @@ impl Holder {
         bundle
     }
 
-    /// A Sigstore bundle 0.2 with further certificates (`beside`).
-    pub(crate) fn bundle_with(&self, payload: &[u8], beside: &[&[u8]]) -> Value {
+    /// A Sigstore bundle 0.2 with further certificates (`further`).
+    pub(crate) fn bundle_with(&self, payload: &[u8], further: &[&[u8]]) -> Value {
         let mut bundle = self.bundle(payload);
         bundle["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=0.2".into();
         let chain: Vec<Value> = std::iter::once(&self.der.as_slice())
-            .chain(beside)
+            .chain(further)
             .map(|der| json!({"rawBytes": BASE64.encode(der)}))
             .collect();
         bundle["verificationMaterial"] = json!({"x509CertificateChain": {"certificates": chain}});

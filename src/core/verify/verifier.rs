@@ -36,7 +36,7 @@ pub(super) struct StatementMemoryBudget {
 impl EvidenceVerifier {
     /// A verifier of evidence about `subject`, with this trusted material.
     pub fn new(subject: Digest, trust: TrustedMaterial, limits: &InputLimits) -> Self {
-        let room = StatementMemoryBudget {
+        let statement_memory = StatementMemoryBudget {
             limit: limits.statement_bytes,
             left: limits.statement_bytes,
             withheld: 0,
@@ -46,7 +46,7 @@ impl EvidenceVerifier {
             trust,
             limits: *limits,
             checks: SignatureCheckCounter::new(limits.signature_checks),
-            statement_memory: room,
+            statement_memory,
             findings: VerificationFindings::default(),
         }
     }

@@ -98,7 +98,7 @@ pub(super) async fn get_manifest_bytes(
 fn contradicting_digest(head: &HttpResponseHead, bytes: &[u8]) -> Option<String> {
     head.headers(DOCKER_CONTENT_DIGEST)
         .map(str::trim)
-        .find(|told| is_digest_mismatch(told, bytes))
+        .find(|declared| is_digest_mismatch(declared, bytes))
         .map(ToOwned::to_owned)
 }
 

@@ -259,7 +259,7 @@ impl RegistrySession {
             credentials.as_ref(),
             &access.token_scopes(self.endpoint.repository()),
         );
-        let asked = Instant::now();
+        let requested_at = Instant::now();
         let (head, body) = self
             .http
             .fetch_body(request, MAX_TOKEN_RESPONSE_BYTES)
@@ -274,7 +274,7 @@ impl RegistrySession {
         state.remember_secret(&token.value);
         Ok((
             format!("Bearer {}", token.value.expose()).into(),
-            Some(asked + token.lifetime),
+            Some(requested_at + token.lifetime),
         ))
     }
 

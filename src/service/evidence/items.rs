@@ -105,7 +105,7 @@ impl EvidenceItem for Vec<CosignTagLayer> {
         self.iter()
             .map(|place| {
                 CosignTagCandidate::rejected_unread(
-                    place.beside,
+                    place.tag_kind,
                     place.manifest,
                     Some(place.position),
                     error,
@@ -141,13 +141,13 @@ impl DeferredEvidence {
 /// Reads the content of the manifest. Of the config only digest and size are checked.
 pub(super) async fn fetch_referrer_bundle(
     source: &dyn ContentSource,
-    piece: &PendingReferrer,
+    item: &PendingReferrer,
     limits: &InputLimits,
 ) -> Result<Option<Bytes>, OciError> {
-    if let Some(config) = &piece.config {
+    if let Some(config) = &item.config {
         fetch_stored_content(source, config, limits.config_bytes).await?;
     }
-    match &piece.bundle {
+    match &item.bundle {
         Some((_, layer)) => fetch_stored_content(source, layer, limits.sigstore_bundle_bytes)
             .await
             .map(Some),
@@ -159,7 +159,7 @@ pub(super) fn smallest_first<T: EvidenceItem>(
     mut pieces: Vec<T>,
     limits: &InputLimits,
 ) -> VecDeque<T> {
-    pieces.sort_by_key(|piece| piece.read_size(limits));
+    pieces.sort_by_key(|item| item.read_size(limits));
     pieces.into()
 }
 
@@ -168,10 +168,10 @@ pub(super) fn fail_on_registry_error<T, B>(
     all: Vec<EvidenceRead<T, B>>,
 ) -> Result<Vec<EvidenceRead<T, B>>, OciError> {
     let mut kept = Vec::with_capacity(all.len());
-    for (piece, read) in all {
+    for (item, read) in all {
         match read {
             Err(error) if !is_caused_by_evidence(&error) => return Err(error),
-            read => kept.push((piece, read)),
+            read => kept.push((item, read)),
         }
     }
     Ok(kept)
@@ -310,14 +310,14 @@ pub(super) fn verify_tag_layers(
                 .for_each(|rejected| verifier.record_rejection(rejected)),
             Ok(content) => {
                 for CosignTagLayer {
-                    beside,
+                    tag_kind,
                     manifest,
                     position,
                     layer,
                 } in places
                 {
                     let candidate = CosignTagCandidate {
-                        tag_kind: beside,
+                        tag_kind,
                         manifest,
                         position,
                         layer,

@@ -133,7 +133,7 @@ async fn ask(
     policy: &Policy,
 ) -> Result<BundleEvaluation, VerifyError> {
     let repository = NAME.parse().expect("a name");
-    let question = VerificationRequest {
+    let request = VerificationRequest {
         policies: std::slice::from_ref(policy),
         reference: NAME,
         repository: Some(&repository),
@@ -143,7 +143,7 @@ async fn ask(
         now: "2026-11-21T12:00:00Z".parse().expect("a time"),
         reading: EvidenceDepth::Needed,
     };
-    verify::evaluate_bundle(registry, root, &question, &InputLimits::DEFAULT).await
+    verify::evaluate_bundle(registry, root, &request, &InputLimits::DEFAULT).await
 }
 
 fn reasons(decision: &PolicyDecision) -> Vec<Reason> {

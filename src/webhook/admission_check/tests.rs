@@ -433,7 +433,7 @@ async fn a_policy_ends_with_the_grace_of_its_trust_root_and_others_never_wait_fo
         (
             Some((ROOT, "2026-11-10T11:00:00Z", "2026-11-14T12:00:01Z")),
             None,
-        ), // expired, and its grace of a week is not over
+        ), // expired, within the grace period of a week
         (
             Some((ROOT, "2026-11-10T11:00:00Z", "2026-11-14T12:00:00Z")),
             Some(Reason::TrustRootExpired),

@@ -136,12 +136,12 @@ mod tests {
     };
 
     fn success(namespace: &str) -> Arc<CachedVerdict> {
-        let asked = ReportInputs {
+        let inputs = ReportInputs {
             reproduce: "x".repeat(200_000),
             ..ReportInputs::default()
         };
         let report = AdmissionReport::new(
-            asked,
+            inputs,
             &PolicyDecision {
                 outcome: PolicyOutcome::Ungoverned,
                 policies: Vec::new(),

@@ -45,7 +45,7 @@ pub(super) async fn evaluate_workload(
         };
     };
     let uses = workload.added_images(&object, old.as_ref());
-    drop((object, old)); // the verdicts may take a while, and need the images only
+    drop((object, old)); // verdicts take a while, and only need the images
     if uses.len() > MAX_USES {
         return ReviewResponse::Forbidden {
             reason: Reason::LimitExceeded,

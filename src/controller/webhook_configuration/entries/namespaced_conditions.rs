@@ -114,9 +114,12 @@ fn build_terms<'a>(
     own.into_iter().filter_map(term).collect()
 }
 
-/// As many namespaces with their hosts as fit into `room` bytes, the shortest terms first; and
+/// As many namespaces with their hosts as fit into `max_bytes`, the shortest terms first; and
 /// their names. One term covers all namespaces that have it.
-fn fit_terms(room: usize, terms: &BTreeMap<&str, Option<String>>) -> (Option<String>, Vec<String>) {
+fn fit_terms(
+    max_bytes: usize,
+    terms: &BTreeMap<&str, Option<String>>,
+) -> (Option<String>, Vec<String>) {
     let mut shortest: Vec<(&str, &str)> = terms
         .iter()
         .filter_map(|(namespace, term)| Some((term.as_deref()?, *namespace)))
@@ -135,7 +138,7 @@ fn fit_terms(room: usize, terms: &BTreeMap<&str, Option<String>>) -> (Option<Str
             } else {
                 0
             };
-        if used + more <= room {
+        if used + more <= max_bytes {
             used += more;
             groups.entry(term).or_default().insert(namespace);
         }

@@ -170,19 +170,19 @@ impl IssuerCertificates {
         self.intermediates.push(CertificateDer::from(der));
     }
 
-    /// A path from the certificate to a trust anchor, valid at this time. `beside`: further
+    /// A path from the certificate to a trust anchor, valid at this time. `further`: further
     /// intermediate certificates that the path may contain. With revocation lists, every
     /// certificate below the root needs one of its issuer.
     pub(super) fn find_path(
         &self,
         end: &EndEntityCertificate<'_>,
-        beside: &[CertificateDer<'_>],
+        further: &[CertificateDer<'_>],
         lists: &[RevocationList],
         at: Timestamp,
     ) -> Result<CertificatePath, EvidenceError> {
         let certificate = EndEntityCert::try_from(&end.der)
             .map_err(|error| explain_webpki_error(&error, self.purpose))?;
-        let known = self.intermediates.iter().chain(beside);
+        let known = self.intermediates.iter().chain(further);
         let intermediates: Vec<CertificateDer<'_>> = known
             .map(|known| CertificateDer::from(known.as_ref()))
             .collect();
@@ -315,8 +315,8 @@ fn revocation_list_validity(lists: &[RevocationList], certificate: &Cert<'_>) ->
     let whole = concerned
         .first()
         .filter(|(first, _)| first.issuing_distribution_point().is_none());
-    let asked = whole.map_or(concerned.as_slice(), std::slice::from_ref);
-    asked
+    let relevant = whole.map_or(concerned.as_slice(), std::slice::from_ref);
+    relevant
         .iter()
         .fold(ValidityPeriod::default(), |validity, (_, until)| {
             validity.intersect_with(ValidityPeriod {

@@ -78,22 +78,22 @@ impl CosignTagCandidate {
 
     /// A layer, or the whole manifest, could not be fetched because of `error`.
     pub fn rejected_unread(
-        beside: CosignTagKind,
+        kind: CosignTagKind,
         manifest: Digest,
         position: Option<usize>,
         error: &dyn ClassifiedError,
     ) -> RejectedEvidence {
         with_tag_location(
-            beside,
+            kind,
             position,
             RejectedEvidence::from_read_error(manifest, error),
         )
     }
 
     /// The tag names an index instead of a manifest.
-    pub fn rejected_index(beside: CosignTagKind, index: Digest) -> RejectedEvidence {
+    pub fn rejected_index(kind: CosignTagKind, index: Digest) -> RejectedEvidence {
         with_tag_location(
-            beside,
+            kind,
             None,
             RejectedEvidence::new(index, &EvidenceError::CosignTagIndex),
         )
@@ -101,7 +101,7 @@ impl CosignTagCandidate {
 }
 
 fn with_tag_location(
-    beside: CosignTagKind,
+    kind: CosignTagKind,
     position: Option<usize>,
     rejected: RejectedEvidence,
 ) -> RejectedEvidence {
@@ -110,7 +110,7 @@ fn with_tag_location(
         .unwrap_or_default();
     let message = sanitize_text(&format!(
         "{layer}its {} tag: {}",
-        beside.suffix(),
+        kind.suffix(),
         rejected.message
     ));
     RejectedEvidence {
@@ -137,7 +137,7 @@ pub(super) fn verify_tag_candidate(
     trust: &TrustedMaterial,
     limits: &InputLimits,
     effort: &CheckBudget<'_>,
-    room: &mut StatementMemoryBudget,
+    memory: &mut StatementMemoryBudget,
 ) -> (Vec<Verified<Statement>>, Vec<EvidenceError>) {
     let opened = open_tag_layer(candidate, limits).and_then(|signed| {
         let (authenticated, faults) =
@@ -150,7 +150,7 @@ pub(super) fn verify_tag_candidate(
     };
     let mut verified = Vec::new();
     for by in authenticated {
-        let read = room.read_within_budget(&signed.payload, || match candidate.tag_kind {
+        let read = memory.read_within_budget(&signed.payload, || match candidate.tag_kind {
             CosignTagKind::Attestations => {
                 statement::read_statement(&signed.payload, subject, by, candidate.manifest, limits)
             }
@@ -177,12 +177,12 @@ fn open_tag_layer(
     limits: &InputLimits,
 ) -> Result<SignedTagLayer, EvidenceError> {
     let CosignTagCandidate {
-        tag_kind: beside,
+        tag_kind: kind,
         layer,
         content,
         ..
     } = candidate;
-    if beside.layer_media_type() != Some(layer.media_type.as_str()) {
+    if kind.layer_media_type() != Some(layer.media_type.as_str()) {
         return Err(EvidenceError::LayerType(sanitize_text(&layer.media_type)));
     }
     let actual = Digest::of_bytes(content);
@@ -192,7 +192,7 @@ fn open_tag_layer(
             actual,
         });
     }
-    match beside {
+    match kind {
         CosignTagKind::Attestations => attestation::open_dsse_envelope(content, limits),
         CosignTagKind::Signatures | CosignTagKind::Sboms => {
             simple_signing::open_simple_signing(layer, content)
@@ -251,7 +251,7 @@ fn authenticate_tag_layer(
             if beneath.has_time_evidence() && !trust.key_trust_roots.is_empty() {
                 match beneath.to_sigstore_bundle(signed, is_signature, limits) {
                     Ok(bundle) => {
-                        let vouch = |root| {
+                        let verify_with = |root| {
                             effort.spend_check_for_bytes(size).and_then(|()| {
                                 sigstore::verify_artifact_time_evidence(root, &bundle, key, &stored)
                             })
@@ -259,7 +259,7 @@ fn authenticate_tag_layer(
                         let vouched = trust
                             .key_trust_roots
                             .iter()
-                            .map(|root| vouch(root).map_err(explain));
+                            .map(|root| verify_with(root).map_err(explain));
                         vouched.for_each(|vouched| match vouched {
                             Ok(vouched) => found.push(vouched),
                             Err(error) => faults.push(error),
