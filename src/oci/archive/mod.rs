@@ -80,9 +80,9 @@ impl ArchiveFileIdentity {
 }
 
 impl OciArchiveTarget {
-    /// Opens an archive to read and to add to. Needs free disk space of the archive's size in its
-    /// folder. Errors: [`OciError::NotFound`], [`OciError::Malformed`] if it contains anything that
-    /// is not part of a layout.
+    /// Opens an archive to read and to add to. Needs free disk space of its size in its folder.
+    /// Errors: [`OciError::NotFound`], [`OciError::Malformed`] if it contains anything but a
+    /// layout.
     pub fn open_archive(path: &str) -> Result<Self, OciError> {
         let file = PathBuf::from(path);
         let archive = open_archive_file(&file, path)?;

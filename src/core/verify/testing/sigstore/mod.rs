@@ -1,6 +1,5 @@
-//! A complete Sigstore in this process, with injectable faults: a certificate authority, a
-//! certificate transparency log, Rekor v1 and v2, a timestamp authority, and the
-//! `trusted_root.json` that names them.
+//! A complete Sigstore in this process, with injectable faults: a certificate authority, a CT log,
+//! Rekor v1 and v2, a timestamp authority, and the `trusted_root.json` that names them.
 //!
 //! All of it happened at [`NOON`] on a day in the past, because a verifier refuses times in the
 //! future. It makes the content of bundles and shares no code with the verifier: nothing here names
