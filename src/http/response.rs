@@ -29,7 +29,7 @@ pub struct HttpResponse {
     head: HttpResponseHead,
     response: Response,
     idle: Duration,
-    pace: Option<TransferRateMonitor>,
+    rate_monitor: Option<TransferRateMonitor>,
 }
 
 impl HttpResponseHead {
@@ -97,7 +97,7 @@ impl HttpResponse {
             head,
             response,
             idle,
-            pace: least.map(TransferRateMonitor::new),
+            rate_monitor: least.map(TransferRateMonitor::new),
         }
     }
 
@@ -131,10 +131,10 @@ impl HttpResponse {
         chunk: Option<Bytes>,
         waited: Duration,
     ) -> Result<Option<Bytes>, HttpError> {
-        let (Some(pace), Some(piece)) = (&mut self.pace, &chunk) else {
+        let (Some(rate_monitor), Some(received)) = (&mut self.rate_monitor, &chunk) else {
             return Ok(chunk);
         };
-        match pace.record_chunk(waited, piece.len()) {
+        match rate_monitor.record_chunk(waited, received.len()) {
             Ok(()) => Ok(chunk),
             Err(slow) => Err(HttpError::TooSlow {
                 url: redact_url(&self.head.url),

@@ -102,24 +102,24 @@ impl ClassifiedError for BundleStateError {
 pub async fn read_bundle_state(
     registries: &dyn TenantRepositoryOpener,
     docker_config: Option<&[u8]>,
-    asked: &BundleStateRequest<'_>,
+    request: &BundleStateRequest<'_>,
     limits: &InputLimits,
 ) -> Result<BundleState, BundleStateError> {
-    let source = registries.open_repository(asked.reference.repository(), docker_config)?;
-    read_state_from(&*source, asked, limits).await
+    let source = registries.open_repository(request.reference.repository(), docker_config)?;
+    read_state_from(&*source, request, limits).await
 }
 
 async fn read_state_from(
     source: &dyn ContentSource,
-    asked: &BundleStateRequest<'_>,
+    request: &BundleStateRequest<'_>,
     limits: &InputLimits,
 ) -> Result<BundleState, BundleStateError> {
-    let digest = asked.reference.digest();
+    let digest = request.reference.digest();
     let root = source
         .resolve_manifest(&TagOrDigest::Digest(digest), limits)
         .await
-        .map_err(|error| gone_error(error, asked.reference))?;
-    if let Some(tag) = asked.tag {
+        .map_err(|error| gone_error(error, request.reference))?;
+    if let Some(tag) = request.tag {
         let named = source
             .resolve_manifest(&TagOrDigest::Tag(tag.clone()), limits)
             .await;
@@ -127,7 +127,7 @@ async fn read_state_from(
             .map_err(|error| {
                 gone_error(
                     error,
-                    format_args!("{}:{tag}", asked.reference.repository()),
+                    format_args!("{}:{tag}", request.reference.repository()),
                 )
             })?
             .descriptor
@@ -140,17 +140,17 @@ async fn read_state_from(
             });
         }
     }
-    let request = VerificationRequest {
-        policies: asked.policies,
-        reference: &asked.reference.to_string(),
-        repository: Some(asked.reference.repository()),
+    let verification = VerificationRequest {
+        policies: request.policies,
+        reference: &request.reference.to_string(),
+        repository: Some(request.reference.repository()),
         had_digest: true,
         used_as: ReferenceUse::PackedBundle,
-        namespace: Some(asked.namespace),
-        now: asked.now,
+        namespace: Some(request.namespace),
+        now: request.now,
         reading: EvidenceDepth::Needed,
     };
-    let judgement = verify::evaluate_bundle(source, &root, &request, limits).await?;
+    let judgement = verify::evaluate_bundle(source, &root, &verification, limits).await?;
     let size = match &judgement.contents {
         Some(contents) => Some(bundle_size(contents)?),
         // The size of a denied bundle is not needed, and an unsigned bundle is not opened where a
@@ -231,7 +231,7 @@ mod tests {
                 .expect("a reference");
         let reference = reference.to_pinned().expect("pinned");
         let now = "2026-11-21T12:00:00Z".parse().expect("a time");
-        let asked = BundleStateRequest {
+        let request = BundleStateRequest {
             reference: &reference,
             tag: Some(tag),
             policies: &[],
@@ -241,7 +241,7 @@ mod tests {
         read_bundle_state(
             &One(Arc::clone(target)),
             None,
-            &asked,
+            &request,
             &InputLimits::DEFAULT,
         )
         .await

@@ -69,7 +69,7 @@ pub async fn renew_trust_root(
         .as_ref()
         .is_some_and(|last| is_fresh(last, terms.interval, now));
     let before = roots.clone();
-    let asked = if terms.may_ask && !is_fresh {
+    let refresh = if terms.may_ask && !is_fresh {
         Some(
             source
                 .refresh_trust_root(repository, last.as_ref(), roots, now)
@@ -78,10 +78,10 @@ pub async fn renew_trust_root(
     } else {
         None
     };
-    if matches!(asked, Some(Err(_))) && *roots != before {
+    if matches!(refresh, Some(Err(_))) && *roots != before {
         last = reverify_or_discard(source, repository, last, roots, now).await;
     }
-    match (asked, last) {
+    match (refresh, last) {
         (Some(Ok(root)), _) => Ok(TrustRootRenewal {
             root,
             is_new: true,
@@ -91,8 +91,8 @@ pub async fn renew_trust_root(
         (None, None) => Err(TrustError::NothingKept {
             url: repository.url().to_owned(),
         }),
-        (asked, Some(root)) => {
-            let renewal_error = asked.and_then(Result::err);
+        (refresh, Some(root)) => {
+            let renewal_error = refresh.and_then(Result::err);
             if now < expiry_with_grace(root.expires, terms.max_staleness) {
                 Ok(TrustRootRenewal {
                     root,

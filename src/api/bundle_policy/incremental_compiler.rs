@@ -103,7 +103,8 @@ impl PolicyCompiler {
         now: Timestamp,
         at: Instant,
     ) -> (PolicySnapshot, Option<Instant>) {
-        self.next_compile_times.retain(|_, pace| *pace > at);
+        self.next_compile_times
+            .retain(|_, next_time| *next_time > at);
         self.compile_changed(inputs, system_namespace, now, Some(at))
     }
 
@@ -149,9 +150,9 @@ impl PolicyCompiler {
                         Arc::clone,
                     )
                 }
-                (_, Ok(pace)) => {
+                (_, Ok(next_time)) => {
                     self.next_compile_times
-                        .extend(pace.map(|pace| (name.clone(), pace)));
+                        .extend(next_time.map(|next_time| (name.clone(), next_time)));
                     Arc::new(CompiledPolicyGroup::compile_group(
                         &kind,
                         print,
@@ -176,17 +177,17 @@ impl PolicyCompiler {
         let (PolicyOrigin::Namespaced(namespace), Some(at)) = (kind, at) else {
             return Ok(None);
         };
-        let pace = self
+        let next_time = self
             .next_compile_times
             .get(namespace)
             .copied()
             .unwrap_or(at)
             .max(at);
         let ahead = COMPILE_INTERVAL * (COMPILE_BURST - 1);
-        if pace <= at + ahead {
-            Ok(Some(pace + COMPILE_INTERVAL))
+        if next_time <= at + ahead {
+            Ok(Some(next_time + COMPILE_INTERVAL))
         } else {
-            Err(pace.checked_sub(ahead).unwrap_or(at))
+            Err(next_time.checked_sub(ahead).unwrap_or(at))
         }
     }
 

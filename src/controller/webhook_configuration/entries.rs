@@ -346,7 +346,7 @@ impl ImageMatchConditions {
 
     /// The conditions in each namespace for its own policies, and everywhere, as digests.
     fn digest_scopes(&self, everywhere: &str) -> BTreeMap<String, Digest> {
-        let mut asked = BTreeMap::<&str, [Option<&str>; 2]>::new();
+        let mut by_namespace = BTreeMap::<&str, [Option<&str>; 2]>::new();
         for (at, images) in [
             &self.denied_in_namespaces,
             &self.warned_or_audited_in_namespaces,
@@ -358,10 +358,10 @@ impl ImageMatchConditions {
                 .iter()
                 .flat_map(NamespacedImageConditions::namespace_terms)
             {
-                asked.entry(namespace).or_default()[at] = Some(term);
+                by_namespace.entry(namespace).or_default()[at] = Some(term);
             }
         }
-        let namespaces = asked.into_iter().map(|(namespace, terms)| {
+        let namespaces = by_namespace.into_iter().map(|(namespace, terms)| {
             (
                 namespace.to_owned(),
                 Digest::of_bytes(format!("{terms:?}").as_bytes()),

@@ -357,7 +357,7 @@ fn denial_report(denial: &Denial, field: Option<&String>) -> DenialReport {
 fn strongest_evidence(
     findings: &VerificationFindings,
 ) -> impl Iterator<Item = &Verified<Statement>> {
-    let vouched = |one: &Verified<Statement>| {
+    let has_stronger = |one: &Verified<Statement>| {
         let same = |other: &Verified<Statement>| {
             other.referrer() == one.referrer() && other.signer() == one.signer()
         };
@@ -369,7 +369,7 @@ fn strongest_evidence(
     findings
         .verified
         .iter()
-        .filter(move |one| one.trust_root().is_some() || !vouched(one))
+        .filter(move |one| one.trust_root().is_some() || !has_stronger(one))
 }
 
 /// The settings that weaken a policy.

@@ -52,7 +52,7 @@ pub(super) fn authenticate_by_key(
                 .spend_check_for_bytes(message.bytes().len())
                 .and_then(|()| sigstore::verify_key_time_evidence(root, bundle, key, subject));
             match checked {
-                Ok(vouched) => found.push(vouched),
+                Ok(signature) => found.push(signature),
                 Err(error) => faults.push(error),
             }
         }
@@ -61,7 +61,7 @@ pub(super) fn authenticate_by_key(
 }
 
 fn key_only_signature(key: &VerificationKey, bundle: &SigstoreBundle) -> AuthenticatedSignature {
-    let vouched = if bundle.has_time_evidence() {
+    let time_evidence = if bundle.has_time_evidence() {
         TimeEvidenceStatus::Unchecked
     } else {
         TimeEvidenceStatus::Absent
@@ -72,7 +72,7 @@ fn key_only_signature(key: &VerificationKey, bundle: &SigstoreBundle) -> Authent
         },
         root: None,
         time: SigningTime::Unknown,
-        time_evidence: vouched,
+        time_evidence,
         logged: false,
         claims: CertificateClaims::default(),
         format: StoredSignatureFormat::Bundle,

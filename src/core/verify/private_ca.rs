@@ -178,12 +178,12 @@ impl PrivateCaVerification<'_> {
             .find_path(now)
             .map_err(|error| self.prefer_chain_error(error))?
             .validity;
-        let vouched = if self.bundle.has_time_evidence() {
+        let time_evidence = if self.bundle.has_time_evidence() {
             TimeEvidenceStatus::Unchecked
         } else {
             TimeEvidenceStatus::Absent
         };
-        self.authenticated_signature(None, SigningTime::Unknown, vouched, false, validity)
+        self.authenticated_signature(None, SigningTime::Unknown, time_evidence, false, validity)
     }
 
     /// The path must be valid at every verified signing time. Revocation lists must not be
@@ -240,7 +240,7 @@ impl PrivateCaVerification<'_> {
         &self,
         root: Option<Digest>,
         time: SigningTime,
-        vouched: TimeEvidenceStatus,
+        time_evidence: TimeEvidenceStatus,
         logged: bool,
         validity: ValidityPeriod,
     ) -> Result<AuthenticatedSignature, EvidenceError> {
@@ -254,7 +254,7 @@ impl PrivateCaVerification<'_> {
             key,
             root,
             time,
-            time_evidence: vouched,
+            time_evidence,
             logged,
             claims: CertificateClaims::default(),
             format: StoredSignatureFormat::Bundle,

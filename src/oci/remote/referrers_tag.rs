@@ -98,7 +98,7 @@ pub(super) async fn add_referrer(
         entry,
         limits,
         list,
-        pace: ReferrersTagTiming::default(),
+        timing: ReferrersTagTiming::default(),
         base: None,
         unseen: 0,
         failures: 0,
@@ -135,7 +135,7 @@ struct ReferrersTagWriter<'a> {
     entry: &'a Descriptor,
     limits: &'a InputLimits,
     list: Arc<SharedReferrersTag>,
-    pace: ReferrersTagTiming,
+    timing: ReferrersTagTiming,
     /// The list before the last write.
     base: Option<Vec<ReferrerEntry>>,
     /// Consecutive writes that left the list unchanged.
@@ -184,7 +184,7 @@ impl ReferrersTagWriter<'_> {
                     continue;
                 }
             }
-            sleep(self.pace.wait_before_check(looks)).await;
+            sleep(self.timing.wait_before_check(looks)).await;
             looks += 1;
         }
     }
@@ -222,7 +222,7 @@ impl ReferrersTagWriter<'_> {
         let written = self
             .write_entries([found, missing.own, missing.others].concat())
             .await;
-        self.pace.record_write(start.elapsed());
+        self.timing.record_write(start.elapsed());
         (self.wrote, self.good) = (Some(Instant::now()), None);
         self.classify_write(written)
     }
@@ -232,7 +232,7 @@ impl ReferrersTagWriter<'_> {
         for _ in 1..MAX_FRESH_READS {
             let start = Instant::now();
             let found = read_referrers_tag(self.session, self.subject, self.limits).await?;
-            if self.pace.is_fresh(start.elapsed()) {
+            if self.timing.is_fresh(start.elapsed()) {
                 return Ok((start, found));
             }
         }
@@ -293,9 +293,10 @@ impl ReferrersTagWriter<'_> {
                 ),
             ));
         }
-        self.pace.record_loss(self.good.take().unwrap_or_default());
+        self.timing
+            .record_loss(self.good.take().unwrap_or_default());
         self.wrote = None;
-        let wait = self.pace.rewrite_backoff();
+        let wait = self.timing.rewrite_backoff();
         let unseen = if self.unseen > 0 {
             visibility_wait(self.unseen)
         } else {

@@ -105,21 +105,25 @@ mod tests {
 
     #[test]
     fn an_entry_must_outlast_every_section_that_is_known_of() {
-        let mut pace = ReferrersTagTiming::default();
-        assert_eq!(pace.stability_window(), SHORTEST_WINDOW);
-        pace.record_write(ms(10));
-        assert_eq!(pace.stability_window(), SHORTEST_WINDOW);
-        pace.record_write(ms(200));
-        pace.record_write(ms(100));
-        assert_eq!(pace.stability_window(), ms(1_200), "the longest one counts");
-        pace.record_loss(ms(500));
+        let mut timing = ReferrersTagTiming::default();
+        assert_eq!(timing.stability_window(), SHORTEST_WINDOW);
+        timing.record_write(ms(10));
+        assert_eq!(timing.stability_window(), SHORTEST_WINDOW);
+        timing.record_write(ms(200));
+        timing.record_write(ms(100));
         assert_eq!(
-            pace.stability_window(),
+            timing.stability_window(),
+            ms(1_200),
+            "the longest one counts"
+        );
+        timing.record_loss(ms(500));
+        assert_eq!(
+            timing.stability_window(),
             ms(3_000),
             "somebody's section was at least as long"
         );
-        pace.record_loss(ms(60_000));
-        assert_eq!(pace.stability_window(), LONGEST_WINDOW);
+        timing.record_loss(ms(60_000));
+        assert_eq!(timing.stability_window(), LONGEST_WINDOW);
     }
 
     #[test]
@@ -139,11 +143,11 @@ mod tests {
 
     #[test]
     fn the_looks_together_take_the_window_and_grow() {
-        let mut pace = ReferrersTagTiming::default();
-        pace.record_write(ms(100));
+        let mut timing = ReferrersTagTiming::default();
+        timing.record_write(ms(100));
         for _ in 0..100 {
             let waits: Vec<Duration> = (0..STABILITY_CHECKS)
-                .map(|look| pace.wait_before_check(look))
+                .map(|look| timing.wait_before_check(look))
                 .collect();
             let all: Duration = waits.iter().sum();
             assert!((ms(595)..=ms(905)).contains(&all), "{waits:?}");
@@ -153,11 +157,11 @@ mod tests {
 
     #[test]
     fn waits_before_writing_again_are_random_and_bounded() {
-        let mut pace = ReferrersTagTiming::default();
-        pace.record_write(ms(10));
-        assert!(pace.rewrite_backoff() <= ms(10));
-        (0..40).for_each(|_| pace.record_loss(ms(0)));
-        let waits: Vec<Duration> = (0..200).map(|_| pace.rewrite_backoff()).collect();
+        let mut timing = ReferrersTagTiming::default();
+        timing.record_write(ms(10));
+        assert!(timing.rewrite_backoff() <= ms(10));
+        (0..40).for_each(|_| timing.record_loss(ms(0)));
+        let waits: Vec<Duration> = (0..200).map(|_| timing.rewrite_backoff()).collect();
         assert!(waits.iter().all(|wait| *wait <= ms(2_560)), "{waits:?}");
         assert!(
             waits.iter().any(|wait| *wait < ms(800)) && waits.iter().any(|wait| *wait > ms(1_600)),

@@ -256,12 +256,12 @@ fn authenticate_tag_layer(
                                 sigstore::verify_artifact_time_evidence(root, &bundle, key, &stored)
                             })
                         };
-                        let vouched = trust
+                        let outcomes = trust
                             .key_trust_roots
                             .iter()
                             .map(|root| verify_with(root).map_err(explain));
-                        vouched.for_each(|vouched| match vouched {
-                            Ok(vouched) => found.push(vouched),
+                        outcomes.for_each(|outcome| match outcome {
+                            Ok(signature) => found.push(signature),
                             Err(error) => faults.push(error),
                         });
                     }
