@@ -1,5 +1,10 @@
 //! packgate packs the artifacts of a lockfile into an OCI bundle, signs it, attests its provenance,
 //! and verifies it.
+
+#![cfg_attr(
+    test,
+    allow(clippy::too_many_lines, reason = "a table of cases is one function")
+)]
 #![forbid(unsafe_code)]
 #![cfg_attr(
     fuzzing,

@@ -54,7 +54,7 @@ impl Progress for TerminalProgress {
                 begun: now,
                 said: now,
                 bar: None,
-            })
+            });
         });
     }
 
@@ -66,9 +66,9 @@ impl Progress for TerminalProgress {
                 return;
             }
             if self.terminal {
-                current.draw_bar()
+                current.draw_bar();
             } else {
-                current.print_progress()
+                current.print_progress();
             }
         });
     }

@@ -124,7 +124,7 @@ impl LeaderElector {
                 Ok(Ok(true)) => return heard(),
                 Ok(Ok(false)) => heard(),
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, lease = self.name, "the Lease cannot be read or written")
+                    tracing::warn!(%error, lease = self.name, "the Lease cannot be read or written");
                 }
                 Err(_) => tracing::warn!(lease = self.name, "the API server does not answer"),
             }
@@ -175,7 +175,7 @@ impl LeaderElector {
         match timeout(self.times.renew_deadline, give_up).await {
             Ok(Ok(())) => (),
             Ok(Err(error)) => {
-                tracing::warn!(%error, lease = self.name, "the Lease was not released")
+                tracing::warn!(%error, lease = self.name, "the Lease was not released");
             }
             Err(_) => tracing::warn!(
                 lease = self.name,

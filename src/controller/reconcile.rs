@@ -477,7 +477,7 @@ impl BundleReconciler<'_> {
     fn count_failure(&self) -> u32 {
         let earlier = self.context.bundle_tracker.get(&self.uid()).failures;
         self.context.bundle_tracker.update(&self.uid(), |object| {
-            object.failures = earlier.saturating_add(1)
+            object.failures = earlier.saturating_add(1);
         });
         earlier
     }

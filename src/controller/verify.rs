@@ -453,10 +453,10 @@ fn combine_verdicts(
                     if !answer.evidence.contains(&found) {
                         answer.evidence.push(found);
                     }
-                })
+                });
             }
             AdmissionVerdict::Exempt(by) => {
-                answer.exempted = answer.exempted.or_else(|| Some(by.policy.clone()))
+                answer.exempted = answer.exempted.or_else(|| Some(by.policy.clone()));
             }
             AdmissionVerdict::Deny(denials) if policy.mode == EnforcementMode::Enforce => {
                 return Err(ReconcileError::StatusFailure(denial_failure(

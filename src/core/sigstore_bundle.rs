@@ -316,7 +316,7 @@ mod tests {
         // Entries that cannot be decoded: had decoding come first, the reason would be another.
         let table: &[(&str, Change)] = &[
             ("5 transparency log entries", |b| {
-                b["verificationMaterial"]["tlogEntries"] = vec![Value::Null; 5].into()
+                b["verificationMaterial"]["tlogEntries"] = vec![Value::Null; 5].into();
             }),
             ("5 timestamps", |b| {
                 b["verificationMaterial"]["timestampVerificationData"] =
@@ -327,7 +327,7 @@ mod tests {
                     json!({"x509CertificateChain": {"certificates": vec![Value::Null; 9]}});
             }),
             ("over the limit", |b| {
-                b["padding"] = "x".repeat(4 << 20).into()
+                b["padding"] = "x".repeat(4 << 20).into();
             }),
         ];
         for (part, change) in table {
@@ -343,28 +343,28 @@ mod tests {
     fn what_can_be_read_in_two_ways_is_refused() {
         let table: &[(&str, Change)] = &[
             ("exactly one of publicKey", |b| {
-                b["verificationMaterial"]["certificate"] = json!({"rawBytes": "AA=="})
+                b["verificationMaterial"]["certificate"] = json!({"rawBytes": "AA=="});
             }),
             ("exactly one of publicKey", |b| {
-                b["verificationMaterial"] = json!({})
+                b["verificationMaterial"] = json!({});
             }),
             ("exactly one of dsseEnvelope", |b| {
-                b["messageSignature"] = json!({"signature": "AA=="})
+                b["messageSignature"] = json!({"signature": "AA=="});
             }),
             ("exactly one of dsseEnvelope", |b| {
-                b["dsseEnvelope"] = Value::Null
+                b["dsseEnvelope"] = Value::Null;
             }),
             ("exactly one signature, found 2", |b| {
-                b["dsseEnvelope"]["signatures"] = json!([{"sig": "AA=="}, {"sig": "AA=="}])
+                b["dsseEnvelope"]["signatures"] = json!([{"sig": "AA=="}, {"sig": "AA=="}]);
             }),
             ("exactly one signature, found 0", |b| {
-                b["dsseEnvelope"]["signatures"] = json!([])
+                b["dsseEnvelope"]["signatures"] = json!([]);
             }),
             ("missing field `mediaType`", |b| {
                 b.as_object_mut().expect("an object").remove("mediaType");
             }),
             ("media type", |b| {
-                b["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=9".into()
+                b["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=9".into();
             }),
             ("base64", |b| b["dsseEnvelope"]["payload"] = "%%".into()),
         ];

@@ -69,9 +69,9 @@ fn escape_invisible_with(text: &str, write: impl Fn(char, &mut String)) -> Strin
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if is_invisible(c) && !matches!(c, '\n' | '\t') {
-            write(c, &mut out)
+            write(c, &mut out);
         } else {
-            out.push(c)
+            out.push(c);
         }
     }
     out

@@ -160,7 +160,7 @@ impl ConnectionServer {
             .await
             {
                 Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                    self.serve_http2(stream, connection).await
+                    self.serve_http2(stream, connection).await;
                 }
                 Ok(Ok(stream)) => self.serve_http1(stream, connection).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),

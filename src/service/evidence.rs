@@ -323,9 +323,9 @@ impl EvidenceCollector<'_, '_> {
         if !again.is_empty() {
             self.reserve_large_budget().await?;
             self.run_verifier(move |verifier, stopped| {
-                again
-                    .into_iter()
-                    .for_each(|again| drop(again.verify_again(verifier, stopped)))
+                for deferred in again {
+                    drop(deferred.verify_again(verifier, stopped));
+                }
             })
             .await?;
         }

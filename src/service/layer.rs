@@ -219,7 +219,7 @@ impl LayerComparison {
             match segment {
                 TarSegment::Literal(bytes) => self.compare_literal(tar, bytes, &mut hasher)?,
                 TarSegment::Content { content, .. } => {
-                    self.compare_content(tar, content, &mut hasher, files)?
+                    self.compare_content(tar, content, &mut hasher, files)?;
                 }
             }
         }

@@ -285,7 +285,7 @@ impl LockService {
         let sink = writer.map_or(ScratchSink::Nowhere, ScratchSink::InScratch);
         let (sink, digest, size) =
             transfer_artifact(name, opened.content, expected, sink, move |bytes| {
-                progress.advance_bytes(bytes)
+                progress.advance_bytes(bytes);
             })
             .await?;
         if let ScratchSink::InScratch(writer) = sink {
@@ -323,7 +323,7 @@ impl LockService {
             match segment {
                 TarSegment::Literal(bytes) => sink.0.update(&bytes),
                 TarSegment::Content { content, .. } => {
-                    sink = self.hash_file(lock, &content, sink).await?
+                    sink = self.hash_file(lock, &content, sink).await?;
                 }
             }
         }

@@ -256,7 +256,7 @@ impl PackService {
         let progress = Arc::clone(&self.progress);
         Ok(
             transfer_artifact(&name, opened.content, Some(expected), sink, move |bytes| {
-                progress.advance_bytes(bytes)
+                progress.advance_bytes(bytes);
             })
             .await?
             .0,

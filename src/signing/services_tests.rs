@@ -263,22 +263,22 @@ type Change = fn(&mut Value);
 async fn what_a_log_says_is_not_believed_without_proof() {
     const TABLE: [(Reason, Change); 6] = [
         (Reason::InvalidInclusionProof, |a| {
-            a["verification"]["inclusionProof"] = Value::Null
+            a["verification"]["inclusionProof"] = Value::Null;
         }),
         (Reason::InvalidInclusionProof, |a| {
-            a["verification"]["inclusionProof"]["hashes"][0] = "00".repeat(32).into()
+            a["verification"]["inclusionProof"]["hashes"][0] = "00".repeat(32).into();
         }),
         (Reason::InvalidInclusionProof, |a| {
-            a["verification"]["inclusionProof"]["rootHash"] = "00".repeat(32).into()
+            a["verification"]["inclusionProof"]["rootHash"] = "00".repeat(32).into();
         }),
         (Reason::InvalidTimestamp, |a| {
-            a["verification"]["signedEntryTimestamp"] = "MEUCIQ==".into()
+            a["verification"]["signedEntryTimestamp"] = "MEUCIQ==".into();
         }),
         (Reason::InvalidTimestamp, |a| {
-            a["integratedTime"] = 1_766_077_480.into()
+            a["integratedTime"] = 1_766_077_480.into();
         }),
         (Reason::InvalidTimestamp, |a| {
-            a["logID"] = "00".repeat(32).into()
+            a["logID"] = "00".repeat(32).into();
         }),
     ];
     for (at, (reason, change)) in TABLE.into_iter().enumerate() {

@@ -370,9 +370,9 @@ fn admission_valid_until(
     while late - good > SignedDuration::from_millis(100) {
         let middle = good + (late - good) / 2;
         if admits(now.checked_add(middle).ok()?) {
-            good = middle
+            good = middle;
         } else {
-            late = middle
+            late = middle;
         }
     }
     now.checked_add(good).ok()

@@ -273,7 +273,7 @@ where
             match event {
                 Ok(_) => change.send_modify(|count| *count += 1),
                 Err(error) => {
-                    tracing::warn!(%error, kind = %K::kind(&()), "a watch failed, it restarts")
+                    tracing::warn!(%error, kind = %K::kind(&()), "a watch failed, it restarts");
                 }
             }
         }

@@ -49,7 +49,7 @@ pub(super) async fn wait_for_certificate(
                 Err(error) => tracing::warn!(%error, "waiting for a valid serving certificate"),
             },
             Some(Ok(None)) => {
-                tracing::info!("waiting for the controller to make Secret {TLS_SECRET}")
+                tracing::info!("waiting for the controller to make Secret {TLS_SECRET}");
             }
             Some(Err(error)) => {
                 tracing::warn!(%error, "the Secret of the certificate cannot be watched");
@@ -77,7 +77,7 @@ pub(super) async fn reload_certificates(
         {
             Ok(Some(Ok(config))) => shown.replace(config),
             Ok(Some(Err(error))) => {
-                tracing::error!(%error, "the new serving certificate is invalid; keeping the current one")
+                tracing::error!(%error, "the new serving certificate is invalid; keeping the current one");
             }
             Ok(None) => tracing::warn!(
                 "Secret {TLS_SECRET} was deleted; keeping the current certificate until the controller \

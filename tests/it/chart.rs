@@ -251,7 +251,7 @@ fn rendered_objects_have_no_unknown_fields() {
         match document["kind"].as_str().expect("a kind") {
             "Deployment" => survives::<Deployment>(&document),
             "ValidatingWebhookConfiguration" => {
-                survives::<ValidatingWebhookConfiguration>(&document)
+                survives::<ValidatingWebhookConfiguration>(&document);
             }
             "Lease" => survives::<Lease>(&document),
             "ConfigMap" => survives::<ConfigMap>(&document),
@@ -344,7 +344,7 @@ fn the_chart_grants_what_the_command_prints() {
                 object["kind"].to_string(),
                 object["metadata"]["name"].to_string(),
             )
-        })
+        });
     };
     sort(&mut rendered);
     sort(&mut printed);

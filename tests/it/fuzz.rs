@@ -95,7 +95,7 @@ impl Sequence {
             let end = (at + 1 + self.below(16)).min(bytes.len());
             match self.below(6) {
                 0 | 1 if at < bytes.len() => {
-                    bytes[at] ^= u8::try_from(1 + self.below(255)).expect("a byte")
+                    bytes[at] ^= u8::try_from(1 + self.below(255)).expect("a byte");
                 }
                 2 => drop(bytes.drain(at..end.max(at))),
                 3 => drop(bytes.splice(at..at, PIECES[self.below(PIECES.len())].iter().copied())),

@@ -306,7 +306,7 @@ async fn hostile_lists_of_referrers_cost_little_memory() {
                 Fault::on("GET", part).body(list.clone()),
                 *code,
                 reason,
-            )
+            );
         });
     }
 }

@@ -245,7 +245,7 @@ fn a_chain_that_an_issuer_does_not_allow_admits_nothing() {
     }
     // A CA below the trusted one, sent in the bundle: whether the trusted one permits it or not.
     for edit in [(|_| ()) as Edit, |p| {
-        p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0))
+        p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     }] {
         let mut sigstore = authority(|_| (), edit);
         let trusted = sigstore

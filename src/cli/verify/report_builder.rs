@@ -173,7 +173,7 @@ impl TrustArgs {
             option(
                 "--signature-format",
                 StoredSignatureFormat::from(*format).as_str(),
-            )
+            );
         });
         if self.used_as != UseArg::PackedBundle {
             option("--use", ReferenceUse::from(self.used_as).as_str());

@@ -133,7 +133,7 @@ impl JobReport {
                 *failure = JobFailure::new(
                     failure.reason,
                     &failure.message[..failure.message.floor_char_boundary(MAX_MESSAGE_BYTES / 2)],
-                )
+                );
             }
         }
         serde_json::to_string(&short)

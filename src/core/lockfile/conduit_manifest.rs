@@ -111,7 +111,7 @@ fn expand_templates(
                 })?;
             }
             ("entrypoint" | "artifacts", _) => {
-                templates.expand_node(&mut entry.value, &entry.key)?
+                templates.expand_node(&mut entry.value, &entry.key)?;
             }
             _ => {}
         }

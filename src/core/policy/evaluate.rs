@@ -101,7 +101,7 @@ pub fn trusted_material<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> T
                 );
             }
             AuthorityKind::Keyless { root, .. } if seen.insert(("root", root.digest())) => {
-                trust.roots.push(root.clone())
+                trust.roots.push(root.clone());
             }
             AuthorityKind::Keyless { .. } => {}
             AuthorityKind::Certificate {
@@ -238,7 +238,7 @@ fn combine_verdicts(policies: &[PolicyVerdict]) -> PolicyOutcome {
             AdmissionVerdict::Admit(more) => {
                 admitted = Some(
                     admitted.map_or_else(|| more.clone(), |known| known.with_statements_of(more)),
-                )
+                );
             }
         }
     }

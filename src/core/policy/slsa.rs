@@ -41,7 +41,7 @@ pub(super) fn evaluate_provenance<'a>(
                     .as_ref()
                     .is_none_or(|known| check_stage(denial.reason) > check_stage(known.reason)) =>
             {
-                furthest = Some(denial)
+                furthest = Some(denial);
             }
             Err(_) => {}
         }

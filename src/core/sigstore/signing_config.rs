@@ -557,44 +557,44 @@ mod tests {
     fn what_cannot_be_used_is_refused_by_name() {
         let table: &[(&str, Change)] = &[
             ("media type", |c| {
-                c["mediaType"] = "application/vnd.dev.sigstore.signingconfig.v0.1+json".into()
+                c["mediaType"] = "application/vnd.dev.sigstore.signingconfig.v0.1+json".into();
             }),
             ("under caUrls", |c| {
-                c["caUrls"][0]["validFor"]["end"] = "2026-02-01T00:00:00Z".into()
+                c["caUrls"][0]["validFor"]["end"] = "2026-02-01T00:00:00Z".into();
             }),
             ("under rekorTlogUrls", |c| {
-                c["rekorTlogUrls"][0]["majorApiVersion"] = 3.into()
+                c["rekorTlogUrls"][0]["majorApiVersion"] = 3.into();
             }),
             ("under tsaUrls", |c| {
-                c["tsaUrls"][0]["validFor"]["start"] = "2027-01-01T00:00:00Z".into()
+                c["tsaUrls"][0]["validFor"]["start"] = "2027-01-01T00:00:00Z".into();
             }),
             ("selector under rekorTlogConfig", |c| {
-                c["rekorTlogConfig"] = json!({})
+                c["rekorTlogConfig"] = json!({});
             }),
             ("selector under tsaConfig", |c| {
-                c["tsaConfig"] = json!({"selector": "EXACT"})
+                c["tsaConfig"] = json!({"selector": "EXACT"});
             }),
             ("unknown variant", |c| {
-                c["tsaConfig"] = json!({"selector": "SOME"})
+                c["tsaConfig"] = json!({"selector": "SOME"});
             }),
             ("asks for 2 services under tsaConfig", |c| {
-                c["tsaConfig"] = json!({"selector": "EXACT", "count": 2})
+                c["tsaConfig"] = json!({"selector": "EXACT", "count": 2});
             }),
             ("no timestamp authority", |c| c["tsaUrls"] = json!([])),
             ("no http or https URL", |c| {
-                c["caUrls"][0]["url"] = "ftp://fulcio.example.com".into()
+                c["caUrls"][0]["url"] = "ftp://fulcio.example.com".into();
             }),
             ("no http or https URL", |c| {
-                c["caUrls"][0]["url"] = "https://user:hunter2@fulcio.example.com".into()
+                c["caUrls"][0]["url"] = "https://user:hunter2@fulcio.example.com".into();
             }),
             ("no http or https URL", |c| {
-                c["caUrls"][0]["url"] = "https://fulcio.example.com/?hunter2".into()
+                c["caUrls"][0]["url"] = "https://fulcio.example.com/?hunter2".into();
             }),
             ("no http or https URL", |c| {
-                c["caUrls"][0]["url"] = "hunter2".into()
+                c["caUrls"][0]["url"] = "hunter2".into();
             }),
             ("limit is 64", |c| {
-                c["tsaUrls"] = vec![c["tsaUrls"][0].clone(); 65].into()
+                c["tsaUrls"] = vec![c["tsaUrls"][0].clone(); 65].into();
             }),
         ];
         for (part, change) in table {

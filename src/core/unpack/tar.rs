@@ -118,7 +118,7 @@ impl PendingTarMetadata {
                     self.size = Some(
                         parse_decimal(value)
                             .ok_or_else(|| malformed_error("a PAX size is no number"))?,
-                    )
+                    );
                 }
                 key if key.starts_with(b"GNU.sparse.") => {
                     let name = self.name.as_deref().map(displayed_name).unwrap_or_default();

@@ -55,7 +55,7 @@ pub(super) async fn upload_blob(
             UploadAttempt::Completed => return Ok(()),
             UploadAttempt::TooLarge => break,
             UploadAttempt::Retry(error) => {
-                tracing::debug!(digest = %descriptor.digest, %error, "retrying the upload")
+                tracing::debug!(digest = %descriptor.digest, %error, "retrying the upload");
             }
         }
         tokio::time::sleep(wait).await;

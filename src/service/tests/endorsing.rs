@@ -655,24 +655,24 @@ type Change = fn(&mut Forged);
 async fn a_forged_manifest_is_never_signed() {
     let changes: &[(&str, &str, Change)] = &[
         ("other content", "layer 1: ", |f| {
-            f.layers[1].set(tar(&[("opt/a", 0o644, b"FIRST file")]))
+            f.layers[1].set(tar(&[("opt/a", 0o644, b"FIRST file")]));
         }),
         ("another mode", "layer 3: ", |f| {
-            f.layers[3].set(tar(&[("z", 0o644, b"#!")]))
+            f.layers[3].set(tar(&[("z", 0o644, b"#!")]));
         }),
         ("a file more", "layer 2: ", |f| {
             f.layers[2].set(tar(&[
                 ("opt/b/c", 0o644, b"second"),
                 ("opt/evil", 0o755, b"x"),
-            ]))
+            ]));
         }),
         ("a layer less", "number of layers", |f| drop(f.layers.pop())),
         ("an entrypoint", "config", |f| {
-            f.config["config"]["Entrypoint"] = json!(["/evil"])
+            f.config["config"]["Entrypoint"] = json!(["/evil"]);
         }),
         ("another field", "manifest", |f| f.manifest["x"] = 1.into()),
         ("no bundle at all", "not a packgate bundle", |f| {
-            f.manifest["annotations"] = json!({})
+            f.manifest["annotations"] = json!({});
         }),
     ];
     for (name, part, change) in changes {

@@ -63,7 +63,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Default for VerdictCache<K> {
             .weigher(|_: &K, success: &Arc<CachedVerdict>| success.weight)
             .time_to_live(VERDICT_TTL)
             .eviction_listener(move |_, success: Arc<CachedVerdict>, _| {
-                evicted.release_reserved(&success)
+                evicted.release_reserved(&success);
             })
             .build();
         Self {

@@ -179,7 +179,7 @@ async fn a_promise_or_checkpoint_that_somebody_else_made_holds_nothing() {
         (
             "a promised time",
             attempt(V1, same, |bundle, _| {
-                later(&mut entry(bundle)["integratedTime"])
+                later(&mut entry(bundle)["integratedTime"]);
             })
             .await,
             promise,
@@ -187,7 +187,7 @@ async fn a_promise_or_checkpoint_that_somebody_else_made_holds_nothing() {
         (
             "the name of another log, promised",
             attempt(V1, same, |bundle, _| {
-                entry(bundle)["logId"]["keyId"] = base64(&[7; 32]).into()
+                entry(bundle)["logId"]["keyId"] = base64(&[7; 32]).into();
             })
             .await,
             promise,
@@ -195,7 +195,7 @@ async fn a_promise_or_checkpoint_that_somebody_else_made_holds_nothing() {
         (
             "the name of another log",
             attempt(V2, same, |bundle, _| {
-                entry(bundle)["logId"]["keyId"] = base64(&[7; 32]).into()
+                entry(bundle)["logId"]["keyId"] = base64(&[7; 32]).into();
             })
             .await,
             proof,
@@ -213,7 +213,7 @@ async fn a_promise_or_checkpoint_that_somebody_else_made_holds_nothing() {
         (
             "another origin",
             attempt(V2, same, |bundle, _| {
-                elsewhere(&mut entry(bundle)["inclusionProof"]["checkpoint"]["envelope"])
+                elsewhere(&mut entry(bundle)["inclusionProof"]["checkpoint"]["envelope"]);
             })
             .await,
             proof,
@@ -221,7 +221,7 @@ async fn a_promise_or_checkpoint_that_somebody_else_made_holds_nothing() {
         (
             "another size",
             attempt(V1, same, |bundle, _| {
-                later(&mut entry(bundle)["inclusionProof"]["treeSize"])
+                later(&mut entry(bundle)["inclusionProof"]["treeSize"]);
             })
             .await,
             proof,
@@ -229,7 +229,7 @@ async fn a_promise_or_checkpoint_that_somebody_else_made_holds_nothing() {
         (
             "a path of nothing",
             attempt(V2, same, |bundle, _| {
-                entry(bundle)["inclusionProof"]["hashes"] = json!([])
+                entry(bundle)["inclusionProof"]["hashes"] = json!([]);
             })
             .await,
             proof,
@@ -311,7 +311,7 @@ async fn a_time_outside_of_a_window_is_refused() {
                     case.sigstore.tsa = Tsa::with(
                         (NOON - 10 * DAY, NOON - DAY),
                         purposes(true, &[TIME_STAMPING]),
-                    )
+                    );
                 },
                 keep,
             )
@@ -324,7 +324,7 @@ async fn a_time_outside_of_a_window_is_refused() {
                 V2,
                 |case| {
                     case.sigstore.tsa =
-                        Tsa::with((NOON - DAY, NOON + DAY), purposes(true, &[CODE_SIGNING]))
+                        Tsa::with((NOON - DAY, NOON + DAY), purposes(true, &[CODE_SIGNING]));
                 },
                 keep,
             )
@@ -368,7 +368,7 @@ async fn keys_and_certificates_never_stand_in_for_each_other() {
         (
             "a key and a certificate",
             attempt(V2, same, |bundle, _| {
-                bundle["verificationMaterial"]["publicKey"] = json!({"hint": ""})
+                bundle["verificationMaterial"]["publicKey"] = json!({"hint": ""});
             })
             .await,
             bad,
@@ -459,7 +459,7 @@ async fn a_name_of_one_kind_is_no_name_of_another() {
             "two URIs",
             names(|case| {
                 case.recipe.leaf().names =
-                    vec![San::Uri(WORKFLOW), San::Uri("https://example.com/other")]
+                    vec![San::Uri(WORKFLOW), San::Uri("https://example.com/other")];
             })
             .await,
             other,

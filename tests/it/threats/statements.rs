@@ -49,7 +49,7 @@ async fn only_an_exact_sha256_among_the_subjects_counts() {
             said(|_, statement| {
                 statement["subject"][0]["digest"] = json!({
                     "sha512": "0".repeat(128),
-                })
+                });
             })
             .await,
             "SubjectMismatch",
@@ -58,7 +58,7 @@ async fn only_an_exact_sha256_among_the_subjects_counts() {
             "upper case",
             said(|scene, statement| {
                 statement["subject"][0]["digest"]["sha256"] =
-                    scene.image.hex_digits().to_uppercase().into()
+                    scene.image.hex_digits().to_uppercase().into();
             })
             .await,
             "SubjectMismatch",
@@ -77,7 +77,7 @@ async fn only_an_exact_sha256_among_the_subjects_counts() {
         (
             "the right one twice",
             said(|_, statement| {
-                statement["subject"] = json!([statement["subject"][0], statement["subject"][0],])
+                statement["subject"] = json!([statement["subject"][0], statement["subject"][0],]);
             })
             .await,
             "Admitted",
@@ -85,7 +85,7 @@ async fn only_an_exact_sha256_among_the_subjects_counts() {
         (
             "too many",
             said(|_, statement| {
-                statement["subject"] = json!(vec![statement["subject"][0].clone(); 65])
+                statement["subject"] = json!(vec![statement["subject"][0].clone(); 65]);
             })
             .await,
             "LimitExceeded",

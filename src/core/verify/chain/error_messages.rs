@@ -65,94 +65,73 @@ pub(in crate::core::verify) fn explain_webpki_error(
         Error::CertNotValidYet { not_before, .. } => (
             Reason::CertificateExpired,
             format!(
-                "a certificate of its chain is not valid before \
-                {}",
+                "a certificate of its chain is not valid before {}",
                 when(not_before)
             ),
-        ),
-        Error::InvalidCertValidity => (
-            Reason::CertificateExpired,
-            "a certificate of its chain is \
-            never valid"
-                .into(),
         ),
         Error::CrlExpired { next_update, .. } => (
             Reason::CertificateExpired,
             format!(
-                "a revocation list of its issuers expired at \
-                {}; put a new one in its place",
+                "a revocation list of its issuers expired at {}; put a new one in its place",
                 when(next_update)
             ),
-        ),
-        Error::CertRevoked => (
-            Reason::Revoked,
-            "a certificate of its chain is revoked".into(),
-        ),
-        Error::UnknownRevocationStatus => (
-            Reason::UntrustedChain,
-            "the revocation status of its chain is unknown: there is no \
-                revocation list of one of its issuers"
-                .into(),
-        ),
-        Error::InvalidCrlSignatureForPublicKey => (
-            Reason::UntrustedChain,
-            "a revocation list was \
-            not signed by the issuer that it names"
-                .into(),
-        ),
-        Error::IssuerNotCrlSigner => (
-            Reason::UntrustedChain,
-            "a revocation list was signed by an \
-            issuer that may not sign any"
-                .into(),
-        ),
-        Error::UnknownIssuer => (Reason::UntrustedChain, UNKNOWN_ISSUER.into()),
-        Error::InvalidSignatureForPublicKey => (
-            Reason::UntrustedChain,
-            "a certificate of its \
-            chain was not signed by its issuer"
-                .into(),
-        ),
-        Error::CaUsedAsEndEntity => (
-            Reason::UntrustedChain,
-            "its certificate is a certificate \
-            authority's"
-                .into(),
-        ),
-        Error::EndEntityUsedAsCa => (
-            Reason::UntrustedChain,
-            "an issuer in its chain may not sign \
-            certificates"
-                .into(),
-        ),
-        Error::PathLenConstraintViolated => (
-            Reason::UntrustedChain,
-            "its chain is longer than an \
-            issuer allows"
-                .into(),
-        ),
-        Error::NameConstraintViolation => (
-            Reason::UntrustedChain,
-            "a name in its chain is outside of an issuer's name constraints, or of a kind that \
-                cannot be compared with them"
-                .into(),
         ),
         Error::RequiredEkuNotFoundContext(_) | Error::EmptyEkuExtension => (
             Reason::UntrustedChain,
             format!(
-                "a certificate of its chain is not for {}, by its \
-                extended key usage",
+                "a certificate of its chain is not for {}, by its extended key usage",
                 purpose.purpose_name()
             ),
         ),
-        other => (
-            Reason::UntrustedChain,
-            format!("its certificate cannot be trusted: {other:?}"),
-        ),
+        other => match fixed_explanation(other) {
+            Some((reason, message)) => (reason, message.to_owned()),
+            None => (
+                Reason::UntrustedChain,
+                format!("its certificate cannot be trusted: {other:?}"),
+            ),
+        },
     };
     EvidenceError::Sigstore {
         reason,
         message: sanitize_text(&message),
         signer: None,
     }
+}
+
+/// What is the same for every chain.
+const fn fixed_explanation(error: &Error) -> Option<(Reason, &'static str)> {
+    let message = match error {
+        Error::InvalidCertValidity => {
+            return Some((
+                Reason::CertificateExpired,
+                "a certificate of its chain is never valid",
+            ));
+        }
+        Error::CertRevoked => {
+            return Some((Reason::Revoked, "a certificate of its chain is revoked"));
+        }
+        Error::UnknownRevocationStatus => {
+            "the revocation status of its chain is unknown: there is no revocation list of one of \
+                its issuers"
+        }
+        Error::InvalidCrlSignatureForPublicKey => {
+            "a revocation list was not signed by the issuer that it names"
+        }
+        Error::IssuerNotCrlSigner => {
+            "a revocation list was signed by an issuer that may not sign any"
+        }
+        Error::UnknownIssuer => UNKNOWN_ISSUER,
+        Error::InvalidSignatureForPublicKey => {
+            "a certificate of its chain was not signed by its issuer"
+        }
+        Error::CaUsedAsEndEntity => "its certificate is a certificate authority's",
+        Error::EndEntityUsedAsCa => "an issuer in its chain may not sign certificates",
+        Error::PathLenConstraintViolated => "its chain is longer than an issuer allows",
+        Error::NameConstraintViolation => {
+            "a name in its chain is outside of an issuer's name constraints, or of a kind that \
+                cannot be compared with them"
+        }
+        _ => return None,
+    };
+    Some((Reason::UntrustedChain, message))
 }

@@ -143,26 +143,26 @@ fn the_payload_must_say_exactly_what_is_judged() {
     let table: &[(&str, Reason, Change)] = &[
         ("another digest", Reason::SubjectMismatch, |p| {
             p["critical"]["image"]["docker-manifest-digest"] =
-                Digest::of_bytes(b"x").to_string().into()
+                Digest::of_bytes(b"x").to_string().into();
         }),
         ("upper case", Reason::SubjectMismatch, |p| {
             let digest = format!("sha256:{}", subject().hex_digits().to_uppercase());
             p["critical"]["image"]["docker-manifest-digest"] = digest.into();
         }),
         ("a space", Reason::SubjectMismatch, |p| {
-            p["critical"]["image"]["docker-manifest-digest"] = format!("{} ", subject()).into()
+            p["critical"]["image"]["docker-manifest-digest"] = format!("{} ", subject()).into();
         }),
         ("no algorithm", Reason::SubjectMismatch, |p| {
-            p["critical"]["image"]["docker-manifest-digest"] = subject().hex_digits().into()
+            p["critical"]["image"]["docker-manifest-digest"] = subject().hex_digits().into();
         }),
         ("no digest", Reason::MalformedEvidence, |p| {
-            p["critical"]["image"] = json!({})
+            p["critical"]["image"] = json!({});
         }),
         ("null", Reason::MalformedEvidence, |p| {
-            p["critical"]["image"]["docker-manifest-digest"] = Value::Null
+            p["critical"]["image"]["docker-manifest-digest"] = Value::Null;
         }),
         ("another type", Reason::MalformedEvidence, |p| {
-            p["critical"]["type"] = "atomic container signature".into()
+            p["critical"]["type"] = "atomic container signature".into();
         }),
         ("no type", Reason::MalformedEvidence, |p| {
             p["critical"]
@@ -171,7 +171,7 @@ fn the_payload_must_say_exactly_what_is_judged() {
                 .remove("type");
         }),
         ("nothing critical", Reason::MalformedEvidence, |p| {
-            *p = json!({"optional": p["critical"]})
+            *p = json!({"optional": p["critical"]});
         }),
         ("a list", Reason::MalformedEvidence, |p| *p = json!([p])),
     ];
@@ -239,25 +239,25 @@ fn an_attestation_that_is_about_something_else_or_ambiguous_is_refused() {
         serde_json::from_slice(&key.attest_legacy(&statement()).content).expect("JSON");
     let table: &[(&str, Reason, Change)] = &[
         ("two signatures", Reason::MalformedEvidence, |e| {
-            e["signatures"] = json!([e["signatures"][0], e["signatures"][0]])
+            e["signatures"] = json!([e["signatures"][0], e["signatures"][0]]);
         }),
         ("no signature", Reason::MalformedEvidence, |e| {
-            e["signatures"] = json!([])
+            e["signatures"] = json!([]);
         }),
         ("another payload type", Reason::MalformedEvidence, |e| {
-            e["payloadType"] = "text/plain".into()
+            e["payloadType"] = "text/plain".into();
         }),
         ("another payload", Reason::NoMatchingAuthority, |e| {
-            e["payload"] = "e30=".into()
+            e["payload"] = "e30=".into();
         }),
         ("no base64", Reason::MalformedEvidence, |e| {
-            e["payload"] = "%".into()
+            e["payload"] = "%".into();
         }),
         ("no base64 signature", Reason::MalformedEvidence, |e| {
-            e["signatures"][0]["sig"] = "%".into()
+            e["signatures"][0]["sig"] = "%".into();
         }),
         ("another signature", Reason::NoMatchingAuthority, |e| {
-            e["signatures"][0]["sig"] = "MEQCIAAA".into()
+            e["signatures"][0]["sig"] = "MEQCIAAA".into();
         }),
     ];
     for (what, reason, change) in table {
@@ -597,18 +597,18 @@ fn a_promise_that_does_not_hold_vouches_for_nothing() {
     }
     let table: &[(&str, Reason, Break)] = &[
         ("garbage SET", Reason::InvalidTimestamp, |_, _, c| {
-            edit(c, |p| p["SignedEntryTimestamp"] = "AAAA".into())
+            edit(c, |p| p["SignedEntryTimestamp"] = "AAAA".into());
         }),
         ("a minute earlier", Reason::InvalidTimestamp, |_, _, c| {
-            edit(c, |p| p["Payload"]["integratedTime"] = (LOGGED - 60).into())
+            edit(c, |p| p["Payload"]["integratedTime"] = (LOGGED - 60).into());
         }),
         ("another index", Reason::InvalidTimestamp, |_, _, c| {
-            edit(c, |p| p["Payload"]["logIndex"] = 8.into())
+            edit(c, |p| p["Payload"]["logIndex"] = 8.into());
         }),
         ("another log", Reason::InvalidTimestamp, |_, _, c| {
             edit(c, |p| {
-                p["Payload"]["logID"] = Digest::of_bytes(b"x").hex_digits().into()
-            })
+                p["Payload"]["logID"] = Digest::of_bytes(b"x").hex_digits().into();
+            });
         }),
         (
             "a log without a name",
@@ -621,7 +621,7 @@ fn a_promise_that_does_not_hold_vouches_for_nothing() {
             |_, _, c| edit(c, |p| p["Payload"]["body"] = "%".into()),
         ),
         ("no body", Reason::MalformedEvidence, |_, _, c| {
-            edit(c, |p| p["Payload"]["body"] = "e30=".into())
+            edit(c, |p| p["Payload"]["body"] = "e30=".into());
         }),
         (
             "an unknown kind",
@@ -633,7 +633,7 @@ fn a_promise_that_does_not_hold_vouches_for_nothing() {
             },
         ),
         ("no JSON", Reason::MalformedEvidence, |_, _, c| {
-            drop(c.layer.annotations.insert(LOG_ENTRY.into(), "{".into()))
+            drop(c.layer.annotations.insert(LOG_ENTRY.into(), "{".into()));
         }),
         (
             "a time from the future",

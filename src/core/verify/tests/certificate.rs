@@ -169,7 +169,7 @@ fn every_kind_of_name_has_its_own_rule() {
                 );
             }
             (None, [], [rejected]) => {
-                assert_eq!(rejected.reason, Reason::IdentityMismatch, "{names:?}")
+                assert_eq!(rejected.reason, Reason::IdentityMismatch, "{names:?}");
             }
             other => panic!("{names:?}: {other:?}"),
         }
@@ -390,11 +390,11 @@ fn what_issuers_allow_is_allowed() {
             p.extended_key_usages = vec![
                 ExtendedKeyUsagePurpose::ClientAuth,
                 ExtendedKeyUsagePurpose::CodeSigning,
-            ]
+            ];
         }),
         ("no key usage", same, same, |p| p.key_usages.clear()),
         ("the last second", same, same, |p| {
-            not_after(p, "2026-11-21T12:00:00Z")
+            not_after(p, "2026-11-21T12:00:00Z");
         }),
     ];
     for (what, change_root, change_intermediate, change_leaf) in table {
@@ -664,7 +664,7 @@ fn an_intermediate_that_is_none_is_refused() {
         ("CA:FALSE", |p| p.is_ca = IsCa::ExplicitNoCa),
         ("no basic constraints", |p| p.is_ca = IsCa::NoCa),
         ("a key that may not sign certificates", |p| {
-            p.key_usages = vec![KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature]
+            p.key_usages = vec![KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         }),
     ];
     for (what, change) in table {

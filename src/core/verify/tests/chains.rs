@@ -273,10 +273,10 @@ fn authority(
     purpose: &ExtendedKeyUsagePurpose,
 ) -> (Ca, Ca) {
     let root = Ca::root_with("authority", WINDOW, |params| {
-        edit_root(params, purpose.clone())
+        edit_root(params, purpose.clone());
     });
     let intermediate = root.intermediate_with("intermediate", WINDOW, |params| {
-        edit_intermediate(params, purpose.clone())
+        edit_intermediate(params, purpose.clone());
     });
     (root, intermediate)
 }
@@ -339,7 +339,7 @@ fn path_lengths_count_every_intermediate() {
             move |params: &mut CertificateParams| {
                 length
                     .into_iter()
-                    .for_each(|length| path_length(params, length))
+                    .for_each(|length| path_length(params, length));
             }
         };
         let top = Ca::root_with("authority", WINDOW, bounded(of_root));

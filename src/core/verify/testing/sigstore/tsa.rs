@@ -43,7 +43,7 @@ impl Tsa {
         let root = Ca::root("timestamps", (NOON - 1_000 * DAY, NOON + 3_000 * DAY));
         let above = vec![root.der.clone()];
         Self::issued_by(&root, above, window, |params| {
-            params.custom_extensions = vec![purpose]
+            params.custom_extensions = vec![purpose];
         })
     }
 

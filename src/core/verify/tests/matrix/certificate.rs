@@ -68,7 +68,7 @@ pub(super) const FAULTS: &[Fault] = &[
             names(
                 case,
                 &[San::Uri(WORKFLOW), San::Uri("https://example.com/other")],
-            )
+            );
         }),
     ),
     refused(

@@ -97,8 +97,8 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::InvalidTimestamp,
         Make(|case| {
             answer(case, |how| {
-                how.promise_key = Some(Key::new(Algorithm::P256))
-            })
+                how.promise_key = Some(Key::new(Algorithm::P256));
+            });
         }),
     ),
     refused(
