@@ -2,7 +2,8 @@
 """Deletes one check at a time and expects the named test to fail. `make mutations`; about twenty seconds for each.
 
 Works in a temporary checkout of HEAD with a target folder of its own (MUTATIONS_TARGET, default target/mutations), so nothing here is
-touched. A change that does not apply, or that does not compile, is an error: the table below has to follow the code.
+touched. A change that does not apply, or that does not compile, is an error: the table below has to follow the code. --check: only
+whether every change applies to this checkout.
 """
 
 import os
@@ -303,18 +304,21 @@ def squeezed(code):
     return "".join(c for _, c in kept), [at for at, _ in kept]
 
 
-def apply(checkout, file, old, new):
-    path = os.path.join(checkout, file)
-    with open(path, encoding="utf-8") as source:
+def changed(root, file, old, new):
+    """The code of a file, and what it is with the change. The code must have `old` exactly once."""
+    with open(os.path.join(root, file), encoding="utf-8") as source:
         code = source.read()
     (text, places), (wanted, _) = squeezed(code), squeezed(old)
     if text.count(wanted) != 1:
         sys.exit(f"{file}: {text.count(wanted)} times: {old}")
     begin = text.index(wanted)
     first, last = places[begin], places[begin + len(wanted) - 1]
+    return code, code[:first] + new + code[last + 1:]
+
+
+def write(path, code):
     with open(path, "w", encoding="utf-8") as target:
-        target.write(code[:first] + new + code[last + 1:])
-    return path, code
+        target.write(code)
 
 
 def where(checkout, test):
@@ -328,15 +332,11 @@ def where(checkout, test):
     return []
 
 
-def check():
-    """Does every row still apply?"""
-    for _, file, old, new, _ in TABLE:
-        path, code = apply(ROOT, file, old, new)
-        with open(path, "w", encoding="utf-8") as restored:
-            restored.write(code)
-
-
 def main():
+    if sys.argv[1:] == ["--check"]:
+        for _, file, old, new, _ in TABLE:
+            changed(ROOT, file, old, new)
+        return
     wanted = sys.argv[1:]
     rows = [row for row in TABLE if not wanted or any(word in row[0] for word in wanted)]
     target = os.environ.get("MUTATIONS_TARGET", os.path.join(ROOT, "target", "mutations"))
@@ -346,11 +346,12 @@ def main():
         subprocess.run(["git", "-C", ROOT, "archive", "--format=tar", "-o", os.path.join(checkout, "head.tar"), "HEAD"], check=True)
         subprocess.run(["tar", "-xf", "head.tar"], cwd=checkout, check=True)
         for what, file, old, new, test in rows:
-            path, code = apply(checkout, file, old, new)
+            path = os.path.join(checkout, file)
+            code, without = changed(checkout, file, old, new)
+            write(path, without)
             result = subprocess.run(["cargo", "test", "--locked", "--quiet", *where(checkout, test), test], cwd=checkout, env=environment, capture_output=True, text=True)
             output = result.stdout + result.stderr
-            with open(path, "w", encoding="utf-8") as restored:
-                restored.write(code)
+            write(path, code)
             if "could not compile" in output:
                 sys.exit(f"{what}: does not compile\n{output}")
             caught = result.returncode != 0 and "test result: FAILED" in output

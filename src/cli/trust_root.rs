@@ -18,8 +18,8 @@ const MAX_ROOT: usize = 4 << 20;
 #[derive(Debug, Default, Args)]
 pub(super) struct TrustRootArgs {
     /// Sigstore trusted_root.json that certificates must chain to; without it Sigstore's public
-    /// one, from its TUF repository. With --key: the transparency logs and timestamp authorities that
-    /// must confirm when the key signed; signatures without such proof are rejected
+    /// one, from its TUF repository. With --key: what log entries and timestamps of
+    /// its signatures are verified with; a signature with one that does not verify is rejected
     #[arg(
         long,
         value_name = "FILE",

@@ -24,7 +24,9 @@ pub(crate) fn run_with_peak_memory(workspace: &Workspace, arguments: &[&str]) ->
         peak
     });
     let run = Run::from(child.wait_with_output().expect("it ended"));
-    (run, sampler.join().expect("no panic"))
+    let peak = sampler.join().expect("no panic");
+    assert!(peak > 0, "its memory was never seen");
+    (run, peak)
 }
 
 /// `None` once the process has ended.
