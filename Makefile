@@ -27,7 +27,7 @@ image: ## Make the container image without a container engine; prints the folder
 test: ## Every test, and how many there were. What CI runs
 	tests/all.sh test-fast test-interop test-chart test-cluster
 
-test-fast: ## Unit and integration tests that need nothing but Rust; under two minutes when warm
+test-fast: ## Unit and integration tests that need nothing but Rust; three to four minutes when warm
 	cargo test --locked --lib --bins --test it -- --skip interop:: --skip chart::
 	cargo test --locked --doc
 
@@ -41,8 +41,9 @@ test-chart: ## Tests of the helm chart, with helm
 test-cluster: ## Tests in a real Kubernetes of their own; TESTS='minimal smoke' for some. Skipped where none can run
 	tests/cluster/test.sh $(TESTS)
 
-lint: check-generated ## rustfmt, clippy with warnings as errors; shellcheck and helm lint where they are
+lint: check-generated ## rustfmt, clippy with warnings as errors; tests/mutations.py follows the code; shellcheck and helm lint where they are
 	cargo fmt --check
+	tests/mutations.py --check
 	cargo clippy --locked --all-targets -- -D warnings
 	@if command -v shellcheck >/dev/null; then shellcheck -x tests/*.sh tests/tools/*.sh tests/tools/*/*.sh tests/cluster/*.sh tests/cluster/env/*.sh tests/cluster/env/*/*.sh quickstart/*.sh benches/*.sh .ci/run; else echo "shellcheck is not installed: shell scripts were not checked"; fi
 	@if helm=$$(. tests/cluster/env/env.sh && command -v helm); then "$$helm" lint --quiet --strict charts/packgate; else echo "helm is not there (make cluster-build PROGRAMS=helm): the chart was not linted"; fi

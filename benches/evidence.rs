@@ -118,7 +118,7 @@ fn keyed() {
             .verified
             .len(),
             1
-        )
+        );
     };
     let bare = || {
         let bundle = Bundle::from_json(black_box(&bundle)).expect("a bundle");

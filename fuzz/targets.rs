@@ -1,8 +1,8 @@
-//! What is fuzzed: everything that parses bytes from outside, one function each. Nothing may panic,
-//! and what is asserted must hold.
+//! Fuzz targets: everything that parses untrusted bytes, one function each. None may panic, and
+//! their assertions must hold.
 //!
-//! `fuzz_targets/NAME.rs` hands each function to the fuzzer; `tests/it/fuzz.rs` feeds every seed,
-//! and what becomes of it by a few changes, to the same functions in every run of the tests.
+//! `fuzz_targets/NAME.rs` passes each function to the fuzzer; `tests/it/fuzz.rs` runs every seed,
+//! and deterministic mutations of it, through the same functions in every run of the tests.
 
 use std::{
     fmt::Display,
@@ -66,7 +66,7 @@ pub(super) const ALL: &[Target] = &[
 
 const LIMITS: InputLimits = InputLimits::DEFAULT;
 
-/// A bundle that holds with [`ROOT`] about [`subject`]: of Rekor v1, with a timestamp.
+/// A valid bundle with [`ROOT`] about [`subject`]: with an entry of Rekor v1 and a timestamp.
 const BUNDLE: &str = include_str!("seeds/sigstore_bundle/rekor-v1.json");
 const ROOT: &[u8] = include_bytes!("seeds/trusted_root/virtual.json");
 
@@ -74,7 +74,7 @@ fn subject() -> Digest {
     Digest::of_bytes(b"the judged manifest")
 }
 
-/// Judges a bundle as if a registry had listed it.
+/// Verifies a bundle as if a registry had listed it.
 fn judge(content: Vec<u8>, trust: &TrustedMaterial) -> VerificationFindings {
     let manifest = ImageManifest {
         schema_version: 2,
@@ -122,8 +122,8 @@ static ROOT_TRUST: LazyLock<TrustedMaterial> = LazyLock::new(|| TrustedMaterial 
     ..TrustedMaterial::default()
 });
 
-/// The certificate of a bundle in which everything else holds: its names, claims, window, chain and
-/// promise.
+/// The certificate of a bundle in which everything else is valid: its names, claims, validity,
+/// chain and SCT.
 pub(super) fn certificate(data: &[u8]) {
     static PARTS: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(BUNDLE).expect("JSON"));
     let mut bundle = PARTS.clone();
@@ -138,7 +138,7 @@ pub(super) fn certificate(data: &[u8]) {
     );
 }
 
-/// The payload of an envelope that a trusted key signed: what is read after the signature.
+/// The payload of an envelope signed by a trusted key: what is parsed after the signature.
 pub(super) fn dsse(data: &[u8]) {
     static KEY: LazyLock<(EcdsaKeyPair, TrustedMaterial)> = LazyLock::new(|| {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("a key");
@@ -177,8 +177,8 @@ pub(super) fn dsse(data: &[u8]) {
     );
 }
 
-/// What a bundle carries: the lock in its first layer, and from manifest and config (with a zero
-/// byte between them) what it was packed with.
+/// The embedded documents of a bundle: the lock in its first layer, and from manifest and config
+/// (with a zero byte between them) its pack options.
 pub(super) fn embedded_lock(data: &[u8]) {
     if let Ok(bytes) = read_lock_from_layer(data) {
         let _ = Lockfile::from_canonical(&bytes, &LIMITS);
@@ -207,7 +207,7 @@ pub(super) fn embedded_lock(data: &[u8]) {
     }
 }
 
-/// Strict JSON: what is accepted is what everybody reads.
+/// Strict JSON: other parsers read accepted documents the same way.
 pub(super) fn strict_json(data: &[u8]) {
     if let Ok(value) = json::parse_strict::<Value>(data, 1 << 20, 32) {
         assert_eq!(serde_json::from_slice::<Value>(data).expect("JSON"), value);
@@ -217,8 +217,8 @@ pub(super) fn strict_json(data: &[u8]) {
     }
 }
 
-/// Locks and manifests of both generations: whatever is accepted has one canonical form, and is
-/// read back from YAML as it was.
+/// Locks and manifests of both generations: every accepted document has one canonical form, and
+/// round-trips through YAML.
 pub(super) fn lock(data: &[u8]) {
     let _ = LockInput::parse(data, &LIMITS);
     let Ok(lock) = Lockfile::parse(data, &LIMITS) else {
@@ -248,7 +248,7 @@ pub(super) fn lock(data: &[u8]) {
     }
 }
 
-/// Manifests and indexes: whatever is accepted is the same when it is written and read again.
+/// Manifests and indexes: every accepted document round-trips.
 pub(super) fn manifest(data: &[u8]) {
     for media_type in media_type::ACCEPT_MANIFESTS {
         let Ok(document) = ManifestOrIndex::parse(media_type, data, &LIMITS) else {
@@ -270,8 +270,7 @@ pub(super) fn manifest(data: &[u8]) {
     }
 }
 
-/// Policies in YAML: what is read is the same when it is written and read again, and is compiled or
-/// refused.
+/// Policies in YAML: every parsed policy round-trips, and is compiled or refused.
 pub(super) fn policy(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -309,7 +308,7 @@ fn same<T: FromStr + Display + PartialEq>(text: &str) {
     }
 }
 
-/// References, locations, tags, digests and platforms: what is printed is read as the same thing.
+/// References, locations, tags, digests and platforms: every accepted one round-trips.
 pub(super) fn reference(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -324,7 +323,7 @@ pub(super) fn reference(data: &[u8]) {
     same::<PathGlob>(text);
 }
 
-/// Sigstore bundles: parsed, and judged with a trust root.
+/// Sigstore bundles: parsed, and verified with a trust root.
 pub(super) fn sigstore_bundle(data: &[u8]) {
     if let Ok(bundle) = SigstoreBundle::parse(data, &LIMITS) {
         let _ = bundle.verification_material();
@@ -362,12 +361,12 @@ pub(super) fn tar(data: &[u8]) {
     }
 }
 
-/// How many signatures of a bundle hold.
+/// The number of valid signatures in a bundle.
 pub(super) fn verified(data: &[u8]) -> usize {
     judge(data.to_vec(), &ROOT_TRUST).verified.len()
 }
 
-/// TrustedMaterial roots: whatever is accepted judges a bundle without a panic.
+/// Trust roots: every accepted one verifies a bundle without a panic.
 pub(super) fn trusted_root(data: &[u8]) {
     if let Ok(root) = TrustRoot::parse(data, &LIMITS) {
         let trust = TrustedMaterial {

@@ -6,9 +6,9 @@
 
 use jiff::Timestamp;
 
-/// Tells the time.
+/// A source of the current time.
 pub trait Clock: Send + Sync {
-    /// Now, in UTC.
+    /// The current time, in UTC.
     fn now(&self) -> Timestamp;
 }
 
@@ -22,7 +22,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still, for results that must not depend on when they are made.
+/// A clock with a fixed time, for results that must not depend on when they are made.
 #[derive(Clone, Copy, Debug)]
 pub struct FixedClock(pub Timestamp);
 

@@ -1,19 +1,24 @@
-//! packgate packs what a lockfile names into an OCI bundle, signs it, attests where it came from,
-//! and verifies it again.
+//! packgate packs the artifacts of a lockfile into an OCI bundle, signs it, attests its provenance,
+//! and verifies it.
+
+#![cfg_attr(
+    test,
+    allow(clippy::too_many_lines, reason = "a table of cases is one function")
+)]
 #![forbid(unsafe_code)]
 #![cfg_attr(
     fuzzing,
     allow(dead_code, reason = "what only those that act call is not called")
 )]
 
-// Helpers that tests share with the other test programs name the crate as those do.
+// Helpers shared with the other test programs refer to the crate by this name.
 #[cfg(test)]
 extern crate self as packgate;
 
 pub mod api;
 pub mod core;
 
-// Fuzz targets parse, and need nothing that acts: without it they build in a fraction of the time.
+// Fuzz targets only parse: without this module they build in a fraction of the time.
 #[cfg(not(fuzzing))]
 pub mod cli;
 #[cfg(not(fuzzing))]
@@ -41,8 +46,9 @@ pub mod trust;
 #[cfg(not(fuzzing))]
 pub mod webhook;
 
-/// Makes aws-lc-rs the process's one crypto provider. To be called first.
+/// Makes aws-lc-rs the process's only crypto provider. Must be called first.
 pub fn install_crypto_provider() {
-    // An error says that one is installed already: then it is this one, because no other is linked.
+    // An error means that a provider is installed already: then it is this one, because no other is
+    // linked.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }

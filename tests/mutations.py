@@ -2,7 +2,8 @@
 """Deletes one check at a time and expects the named test to fail. `make mutations`; about twenty seconds for each.
 
 Works in a temporary checkout of HEAD with a target folder of its own (MUTATIONS_TARGET, default target/mutations), so nothing here is
-touched. A change that does not apply, or that does not compile, is an error: the table below has to follow the code.
+touched. A change that does not apply, or that does not compile, is an error: the table below has to follow the code. --check: only
+whether every change applies to this checkout.
 """
 
 import os
@@ -22,13 +23,13 @@ TABLE = [
     ("an object is sent twice", "src/controller/webhook_configuration/entries.rs",
      "conditions.extend(self.not_matched_by_uses().into_iter().chain(self.not_matched_by_namespaced_uses()));", "conditions.extend(self.not_matched_by_uses());", "no_object_is_sent_twice"),
     ("conditions of tenants have no end", "src/controller/webhook_configuration/entries/namespaced_conditions.rs",
-     "if used + more <= room {", "if used + more <= 1_000 * room {", "what_tenants_write_never_outgrows_what_an_api_server_takes"),
+     "if used + more <= max_bytes {", "if used + more <= 1_000 * max_bytes {", "what_tenants_write_never_outgrows_what_an_api_server_takes"),
     ("a namespace's policies have no budget", "src/api/bundle_policy/policy_quota.rs",
      "bounds.into_iter().find(|(found, limit, _)| found > limit)", "bounds.into_iter().find(|(found, limit, _)| *found > 1_000_000 * limit)", "over_its_budget_a_namespace_refuses_what_it_governs_and_no_other_notices"),
     ("what is the same is parsed again", "src/api/bundle_policy/parsed_material_cache.rs",
      "known.insert(content, Arc::downgrade(&new));", "drop(content);", "what_is_the_same_is_parsed_once_and_not_kept_when_nobody_has_it"),
     ("whoever changes policies without pause never waits", "src/api/bundle_policy/incremental_compiler.rs",
-     "if pace <= at + ahead {", "if pace <= at + 1_000 * ahead {", "only_what_changed_is_compiled_and_whoever_never_stops_waits"),
+     "if next_time <= at + ahead {", "if next_time <= at + 1_000 * ahead {", "only_what_changed_is_compiled_and_whoever_never_stops_waits"),
     ("a namespace's ConfigMaps have no budget", "src/webhook/config_maps.rs",
      "if !is_of_system && exceed_namespace_quota(maps) {", "if is_of_system && exceed_namespace_quota(maps) {", "what_one_namespace_has_too_much_of_is_not_kept"),
     ("what was signed for another repository counts", "src/core/policy/repository_binding.rs",
@@ -53,7 +54,7 @@ TABLE = [
      "(self.policy.as_ref(), self.policy_kind, &self.policy_namespace) == (Some(&policy.name), policy.kind, &policy.namespace)",
      "self.policy.as_ref() == Some(&policy.name)", "a_namespaces_policy_bears_nobody_elses_name"),
     ("an exemption admits a tag", "src/core/policy/evaluate.rs",
-     "let verdict = case.missing_digest_denial().map_or(AdmissionVerdict::Exempt(exempted), |denial| { AdmissionVerdict::Deny(Denials::from_denial(denial)) });",
+     "let verdict = evaluation.missing_digest_denial().map_or(AdmissionVerdict::Exempt(exempted), |denial| { AdmissionVerdict::Deny(Denials::from_denial(denial)) });",
      "let verdict = AdmissionVerdict::Exempt(exempted);", "an_exempted_digest_admits_no_tag"),
     ("targets may contain ..", "src/core/bundle_path.rs",
      'if segments.contains(&"..") {', 'if segments.contains(&"...") {', "refused_locks::malformed_locks_are_refused"),
@@ -121,7 +122,7 @@ TABLE = [
     ("a newer root is forgotten with the rest", "src/trust/tuf.rs",
      "    *roots = files.root_chain();\n    outcome.map(|(fetched, _)| fetched)\n", "    outcome.map(|(fetched, _)| fetched)\n", "a_newer_root_is_kept_although_the_rest_of_its_refresh_fails"),
     ("what a newer root revoked is used on", "src/service/trust_root.rs",
-     "if matches!(asked, Some(Err(_))) && *roots != before {", "if matches!(asked, Some(Err(_))) && roots.size() == 1 {", "a_newer_root_is_kept_although_the_rest_of_its_refresh_fails"),
+     "if matches!(refresh, Some(Err(_))) && *roots != before {", "if matches!(refresh, Some(Err(_))) && roots.size() == 1 {", "a_newer_root_is_kept_although_the_rest_of_its_refresh_fails"),
     ('a certificate may have no issuer', "src/core/verify/sigstore.rs",
      '.issuer.filter(|issuer| !issuer.is_empty())?;', '.issuer.filter(|issuer| issuer.len() < 1_000)?;', "every_single_fault_has_its_one_reason"),
     ('a certificate may have two names', "src/core/verify/subject_alt_name.rs",
@@ -148,7 +149,7 @@ TABLE = [
     ("any builder is trusted", "src/core/policy/slsa.rs",
      "rules.builders.iter().filter(|rule| rule.id == builder)", "rules.builders.iter().filter(|rule| rule.id == builder || rule.level < 9)", "verdicts::an_untrusted_builder_is_refused"),
     ("any authority speaks for any builder", "src/core/policy/slsa.rs",
-     "authority.is_some_and(|authority| case.counts_for_authority(authority, statement))", "authority.is_some_and(|authority| case.counts_for_authority(authority, statement) || true)",
+     "authority.is_some_and(|authority| evaluation.counts_for_authority(authority, statement))", "authority.is_some_and(|authority| evaluation.counts_for_authority(authority, statement) || true)",
      "verdicts::a_builder_that_its_authority_may_not_speak_for_is_refused"),
     ("the provenance's inputs are not compared with the lock", "src/core/policy/slsa.rs",
      "    if rules.lock == LockRule::Exact {\n        check_lock", "    if false {\n        check_lock", "verdicts::a_lock_that_is_not_the_provenances_is_refused"),
@@ -172,7 +173,7 @@ TABLE = [
     ("what is not admitted is tagged", "src/service/publish.rs",
      "self.check_admitted(&self.evaluate_when_listed().await?)?;", "self.evaluate_when_listed().await?;", "what_the_registry_does_not_show_is_not_tagged"),
     ("a verdict outlives its policies", "src/webhook/admission_check.rs",
-     "policies: snapshot.governing_fingerprints(&case.question.policy_scope())", "policies: Vec::new()", "what_was_admitted_under_one_policy_is_judged_anew_under_another"),
+     "policies: snapshot.governing_fingerprints(&case.request.policy_scope())", "policies: Vec::new()", "what_was_admitted_under_one_policy_is_judged_anew_under_another"),
     ("a verdict outlives its time", "src/webhook/admission_check/verdict_cache.rs",
      "if now < success.until {", "if success.weight > 0 {", "time_ends_what_is_remembered"),
     ("a verdict is anybody's", "src/webhook/admission_check.rs",
@@ -193,7 +194,7 @@ TABLE = [
     ("any number of bytes is read", "src/service/evidence.rs",
      "            if size > left {", "            if size > left + (1 << 40) {", "a_small_signature_is_found_among_large_ones_and_the_rest_is_told"),
     ("large evidence is read first", "src/service/evidence/items.rs",
-     "pieces.sort_by_key(|piece| piece.read_size(limits));", "pieces.sort_by_key(|piece| std::cmp::Reverse(piece.read_size(limits)));",
+     "pieces.sort_by_key(|item| item.read_size(limits));", "pieces.sort_by_key(|item| std::cmp::Reverse(item.read_size(limits)));",
      "a_small_signature_is_found_among_large_ones_and_the_rest_is_told"),
     ("what is inside is opened whatever was signed", "src/service/verify.rs",
      "Verdict::Deny(denials) => denials.iter().all(|denial| denial.reason == Reason::LockMismatch),", "AdmissionVerdict::Deny(_) => true,",
@@ -204,7 +205,7 @@ TABLE = [
      "if count_of(&self.namespaces, &party.namespace) >= bounds.namespace ||", "if count_of(&self.namespaces, &party.namespace) >= bounds.all ||",
      "a_namespace_that_floods_waits_behind_itself"),
     ("one namespace waits for another's question", "src/webhook/admission_check.rs",
-     "self.asked.try_get_with((key.clone(), case.ask.namespace.clone()), asking)", "self.asked.try_get_with((key.clone(), String::new()), asking)",
+     "self.in_flight.try_get_with((key.clone(), case.ask.namespace.clone()), asking)", "self.in_flight.try_get_with((key.clone(), String::new()), asking)",
      "a_namespace_that_floods_waits_behind_itself"),
     ("a namespace may remember everything", "src/webhook/admission_check/verdict_cache.rs",
      "if after > NAMESPACE_CACHE_BYTES {", "if after > NAMESPACE_CACHE_BYTES * 100 {", "no_namespace_forgets_what_another_found_out"),
@@ -228,10 +229,10 @@ TABLE = [
     ("the cluster cannot start without the webhook", "src/controller/webhook_configuration/entries.rs",
      'vec!["kube-system", namespace]', "vec![namespace]", "nothing_reaches_the_webhook_from_where_the_cluster_starts"),
     ("a certificate is shown before it is trusted", "src/controller/webhook_configuration/certificate_rotation.rs",
-     "return if known { CertificateRotationStep::Promote } else { CertificateRotationStep::Idle };", "return if known || told.is_none() { CertificateRotationStep::Promote } else { CertificateRotationStep::Idle };",
+     "return if known { CertificateRotationStep::Promote } else { CertificateRotationStep::Idle };", "return if known || announced_since.is_none() { CertificateRotationStep::Promote } else { CertificateRotationStep::Idle };",
      "a_renewal_has_three_steps_and_trust_never_lags_behind"),
     ("one replica is enough to enforce", "src/controller/webhook_configuration/policy_enforcement.rs",
-     "match told.iter().find(|(_, told)| !agrees(told)) {", "match told.iter().take(1).find(|(_, told)| !agrees(told)) {", "a_generation_is_in_force_when_every_replica_carries_it"),
+     "match announced.iter().find(|(_, announced)| !agrees(announced)) {", "match announced.iter().take(1).find(|(_, announced)| !agrees(announced)) {", "a_generation_is_in_force_when_every_replica_carries_it"),
     ("who may suspend may send Secrets elsewhere", "src/webhook/packed_bundle.rs",
      "PackedBundleSpec { suspend, interval, timeout, history, ..old.clone() } == *new", "old.source == new.source",
      "secrets_are_asked_about_again_when_their_use_changes"),
@@ -252,7 +253,7 @@ TABLE = [
     ("a review may be of any version", "src/webhook/review_request.rs",
      "!= (API_VERSION, \"AdmissionReview\") {", "!= (envelope.api_version.as_str(), \"AdmissionReview\") {", "what_is_no_review_gets_no_verdict"),
     ("an empty uid is one", "src/webhook/review_request.rs",
-     "if asked.uid.is_empty() {", "if asked.uid == \" \" {", "what_is_no_review_gets_no_verdict"),
+     "if raw.uid.is_empty() {", "if raw.uid == \" \" {", "what_is_no_review_gets_no_verdict"),
     ("a review may have any number of values", "src/webhook/review_request.rs",
      "let objects = if values > MAX_VALUES {", "let objects = if values > usize::MAX - 1 {", "a_review_of_eight_megabytes_is_judged_or_refused"),
     ("what is neither created nor updated is let go", "src/webhook/server.rs",
@@ -303,18 +304,21 @@ def squeezed(code):
     return "".join(c for _, c in kept), [at for at, _ in kept]
 
 
-def apply(checkout, file, old, new):
-    path = os.path.join(checkout, file)
-    with open(path, encoding="utf-8") as source:
+def changed(root, file, old, new):
+    """The code of a file, and what it is with the change. The code must have `old` exactly once."""
+    with open(os.path.join(root, file), encoding="utf-8") as source:
         code = source.read()
     (text, places), (wanted, _) = squeezed(code), squeezed(old)
     if text.count(wanted) != 1:
         sys.exit(f"{file}: {text.count(wanted)} times: {old}")
     begin = text.index(wanted)
     first, last = places[begin], places[begin + len(wanted) - 1]
+    return code, code[:first] + new + code[last + 1:]
+
+
+def write(path, code):
     with open(path, "w", encoding="utf-8") as target:
-        target.write(code[:first] + new + code[last + 1:])
-    return path, code
+        target.write(code)
 
 
 def where(checkout, test):
@@ -328,15 +332,11 @@ def where(checkout, test):
     return []
 
 
-def check():
-    """Does every row still apply?"""
-    for _, file, old, new, _ in TABLE:
-        path, code = apply(ROOT, file, old, new)
-        with open(path, "w", encoding="utf-8") as restored:
-            restored.write(code)
-
-
 def main():
+    if sys.argv[1:] == ["--check"]:
+        for _, file, old, new, _ in TABLE:
+            changed(ROOT, file, old, new)
+        return
     wanted = sys.argv[1:]
     rows = [row for row in TABLE if not wanted or any(word in row[0] for word in wanted)]
     target = os.environ.get("MUTATIONS_TARGET", os.path.join(ROOT, "target", "mutations"))
@@ -346,11 +346,12 @@ def main():
         subprocess.run(["git", "-C", ROOT, "archive", "--format=tar", "-o", os.path.join(checkout, "head.tar"), "HEAD"], check=True)
         subprocess.run(["tar", "-xf", "head.tar"], cwd=checkout, check=True)
         for what, file, old, new, test in rows:
-            path, code = apply(checkout, file, old, new)
+            path = os.path.join(checkout, file)
+            code, without = changed(checkout, file, old, new)
+            write(path, without)
             result = subprocess.run(["cargo", "test", "--locked", "--quiet", *where(checkout, test), test], cwd=checkout, env=environment, capture_output=True, text=True)
             output = result.stdout + result.stderr
-            with open(path, "w", encoding="utf-8") as restored:
-                restored.write(code)
+            write(path, code)
             if "could not compile" in output:
                 sys.exit(f"{what}: does not compile\n{output}")
             caught = result.returncode != 0 and "test result: FAILED" in output

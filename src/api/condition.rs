@@ -1,59 +1,59 @@
-//! The conditions of every kind: what each means, which way round it is, and when it is there.
+//! The conditions of every kind: the meaning, polarity and presence of each.
 //!
 //! `Ready`, `Reconciling` and `Stalled` are kstatus' (kubernetes-sigs/cli-utils); `kubectl wait
 //! --for=condition=Ready` works. A reason is one of [`crate::core::reason::Reason`], or one of the
-//! words here.
+//! constants here.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// `True`: the newest generation is done and was verified. Always there.
+/// `True`: the newest generation is done and was verified. Always present.
 pub const READY: &str = "Ready";
-/// `True`: work is under way, or waits for its next try. There only while it is true.
+/// `True`: work is in progress, or waits for its next attempt. Present only while true.
 pub const RECONCILING: &str = "Reconciling";
-/// `True`: nothing will change until a person changes something. There only while it is true.
+/// `True`: nothing will change until a user changes something. Present only while true.
 pub const STALLED: &str = "Stalled";
-/// `True`: signatures and provenance were verified against the registry. `False`: they were not
-/// good. Absent: not known yet.
+/// `True`: signatures and provenance were verified with the registry. `False`: they are not valid.
+/// Absent: not known yet.
 pub const VERIFIED: &str = "Verified";
-/// `True`: the webhook carries this generation of the policy.
+/// `True`: every webhook replica has loaded this generation of the policy.
 pub const ENFORCED: &str = "Enforced";
 
-/// Reason: everything is as it should be.
+/// Reason: success.
 pub const SUCCEEDED: &str = "Succeeded";
-/// Reason: it will be, in a moment or when somebody is there to do it.
+/// Reason: in progress, or it waits for a component that is not running yet.
 pub const PENDING: &str = "Pending";
 /// Reason: the lock is being resolved.
 pub const RESOLVING: &str = "Resolving";
-/// Reason: the pack Job is at work.
+/// Reason: the pack Job is running.
 pub const PACKING: &str = "Packing";
-/// Reason: the sign Job is at work.
+/// Reason: the sign Job is running.
 pub const SIGNING: &str = "Signing";
 /// Reason: evidence is read back from the registry.
 pub const VERIFYING: &str = "Verifying";
 /// Reason: `spec.suspend` is set.
 pub const SUSPENDED: &str = "Suspended";
-/// Reason: packed and checked, and by the installation's leave not signed.
+/// Reason: packed and checked, and not signed, as the installation allows.
 pub const UNSIGNED: &str = "Unsigned";
 
-/// Characters of a message that are kept. The API server allows 32,768; nobody reads so many.
+/// Characters of a message that are kept. The API server allows 32,768.
 pub const MAX_MESSAGE: usize = 1_024;
 
-/// One condition to be.
+/// A condition to be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredCondition {
     /// One of the constants above.
     pub type_: &'static str,
-    /// Is it so?
+    /// The condition's status: true or false.
     pub status: bool,
-    /// CamelCase.
+    /// The reason, in CamelCase.
     pub reason: String,
-    /// For people.
+    /// The message for users.
     pub message: String,
 }
 
-/// The conditions that are to be, with the times of those that are already so. What is not wanted
-/// goes.
+/// The new list of conditions, with the transition times of unchanged ones. Conditions that are not
+/// desired are removed.
 pub fn merge_conditions(
     old: &[Condition],
     wanted: &[DesiredCondition],
@@ -93,7 +93,7 @@ fn merge_condition(
     }
 }
 
-/// Is the condition there, and true?
+/// True if the condition exists and is true.
 pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
     conditions
         .iter()

@@ -1,5 +1,5 @@
-//! Descriptions as `kubectl explain` wants them: it breaks lines by itself, so the line breaks of
-//! the source are taken out. Paragraphs and list items stay apart.
+//! Descriptions for `kubectl explain`, which wraps lines by itself: the line breaks of the source
+//! are removed. Paragraphs and list items stay separate.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,

@@ -1,14 +1,13 @@
-//! Durations as people write them in a field: `1h`, `15m`, `1h30m`.
+//! Durations in API fields: `1h`, `15m`, `1h30m`.
 
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
-/// The pattern of such a field, for its schema.
+/// The pattern of a duration field, for its schema.
 pub const PATTERN: &str = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$";
 
-/// Reads hours, minutes and seconds, in this order, each at most once. `None` if it is anything
-/// else.
+/// Parses hours, minutes and seconds, in this order, each at most once. `None` for any other text.
 pub fn parse(text: &str) -> Option<Duration> {
     let known = !text.is_empty()
         && text

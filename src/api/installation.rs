@@ -1,4 +1,4 @@
-//! How this installation is set up: the chart's values, as the controller and the webhook read
+//! The configuration of an installation: the chart's values, as the controller and the webhook read
 //! them.
 
 use std::time::Duration;
@@ -9,63 +9,64 @@ use serde::{Deserialize, Serialize};
 use super::bundle_policy::{ConfigObjectRef, NameRef};
 use crate::core::reason::{ClassifiedError, Reason};
 
-/// Bytes of a configuration file.
+/// The maximum size of a configuration file in bytes.
 pub const MAX_CONFIG: usize = 256 << 10;
 
 /// The configuration file. Unknown keys are refused.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct InstallationConfig {
-    /// Who this installation says that it is.
+    /// The builder identity of this installation.
     pub builder: BuilderConfig,
-    /// Registries that are not spoken to in the ordinary way.
+    /// Registries with special settings.
     pub registries: Vec<RegistryConfig>,
-    /// What may be reached.
+    /// Network access of the controller and its Jobs.
     pub network: NetworkConfig,
-    /// Who may go without a signature.
+    /// Rules for unsigned bundles.
     pub signing: InstallationSigningConfig,
-    /// What a use gets that no policy governs.
+    /// What happens with a use that no policy governs.
     pub no_match: NoMatchConfig,
-    /// How admission is asked.
+    /// The webhook's settings.
     pub webhook: WebhookConfig,
-    /// How Jobs are run.
+    /// The Jobs' settings.
     pub jobs: JobsConfig,
-    /// What numbers tell.
+    /// The metrics' settings.
     pub metrics: MetricsConfig,
 }
 
-/// What numbers tell.
+/// The metrics' settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MetricsConfig {
-    /// Do they name policies and trust roots? Nobody is asked who they are on the metrics port.
+    /// Whether metrics contain the names of policies and trust roots. The metrics port has no
+    /// authentication.
     pub names: bool,
 }
 
-/// How admission is asked.
+/// The webhook's settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct WebhookConfig {
-    /// Seconds that the API server waits, 2 to 30. The webhook answers three seconds before, or
-    /// after half the time.
+    /// The API server's timeout in seconds, 2 to 30. The webhook answers three seconds before, or
+    /// after half of the time.
     pub timeout_seconds: u8,
-    /// What the API server does when nobody answers.
+    /// What the API server does if the webhook does not answer.
     pub failure_policy: FailurePolicy,
-    /// Who issues the client certificates of the API servers: an object of the system namespace,
-    /// key `ca.crt`. Without one, whoever reaches the port may ask.
+    /// The CA of the API servers' client certificates: an object of the system namespace, key
+    /// `ca.crt`. Without it every client that reaches the port may send reviews.
     #[serde(rename = "clientCARef")]
     pub client_ca_ref: Option<ConfigObjectRef>,
-    /// Common names that such a certificate may have. Empty: any.
+    /// Common names that such a certificate may have. Empty allows any.
     pub client_names: Vec<String>,
 }
 
-/// What the API server does when nobody answers.
+/// What the API server does if the webhook does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailurePolicy {
-    /// It refuses.
+    /// It denies the request.
     #[default]
     Fail,
-    /// It admits. Whoever can stop the webhook can then use what they like.
+    /// It admits the request. Whoever can stop the webhook can then bypass every policy.
     Ignore,
 }
 
@@ -81,65 +82,65 @@ impl Default for WebhookConfig {
 }
 
 impl WebhookConfig {
-    /// How long one review may take, so that the answer is a verdict and no timeout.
+    /// The deadline of one review, before the API server's timeout.
     pub fn review_deadline(&self) -> Duration {
         let whole = Duration::from_secs(self.timeout_seconds.clamp(2, 30).into());
         whole.saturating_sub(Duration::from_secs(3)).max(whole / 2)
     }
 }
 
-/// Who this installation says that it is.
+/// The builder identity of this installation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct BuilderConfig {
-    /// What `builder.id` begins with; `/platform` or `/namespace/NAMESPACE` follows. Empty: a URI
-    /// with the cluster's UID.
+    /// The prefix of `builder.id`; `/platform` or `/namespace/NAMESPACE` follows. Empty: a URI with
+    /// the cluster's UID.
     pub id: String,
 }
 
-/// One registry.
+/// The settings of one registry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RegistryConfig {
-    /// `HOST[:PORT]`
+    /// `HOST[:PORT]` of the registry.
     pub host: String,
-    /// Without TLS.
+    /// Use HTTP without TLS.
     #[serde(default, rename = "plainHTTP")]
     pub plain_http: bool,
-    /// Its certificate authorities: an object of the system namespace, key `ca.crt`.
+    /// Its CA certificates: an object of the system namespace, key `ca.crt`.
     #[serde(default)]
     pub ca_ref: Option<ConfigObjectRef>,
 }
 
-/// What may be reached.
+/// Network access of the controller and its Jobs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NetworkConfig {
-    /// Networks of private addresses that downloads may come from.
+    /// Private networks that downloads may come from.
     #[serde(rename = "allowedPrivateCIDRs")]
     pub allowed_private_cidrs: Vec<String>,
-    /// Networks of private addresses that registries may be in. Empty: all of them.
+    /// Private networks that registries may be in. Empty allows all.
     #[serde(rename = "registryPrivateCIDRs")]
     pub registry_private_cidrs: Vec<String>,
 }
 
-/// Who may go without a signature.
+/// Rules for unsigned bundles.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct InstallationSigningConfig {
-    /// May a `PackedBundle` ask for `signing.mode: None`?
+    /// Whether a `PackedBundle` may set `signing.mode: None`.
     pub allow_none: bool,
 }
 
-/// What a use gets that no policy governs.
+/// What happens with a use that no policy governs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NoMatchConfig {
-    /// A `PackedBundle` that adopts a bundle.
+    /// For a `PackedBundle` that adopts a bundle.
     pub packed_bundle: NoMatchAction,
-    /// A Pod's image volume.
+    /// For a Pod's image volume.
     pub image_volume: NoMatchAction,
-    /// A Pod's container.
+    /// For a Pod's container.
     pub container: NoMatchAction,
 }
 
@@ -156,37 +157,38 @@ impl Default for NoMatchConfig {
 /// What happens with a use that no policy governs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NoMatchAction {
-    /// It is refused.
+    /// The use is denied.
     Deny,
-    /// It passes with a warning.
+    /// The use is admitted with a warning.
     Warn,
-    /// It passes.
+    /// The use is admitted.
     Allow,
 }
 
-/// How Jobs are run.
+/// The Jobs' settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct JobsConfig {
-    /// `imagePullPolicy` of their containers. Empty: the cluster's default.
+    /// `imagePullPolicy` of the Jobs' containers. Empty: the cluster's default.
     pub image_pull_policy: String,
     /// Secrets in the system namespace that the sign Job's image is pulled with.
     pub image_pull_secrets: Vec<NameRef>,
-    /// Those that sign, in the system namespace.
+    /// The sign Jobs in the system namespace.
     pub sign: SignJobsConfig,
 }
 
-/// How the Jobs are run that sign in the system namespace. Tenants' quotas do not count there.
+/// The settings of sign Jobs in the system namespace. Tenants' quotas do not apply there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SignJobsConfig {
-    /// How many run at once, at least 1; the rest waits.
+    /// The number of concurrent sign Jobs, at least 1; the others wait.
     pub max_concurrent: usize,
-    /// How many of one namespace's bundles, at least 1.
+    /// The number of concurrent sign Jobs for one namespace, at least 1.
     pub max_concurrent_per_namespace: usize,
-    /// Seconds that one may take, at least 60. A shorter `spec.timeout` counts.
+    /// The timeout of a sign Job in seconds, at least 60. A shorter `spec.timeout` takes
+    /// precedence.
     pub timeout_seconds: u32,
-    /// What one needs and may use. Absent: what is made for bundles of any size.
+    /// The resources of a sign Job. Absent: defaults for bundles of any size.
     pub resources: Option<ResourceRequirements>,
 }
 
@@ -201,7 +203,7 @@ impl Default for SignJobsConfig {
     }
 }
 
-/// Why a configuration cannot be used.
+/// Why a configuration is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("configuration: {0}")]
 pub struct InstallationConfigError(String);
@@ -213,7 +215,7 @@ impl ClassifiedError for InstallationConfigError {
 }
 
 impl InstallationConfig {
-    /// Reads the configuration file.
+    /// Parses the configuration file.
     pub fn parse(bytes: &[u8]) -> Result<Self, InstallationConfigError> {
         if bytes.len() > MAX_CONFIG {
             return Err(InstallationConfigError(format!(
@@ -243,8 +245,8 @@ impl InstallationConfig {
         Ok(read)
     }
 
-    /// What every `builder.id` of this installation begins with. `cluster` is the UID of the
-    /// namespace `kube-system`.
+    /// The prefix of every `builder.id` of this installation. `cluster` is the UID of the namespace
+    /// `kube-system`.
     fn builder_base(&self, cluster: &str) -> String {
         let own = self.builder.id.trim_end_matches('/');
         if own.is_empty() {
@@ -254,12 +256,12 @@ impl InstallationConfig {
         }
     }
 
-    /// `builder.id` of what the platform signs.
+    /// `builder.id` of bundles that the platform signs.
     pub fn platform_builder(&self, cluster: &str) -> String {
         format!("{}/platform", self.builder_base(cluster))
     }
 
-    /// `builder.id` of what a tenant signs.
+    /// `builder.id` of bundles that a tenant signs.
     pub fn namespace_builder(&self, cluster: &str, namespace: &str) -> String {
         format!("{}/namespace/{namespace}", self.builder_base(cluster))
     }

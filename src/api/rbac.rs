@@ -1,8 +1,8 @@
-//! Who may do what once packgate is installed: every role and binding, each with its purpose.
+//! The permissions of an installation: every role and binding, each with its purpose.
 //!
-//! One list is what `packgate rbac` prints and what the chart's template is written from, so that
-//! the two cannot differ. No rule reads Secrets of the whole cluster, and nothing here lets a user
-//! write `status`.
+//! `packgate rbac` prints this list, and the chart's template is generated from it, so that the two
+//! cannot differ. No rule reads Secrets of the whole cluster, and nothing here lets a user write
+//! `status`.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::webhook::{TLS_SECRET, WEBHOOK_CONFIGURATION_NAME};
 
-/// The namespace that packgate is installed in, unless told otherwise.
+/// The default namespace of an installation.
 pub const SYSTEM_NAMESPACE: &str = "packgate-system";
 
 const CONTROLLER: &str = "packgate-controller";
@@ -29,40 +29,40 @@ const PLATFORM_KEY: &str = "packgate-platform-key";
 const API_GROUP: &str = "packgate.dev";
 const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
 const READ: &[&str] = &["get", "list", "watch"];
-/// Judged by the controller and written by people.
+/// Kinds that users write and the controller checks.
 const POLICIES: &[&str] = &["bundlepolicies", "clusterbundlepolicies", "trustroots"];
-/// What people of one namespace work with.
+/// The kinds that users of one namespace work with.
 const NAMESPACED: &[&str] = &["packedbundles", "bundlepolicies"];
 
-/// Where packgate is installed, and how its objects are labelled.
+/// The namespace of an installation, and the labels of its objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RbacInstallation {
     namespace: String,
     labels: BTreeMap<String, String>,
 }
 
-/// A role or binding as it is sent to the API server.
+/// A role or binding to apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RbacObject {
-    /// What it is for: one line.
+    /// Its purpose, in one line.
     pub purpose: &'static str,
     /// The object.
     pub object: Value,
 }
 
-/// Why the roles cannot be written: always a defect.
+/// Why the roles cannot be written: always a bug.
 #[derive(Debug, thiserror::Error)]
 pub enum RbacError {
-    /// An object is no JSON.
+    /// An object cannot be written as JSON.
     #[error("a role cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// An object is no YAML.
+    /// An object cannot be written as YAML.
     #[error("a role cannot be written as YAML: {0}")]
     Yaml(#[from] serde_saphyr::ser::Error),
 }
 
 impl RbacInstallation {
-    /// In this namespace, without helm.
+    /// An installation in this namespace, without helm.
     pub fn in_namespace(namespace: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
@@ -70,8 +70,8 @@ impl RbacInstallation {
         }
     }
 
-    /// In the namespace of a helm release: names and labels are expressions of its template
-    /// language.
+    /// An installation in the namespace of a helm release: names and labels are expressions of its
+    /// template language.
     ///
     /// None of them contains a quote, so that they stay valid inside of YAML strings.
     pub fn for_helm_chart() -> Self {
@@ -88,9 +88,9 @@ impl RbacInstallation {
         }
     }
 
-    /// Every role and binding, in the order in which a reader wants them.
+    /// Every role and binding, in the order for readers.
     ///
-    /// Errors: only if an object cannot be written as JSON, which is a defect.
+    /// Errors: only if an object cannot be written as JSON, which is a bug.
     pub fn rbac_objects(&self) -> Result<Vec<RbacObject>, RbacError> {
         Ok([
             self.controller_cluster_role()?,
@@ -145,7 +145,7 @@ impl RbacInstallation {
             with_resource_name(
                 policy_rule("coordination.k8s.io", &["leases"], &["get", "patch"]),
                 WEBHOOK,
-            ), // tells which policies it carries
+            ), // announces the policies that it has loaded
         ];
         let purpose = "The webhook, in its own namespace: its serving certificate, and the Lease in which it \
             reports the policies that it enforces.";
@@ -305,7 +305,7 @@ impl RbacInstallation {
     }
 }
 
-/// The command that lets packgate read the Secrets of a namespace.
+/// The command that permits packgate to read the Secrets of a namespace.
 pub fn tenant_grant_command(namespace: &str, system_namespace: &str) -> String {
     format!(
         "kubectl create rolebinding packgate-controller --namespace {namespace} --clusterrole \
@@ -315,9 +315,9 @@ pub fn tenant_grant_command(namespace: &str, system_namespace: &str) -> String {
     )
 }
 
-/// The grants as one YAML stream, the purpose above each object.
+/// The objects as one YAML stream, the purpose above each object.
 ///
-/// Errors: only if an object cannot be written as YAML, which is a defect.
+/// Errors: only if an object cannot be written as YAML, which is a bug.
 pub fn to_yaml(grants: &[RbacObject]) -> Result<String, RbacError> {
     grants
         .iter()
@@ -343,7 +343,7 @@ fn authenticated_users_subject() -> Subject {
 fn webhook_rules() -> Vec<PolicyRule> {
     vec![
         policy_rule(API_GROUP, POLICIES, READ),
-        policy_rule("", &["configmaps"], READ), // keys and trust roots that policies name
+        policy_rule("", &["configmaps"], READ), // keys and trust roots that policies refer to
         policy_rule(
             "authorization.k8s.io",
             &["subjectaccessreviews"],
@@ -367,7 +367,7 @@ fn controller_rules() -> Vec<PolicyRule> {
         policy_rule(API_GROUP, &["packedbundles/status"], &["patch"]),
         policy_rule(API_GROUP, POLICIES, READ),
         policy_rule(API_GROUP, &status, &["patch"]),
-        // locks to read, and the lock that a pack Job mounts
+        // for reading locks, and for the lock that a pack Job mounts
         policy_rule("", &["configmaps"], &["get", "create", "delete"]),
         policy_rule("", &["pods"], READ), // a Job's report is its Pod's termination message
         with_resource_name(policy_rule("", &["namespaces"], &["get"]), "kube-system"), // its UID is the cluster's
@@ -380,8 +380,8 @@ fn controller_rules() -> Vec<PolicyRule> {
             api_groups: Some(to_string_vec(&["", "events.k8s.io"])),
             ..policy_rule("", &["events"], &["create", "patch"])
         },
-        policy_rule("", &["events"], &["list"]), // why a Job's Pod was refused: only an event tells
-        // The webhook's entries; the chart makes the object.
+        policy_rule("", &["events"], &["list"]), // why a Job's Pod was refused: only an event says so
+        // The webhook's entries; the chart creates the object.
         with_resource_name(
             policy_rule(
                 "admissionregistration.k8s.io",
@@ -400,9 +400,9 @@ fn system_rules() -> Vec<PolicyRule> {
             &["secrets"],
             &["get", "list", "watch", "create", "patch", "delete"],
         ),
-        // what to sweep; trust roots and the platform key's public half
+        // for garbage collection; trust roots and the platform key's public half
         policy_rule("", &["configmaps"], &["list", "patch"]),
-        // which replicas of the webhook are asked
+        // which webhook replicas get reviews
         policy_rule("discovery.k8s.io", &["endpointslices"], READ),
         with_resource_name(
             policy_rule(
@@ -411,12 +411,12 @@ fn system_rules() -> Vec<PolicyRule> {
                 &["get", "list", "watch", "patch"],
             ),
             WEBHOOK,
-        ), // what they carry
+        ), // the announced policies
         with_resource_name(
             policy_rule("coordination.k8s.io", &["leases"], &["get", "update"]),
             CONTROLLER,
         ),
-        // the owner of what must go when packgate goes
+        // owner of objects that are deleted with the installation
         with_resource_name(policy_rule("", &["serviceaccounts"], &["get"]), CONTROLLER),
     ]
 }

@@ -1,4 +1,4 @@
-//! The arguments that every verb shares, and the list of verbs.
+//! The arguments shared by all subcommands, and the list of subcommands.
 
 use std::path::PathBuf;
 

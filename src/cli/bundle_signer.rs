@@ -1,4 +1,4 @@
-//! Puts together who signs: a key, or an identity, with or without witnesses.
+//! Builds the signer: a key, or an identity, with or without a transparency log and timestamps.
 
 use std::{
     path::{Path, PathBuf},
@@ -42,11 +42,11 @@ pub(super) struct BundleSignerArgs {
     services: SigstoreServiceArgs,
 }
 
-/// Who signs in the form that was asked for.
+/// The signer for the requested format.
 pub(super) enum SelectedSigner {
     /// Makes Sigstore bundles.
     Bundle(Box<dyn BundleSigner>),
-    /// Makes cosign's older form.
+    /// Makes signatures in cosign's older format.
     Legacy(Box<dyn Signer>),
 }
 
@@ -93,7 +93,7 @@ pub(super) struct SigstoreServiceArgs {
 }
 
 impl BundleSignerArgs {
-    /// Whoever was given, if anybody was.
+    /// The signer in the arguments, if there is one.
     pub(super) async fn load_bundle_signer(
         &self,
         certificate: &CertificateArgs,
@@ -127,7 +127,7 @@ impl BundleSignerArgs {
         }
     }
 
-    /// Whoever was given, who must have been.
+    /// The signer in the arguments; an error if there is none.
     async fn require_bundle_signer(
         &self,
         certificate: &CertificateArgs,
@@ -138,7 +138,7 @@ impl BundleSignerArgs {
             .ok_or_else(|| CliError::new(Reason::NoSigner, NO_SIGNER_GIVEN))
     }
 
-    /// Whoever makes this form, who must have been given.
+    /// The signer for this format; an error if there is none.
     pub(super) async fn signer_for_format(
         &self,
         form: SignatureFormatArg,
@@ -155,8 +155,8 @@ impl BundleSignerArgs {
         })
     }
 
-    /// The key, which must have been given, and nothing else: cosign's older form is made with a
-    /// key alone.
+    /// The key in the arguments, and nothing else; an error if there is none. cosign's older format
+    /// is made with a key only.
     async fn require_key_signer(
         &self,
         certificate: &CertificateArgs,
@@ -183,7 +183,7 @@ const NO_SERVICES: &str = "keyless signing needs Sigstore services: give --signi
                            and the root that their responses are verified with";
 
 impl SigstoreServiceArgs {
-    /// The services that were named, to be asked over `http`.
+    /// The services in the arguments, with `http` as their client.
     pub(super) fn load_services(
         &self,
         http: impl FnOnce() -> Result<HttpClient, CliError>,
@@ -195,7 +195,7 @@ impl SigstoreServiceArgs {
     }
 }
 
-/// The services of a file, as they are now.
+/// The services in a file that are valid now.
 pub(super) fn services_from_files(
     config: &Path,
     root: &Path,
@@ -210,7 +210,7 @@ pub(super) fn services_from_files(
     Ok(SigstoreServices::new(http, chosen, Arc::new(root)))
 }
 
-/// The services that a TUF repository names, as they are now.
+/// The services of a TUF repository that are valid now.
 pub(super) async fn services_from_tuf(
     repository: &TufRepositoryConfig,
     context: &CliContext,
@@ -241,7 +241,7 @@ fn select_services(signing_config: &[u8]) -> Result<SelectedServices, CliError> 
     )
 }
 
-/// Signs with what `token` gives. A token that is of no use now is told at once, before any work is
+/// Signs with the token of `token`. An invalid token is an error immediately, before any work is
 /// done.
 pub(super) fn keyless_signer(
     services: SigstoreServices,
@@ -282,7 +282,7 @@ fn fixed_token(text: String) -> TokenSource {
     Box::new(move || IdentityToken::parse(text.expose(), SystemClock.now()))
 }
 
-/// A token from a file that somebody keeps fresh.
+/// A token from a file that another process keeps up to date.
 pub(super) fn token_from_file(path: PathBuf) -> TokenSource {
     Box::new(move || {
         let input = InputFile::read_limited(&path, MAX_TOKEN, Reason::NoSigner)

@@ -1,4 +1,4 @@
-//! The certificate that goes with a key.
+//! The certificate of a key.
 
 use std::path::PathBuf;
 

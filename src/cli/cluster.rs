@@ -1,5 +1,5 @@
-//! The policies that are in force in a cluster, and how its webhook reaches registries: for
-//! verdicts that are the same as admission's.
+//! The policies in force in a cluster, and its webhook's registry settings: for verdicts equal to
+//! those at admission.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -26,20 +26,20 @@ use crate::{
     http::{ConnectionErrorDetail, HttpOptions},
 };
 
-/// Where the chart writes its values.
+/// The `ConfigMap` and key with the chart's values.
 const CONFIG: (&str, &str) = ("packgate-config", "config.yaml");
-/// The key that holds certificates.
+/// The key of CA certificates.
 const CA_KEY: &str = "ca.crt";
 
-/// A cluster, as its users see it.
+/// A cluster, with the permissions of a user.
 pub(super) struct ClusterClient {
     client: Client,
     installation: InstallationConfig,
 }
 
 impl ClusterClient {
-    /// The cluster of the current kubeconfig. What may not be read of its configuration has every
-    /// default.
+    /// Connects to the cluster of the current kubeconfig. Configuration that the user may not read
+    /// has its defaults.
     pub(super) async fn connect_to_cluster() -> Result<Self, CliError> {
         let client = kube_client().await?;
         let installation =
@@ -61,12 +61,12 @@ impl ClusterClient {
         })
     }
 
-    /// How long a review may take.
+    /// The deadline of a review.
     pub(super) fn admission_deadline(&self) -> Duration {
         self.installation.webhook.review_deadline()
     }
 
-    /// The cluster's policies, and those of the namespace, as the webhook has them.
+    /// The policies of the cluster and of the namespace, as the webhook has them.
     pub(super) async fn list_policies(
         &self,
         namespace: Option<&str>,
@@ -93,14 +93,14 @@ impl ClusterClient {
                     .map(|policy| PolicyObject::Namespaced(Arc::new(policy))),
             );
         }
-        let gathered = self.resolve_policy_inputs(policies).await?;
-        Ok(gathered
+        let inputs = self.resolve_policy_inputs(policies).await?;
+        Ok(inputs
             .compile_snapshot(SYSTEM_NAMESPACE, now)
             .policies()
             .to_vec())
     }
 
-    /// Registries, reached as the webhook does.
+    /// Registry clients with the webhook's settings.
     pub(super) async fn registry_clients(&self) -> Result<RegistryClients, CliError> {
         let mut known = Vec::new();
         for registry in &self.installation.registries {
@@ -115,8 +115,8 @@ impl ClusterClient {
                         cluster_read_error(&format!("ConfigMap {SYSTEM_NAMESPACE}/{name}"), &error)
                     })?
                 }
-                // A person is not expected to read Secrets of packgate's own namespace; --ca-file
-                // says the same.
+                // A user is not expected to read Secrets of packgate's own namespace; --ca-file has
+                // the same effect.
                 Some(ConfigObjectRef {
                     kind: ConfigObjectKind::Secret,
                     ..
@@ -146,7 +146,7 @@ impl ClusterClient {
         let needs_roots = policies
             .iter()
             .any(|policy| !policy.referenced_names().trust_roots.is_empty());
-        let mut gathered = PolicyInputs {
+        let mut inputs = PolicyInputs {
             policies,
             ..PolicyInputs::default()
         };
@@ -154,11 +154,11 @@ impl ClusterClient {
             let roots = Api::<TrustRoot>::all(self.client.clone())
                 .list(&ListParams::default())
                 .await;
-            gathered.trust_roots = roots
+            inputs.trust_roots = roots
                 .map_err(|error| cluster_read_error("TrustRoots", &error))?
                 .items;
         }
-        for (namespace, name) in gathered.needed_config_maps(SYSTEM_NAMESPACE) {
+        for (namespace, name) in inputs.needed_config_maps(SYSTEM_NAMESPACE) {
             let maps = Api::<ConfigMap>::namespaced(self.client.clone(), &namespace);
             let map = maps.get_opt(&name).await.map_err(|error| {
                 cluster_read_error(&format!("ConfigMap {namespace}/{name}"), &error)
@@ -172,9 +172,9 @@ impl ClusterClient {
                 }
             };
             let found = map.map(data).map(read);
-            gathered.config_maps.insert((namespace, name), found);
+            inputs.config_maps.insert((namespace, name), found);
         }
-        Ok(gathered)
+        Ok(inputs)
     }
 }
 
@@ -203,14 +203,14 @@ fn cluster_read_error(what: &str, error: &kube::Error) -> CliError {
     )
 }
 
-/// What a verdict of a cluster depends on beside the bundle.
+/// Everything that a cluster's verdict depends on, except for the bundle.
 pub(super) struct ClusterAdmissionSettings {
     pub policies: Vec<Policy>,
     pub registries: Arc<RegistryClients>,
     pub deadline: Duration,
 }
 
-/// Reads everything.
+/// Reads all settings.
 pub(super) async fn load_admission_settings(
     namespace: Option<&str>,
     now: Timestamp,

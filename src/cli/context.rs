@@ -1,4 +1,4 @@
-//! Puts targets, clients and clocks together from the global options.
+//! Makes targets, clients and clocks from the global options.
 
 use std::{
     path::PathBuf,
@@ -26,7 +26,7 @@ use crate::{
     trust::FileTrustCache,
 };
 
-/// What every verb needs.
+/// The settings shared by all subcommands.
 pub(super) struct CliContext {
     global: GlobalArgs,
     http: OnceLock<HttpClient>,
@@ -48,7 +48,7 @@ impl CliContext {
         }
     }
 
-    /// The options that every verb has.
+    /// The global options.
     pub(super) const fn global_args(&self) -> &GlobalArgs {
         &self.global
     }
@@ -69,19 +69,19 @@ impl CliContext {
         }
     }
 
-    /// Requests that went out so far.
+    /// The number of requests sent so far.
     pub(super) fn request_count(&self) -> u64 {
         self.http.get().map_or(0, HttpClient::request_count)
     }
 
-    /// Options that weaken every answer.
+    /// Options that weaken every verdict.
     pub(super) fn unsafe_settings(&self) -> Vec<String> {
         let plain = (!self.global.plain_http.is_empty())
             .then(|| "plain HTTP: the registry is not authenticated".to_owned());
         plain.into_iter().collect()
     }
 
-    /// A place that must be there already.
+    /// Opens an existing target.
     pub(super) fn open_target(
         &self,
         location: &BundleLocation,
@@ -97,7 +97,7 @@ impl CliContext {
         })
     }
 
-    /// A place that is written to, made if it is not there.
+    /// Opens a target for writing, and creates it if necessary.
     pub(super) fn create_target(
         &self,
         location: &BundleLocation,
@@ -108,7 +108,7 @@ impl CliContext {
         }
     }
 
-    /// The same, if it is on this machine.
+    /// The same for a target on this machine.
     pub(super) fn create_local_store(
         location: &BundleLocation,
     ) -> Result<Option<Arc<dyn LocalContentStore>>, CliError> {
@@ -123,7 +123,7 @@ impl CliContext {
         })
     }
 
-    /// Where the artifacts of a lock in `folder` come from.
+    /// The origins for the artifacts of a lock in `folder`.
     pub(super) fn artifact_origins(
         &self,
         folder: PathBuf,
@@ -161,9 +161,8 @@ impl CliContext {
         Ok(self.plain_http.get_or_init(|| plain).clone())
     }
 
-    /// Refuses a --plain-http that does not say which of the registries that a command will speak
-    /// with it is for. Before anything is sent: the first of them could be one that keeps its
-    /// secrets behind TLS.
+    /// Refuses a --plain-http without a host if the command uses several registries. Checked before
+    /// anything is sent: the first registry could be one with credentials that need TLS.
     pub(super) fn check_plain_http_hosts<'a>(
         &self,
         hosts: impl IntoIterator<Item = &'a str>,
@@ -171,7 +170,7 @@ impl CliContext {
         self.plain_http()?.check_hosts(hosts)
     }
 
-    /// The client of this command.
+    /// The HTTP client of this command.
     pub(super) fn http_client(&self) -> Result<HttpClient, CliError> {
         if let Some(client) = self.http.get() {
             return Ok(client.clone());
@@ -180,7 +179,7 @@ impl CliContext {
         Ok(self.http.get_or_init(|| client).clone())
     }
 
-    /// Another client, that trusts --ca-file too.
+    /// A separate client that also trusts --ca-file.
     pub(super) fn build_http_client(
         &self,
         mut options: HttpOptions,
@@ -193,7 +192,7 @@ impl CliContext {
         Ok(HttpClient::new(&options)?)
     }
 
-    /// Where trust roots of TUF repositories are kept.
+    /// The cache for trust roots of TUF repositories.
     pub(super) fn trust_cache(&self) -> Result<FileTrustCache, CliError> {
         let GlobalArgs {
             cache_dir,
@@ -225,7 +224,7 @@ impl CliContext {
         Ok(Arc::clone(self.credentials.get_or_init(|| store)))
     }
 
-    /// What --registry-config says, and nothing that lies about in this machine's home folder.
+    /// The credentials from --registry-config, and none from this machine's home folder.
     pub(super) fn explicit_credentials(&self) -> Result<Arc<dyn CredentialStore>, CliError> {
         if self.global.registry_config.is_some() {
             self.registry_credentials()

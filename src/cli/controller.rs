@@ -68,7 +68,7 @@ pub(super) async fn run_controller(args: ControllerArgs) -> Result<CommandResult
         stop_on_signal()?,
     );
     let metrics = ControllerMetrics::new(&mut registry);
-    // On tasks of their own: they answer, however much there is to do.
+    // On tasks of their own: health checks are answered under any load.
     let health = AbortOnDropHandle::new(tokio::spawn(serve_health(
         args.health_address,
         ready.clone(),
@@ -78,7 +78,7 @@ pub(super) async fn run_controller(args: ControllerArgs) -> Result<CommandResult
         Arc::new(registry),
     )));
     let http = cluster_http_options(&installation.network.registry_private_cidrs)?;
-    // Administrators name TUF repositories.
+    // Only administrators configure TUF repositories.
     let trust_http = HttpOptions {
         connection_error_detail: ConnectionErrorDetail::FullCause,
         ..cluster_http_options(&[])?
@@ -104,7 +104,7 @@ pub(super) async fn run_controller(args: ControllerArgs) -> Result<CommandResult
     CommandResult::new("", "Controller", json!({}))
 }
 
-/// A key with a random password.
+/// A key pair with a random password.
 fn generate_platform_key() -> Result<PlatformKeyPair, CliError> {
     let mut random = [0; PASSWORD_BYTES];
     aws_lc_rs::rand::fill(&mut random)

@@ -1,4 +1,4 @@
-//! Errors and exit codes.
+//! Errors and exit codes of the command line.
 
 use std::{io::Write, process::ExitCode};
 
@@ -13,7 +13,7 @@ use crate::{
     telemetry::stderr::write_line,
 };
 
-/// An error with its reason, ready to be shown.
+/// An error with its reason, for output.
 #[derive(Debug)]
 pub(super) struct CliError {
     pub(super) reason: Reason,
@@ -84,7 +84,7 @@ pub(super) fn print_result(done: &CommandResult, format: CliOutputFormat) -> Exi
         .map_or(ExitCode::SUCCESS, |class| ExitCode::from(class.exit_code()))
 }
 
-/// Writes to stdout. A reader that has gone away is no error of ours.
+/// Writes to stdout. A closed pipe is not an error.
 fn write_stdout(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

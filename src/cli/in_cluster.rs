@@ -1,4 +1,4 @@
-//! What the faces have in common that run in a cluster.
+//! Shared code of the subcommands that run in a cluster.
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ use crate::{
     trust::TufSource,
 };
 
-/// The chart's values, or every default.
+/// The chart's values, or all defaults.
 pub(super) fn read_config(path: Option<&Path>) -> Result<InstallationConfig, CliError> {
     let Some(path) = path else {
         return Ok(InstallationConfig::default());
@@ -49,7 +49,7 @@ pub(super) async fn kube_client() -> Result<kube::Client, CliError> {
     kube::Client::try_default().await.map_err(failed)
 }
 
-/// Why a server ended that should not.
+/// The error of a server that ended unexpectedly.
 pub(super) fn server_ended_error(
     address: SocketAddr,
     ended: Result<std::io::Result<()>, JoinError>,
@@ -86,10 +86,10 @@ pub(super) fn stop_on_signal() -> Result<CancellationToken, CliError> {
     Ok(stop)
 }
 
-/// How registries are asked from a cluster: never loopback, link-local and their like; private
-/// addresses in these networks, or all of them if there is none.
+/// HTTP options for registries, from inside of a cluster: never loopback, link-local and similar
+/// addresses; private addresses in these networks, or all private addresses if there is none.
 ///
-/// Nothing is told of the network between: tenants name registries, and stand elsewhere in it.
+/// Errors reveal nothing about the network: tenants name registries, and must not scan it.
 pub(super) fn cluster_http_options(private_networks: &[String]) -> Result<HttpOptions, CliError> {
     let networks: Result<Vec<_>, CidrError> = private_networks
         .iter()
@@ -109,7 +109,7 @@ pub(super) fn cluster_http_options(private_networks: &[String]) -> Result<HttpOp
     })
 }
 
-/// The same for the Jobs of a run: they read whole bundles, from servers that must not hold them
+/// The same for the Jobs of a run: they read whole bundles, from servers that must not delay them
 /// for hours.
 pub(super) fn job_http_options(private_networks: &[String]) -> Result<HttpOptions, CliError> {
     Ok(HttpOptions {
@@ -118,15 +118,14 @@ pub(super) fn job_http_options(private_networks: &[String]) -> Result<HttpOption
     })
 }
 
-/// The same while somebody waits for admission: whatever does not answer at once will not answer in
-/// time.
+/// The same for admission, with short timeouts: a slow response would be too late anyway.
 pub(super) fn admission_http_options(addresses: AddressPolicy) -> HttpOptions {
     HttpOptions {
         addresses,
         connection_error_detail: ConnectionErrorDetail::OutcomeOnly,
         connect_timeout: Duration::from_secs(2),
         idle_timeout: Duration::from_secs(5),
-        // not the same moment: the message would be one or the other
+        // other than the deadline: the error message would vary otherwise
         response_timeout: Duration::from_secs(6),
         retries: HttpRetryPolicy {
             attempts: 2,
@@ -138,7 +137,7 @@ pub(super) fn admission_http_options(addresses: AddressPolicy) -> HttpOptions {
     }
 }
 
-/// Opens registries with the credentials of whoever asks, and with no other.
+/// Opens registries with the credentials of the request, and with no others.
 struct ClusterRepositoryOpener(registry_clients::RegistryClients);
 
 /// Registries to read from.
@@ -151,8 +150,7 @@ pub(super) fn open_registries(
     Ok(Arc::new(ClusterRepositoryOpener(known)))
 }
 
-/// TUF repositories. One on the host of a registry is asked by a client that trusts what the
-/// registry's does.
+/// TUF repositories. One on the host of a registry uses a client with the registry's CAs.
 pub(super) fn open_trust_source(
     registries: &[job::JobRegistry],
     options: &HttpOptions,

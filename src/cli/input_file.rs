@@ -63,7 +63,7 @@ impl InputFile {
             .map_err(|error| self.prefix_file_name(error.into()))
     }
 
-    /// Puts the file's name before an error's message.
+    /// Adds the file's name before an error's message.
     pub(super) fn prefix_file_name(&self, error: CliError) -> CliError {
         let CliError { reason, message } = error;
         CliError::new(reason, format!("{}: {message}", self.name))

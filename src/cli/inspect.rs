@@ -210,7 +210,7 @@ fn inspection_result(
     CommandResult::new(format_table(&rows) + &text, "Inspection", fields)
 }
 
-/// The software bills of materials that are said to be there: attested, or as they are.
+/// The formats of SBOMs in referrers, unverified: attested, or plain.
 fn sbom_formats(referrers: &[ReferrerSummary]) -> Vec<&'static str> {
     let is = |referrer: &ReferrerSummary, format: sbom::SbomFormat| {
         referrer.predicate_type.as_deref() == Some(format.predicate_type())

@@ -103,7 +103,7 @@ pub(super) async fn run_lock(
     lock_result(&path, &lock)
 }
 
-/// Every origin, as it was written. That of a file names no image.
+/// Every origin as written. A file's origin does not name an image.
 fn artifact_origins(input: &LockInput) -> Box<dyn Iterator<Item = &str> + '_> {
     match input {
         LockInput::Lock(lock) => Box::new(
@@ -148,7 +148,7 @@ fn output_path(args: &LockArgs, input: &InputFile, lock: &Lockfile) -> Result<Pa
     Ok(path.strip_prefix(".").map(Path::to_owned).unwrap_or(path))
 }
 
-/// Writes the whole file or nothing.
+/// Writes the file atomically.
 fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     use std::{io::Write, os::unix::fs::PermissionsExt};
     let folder = path

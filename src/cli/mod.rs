@@ -1,7 +1,8 @@
-//! The command line: the only place that puts implementations together.
+//! The command line: the only place that connects traits with implementations.
 //!
 //! Results go to stdout, progress and logs to stderr. Exit codes: 0 done or admitted, 1 denied, 2
-//! invalid input, 3 a dependency did not answer, 4 bytes contradict a digest or format, 70 our bug.
+//! invalid input, 3 a dependency is unavailable, 4 bytes do not match a digest or format, 70 an
+//! internal error.
 
 mod args;
 mod attest;
@@ -47,10 +48,10 @@ use context::CliContext;
 use exit::CliError;
 use output::CommandResult;
 
-/// How long threads are waited for that were left behind.
+/// How long the process waits for remaining threads at its end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Parses the arguments of this process, does what they say, and returns the exit code.
+/// Parses the arguments of this process, runs the subcommand, and returns the exit code.
 pub fn run_cli() -> ExitCode {
     let cli = Cli::parse();
     if matches!(
@@ -75,8 +76,8 @@ pub fn run_cli() -> ExitCode {
         }
     };
     let outcome = runtime.block_on(dispatch_command(cli));
-    // Threads that still wait for a disk or a network must not keep a process alive that has its
-    // answer.
+    // Threads that still wait for a disk or a network must not keep the process alive once it has a
+    // result.
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     match outcome {
         Ok(done) => exit::print_result(&done, format),

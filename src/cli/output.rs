@@ -1,4 +1,4 @@
-//! What a verb answers.
+//! The result of a subcommand.
 
 use std::fmt::Write;
 
@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 use super::exit::CliError;
 use crate::core::reason::Class;
 
-/// A result: the same thing for people and for programs.
+/// A result, as text and as data.
 pub(super) struct CommandResult {
     pub(super) text: String,
     pub(super) json: Value,
-    /// Set if the answer is not simply "done".
+    /// Set if the result is not simply success.
     pub(super) class: Option<Class>,
 }
 
 impl CommandResult {
-    /// A line of text, and fields of a document of this kind.
+    /// A line of text, and the fields of a document of this kind.
     pub(super) fn new(
         line: impl Into<String>,
         kind: &str,
@@ -63,7 +63,7 @@ pub(super) fn format_table(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// A number of bytes for people.
+/// A number of bytes for humans.
 pub(super) fn format_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut unit = 0;

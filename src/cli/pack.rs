@@ -132,7 +132,7 @@ enum SbomArg {
 }
 
 impl SbomArg {
-    /// Which one, if any. Nobody would vouch for one without a signer.
+    /// The format, if any. An SBOM is not attested without a signer.
     fn sbom_format(self, is_signed: bool) -> Result<Option<sbom::SbomFormat>, CliError> {
         match self {
             Self::None => Ok(None),
@@ -203,7 +203,7 @@ pub(super) async fn run_pack(
         .transpose()?;
     let provenance = work.build_provenance(sbom.as_ref());
     let lock_digest = lock.to_canonical().digest;
-    let vouch = signer.as_ref().map(|signer| SigningRequest {
+    let signing = signer.as_ref().map(|signer| SigningRequest {
         signer: &**signer,
         subject_name: &subject_name,
         provenance: &provenance,
@@ -218,7 +218,7 @@ pub(super) async fn run_pack(
     let published = publish_bundle(
         &*target,
         &root,
-        vouch,
+        signing,
         label,
         context.clock(),
         context.limits(),
@@ -227,7 +227,7 @@ pub(super) async fn run_pack(
     pack_result(&args.to, &lock, &packed, &published)
 }
 
-/// What was done, as far as provenance tells it.
+/// What was done, in the form for provenance.
 struct PackRun<'a> {
     args: &'a PackArgs,
     lock: &'a Lockfile,
@@ -277,7 +277,7 @@ impl PackRun<'_> {
     }
 }
 
-/// Where a bundle is packed, and where it goes from there.
+/// Where a bundle is packed, and where it is pushed to.
 enum PackDestination {
     Local(Arc<dyn LocalContentStore>),
     Remote {
@@ -346,7 +346,7 @@ impl PackDestination {
     }
 }
 
-/// A digest follows from the content, so it cannot be asked for.
+/// A digest follows from the content, so it cannot be requested.
 pub(super) fn reject_digest(to: &BundleLocation) -> Result<(), CliError> {
     match to.digest() {
         Some(_) => Err(CliError::invalid(format!(
@@ -356,8 +356,7 @@ pub(super) fn reject_digest(to: &BundleLocation) -> Result<(), CliError> {
     }
 }
 
-/// The tag that a target gets: on this machine `latest` if none is written, in a registry then
-/// none.
+/// The default tag of a target: `latest` on this machine, none in a registry.
 pub(super) fn destination_tag(to: &BundleLocation) -> Result<Option<ImageTag>, CliError> {
     match (to.tag(), to) {
         (Some(tag), _) => Ok(Some(tag.clone())),
@@ -366,7 +365,7 @@ pub(super) fn destination_tag(to: &BundleLocation) -> Result<Option<ImageTag>, C
     }
 }
 
-/// What an attestation calls its subject: the repository, or on this machine the lock's name.
+/// The name of an attestation's subject: the repository, or on this machine the lock's name.
 pub(super) fn subject_name(to: &BundleLocation, lock_name: Option<&str>) -> String {
     match to {
         BundleLocation::Registry(reference) => reference.repository.to_string(),

@@ -1,7 +1,7 @@
-//! Which registries of a command are spoken to without TLS.
+//! The registries that a command uses without TLS.
 //!
-//! Credentials go in clear there, so it is said of each registry, and never of one that was not
-//! meant: `--plain-http` without a host is for a command that speaks with one registry.
+//! Credentials are sent in clear text there, so each registry is named explicitly: `--plain-http`
+//! without a host is for a command that uses one registry only.
 
 use std::{
     collections::BTreeSet,
@@ -11,20 +11,20 @@ use std::{
 use super::{exit::CliError, registry_clients::canonical_registry_host};
 use crate::{core::reference::BundleLocation, oci::OciError};
 
-/// Which registries are spoken to without TLS. Clones know of the same.
+/// The registries that are used without TLS. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub(super) enum PlainHttp {
     /// None.
     #[default]
     Never,
-    /// The only one that the command speaks with: the first that it asks for.
+    /// The only registry that the command uses: the first one.
     Only(Arc<OnceLock<String>>),
-    /// Those.
+    /// These hosts.
     Hosts(Arc<BTreeSet<String>>),
 }
 
 impl PlainHttp {
-    /// What `--plain-http` says: hosts, or an empty word for the flag alone.
+    /// The values of `--plain-http`: hosts, or an empty text for the flag alone.
     pub(super) fn new(values: &[String]) -> Result<Self, CliError> {
         let hosts = values
             .iter()
@@ -38,9 +38,9 @@ impl PlainHttp {
         }
     }
 
-    /// Is this registry spoken to without TLS?
+    /// True if this registry is used without TLS.
     ///
-    /// Errors: nobody said so, because there is a second one.
+    /// Errors: it is unclear, because the command uses a second registry.
     pub(super) fn allows_host(&self, host: &str) -> Result<bool, OciError> {
         match self {
             Self::Never => Ok(false),
@@ -52,7 +52,7 @@ impl PlainHttp {
         }
     }
 
-    /// The same for all registries that a command will speak with, before anything is sent to any.
+    /// The same for all registries that a command will use, before anything is sent to any.
     pub(super) fn check_hosts<'a>(
         &self,
         hosts: impl IntoIterator<Item = &'a str>,
@@ -64,7 +64,7 @@ impl PlainHttp {
     }
 }
 
-/// The registry of a place, if it is in one.
+/// The registry of a location, if it has one.
 pub(super) fn registry_host(location: &BundleLocation) -> Option<&str> {
     match location {
         BundleLocation::Registry(reference) => Some(reference.repository.host()),

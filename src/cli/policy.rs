@@ -162,7 +162,7 @@ fn explain_policies(
             lines.extend(
                 describe_requirements(policy)
                     .into_iter()
-                    .map(|asked| format!("    requires {asked}")),
+                    .map(|requirements| format!("    requires {requirements}")),
             );
         }
     }
@@ -207,7 +207,7 @@ fn describe_stance(stance: &PolicyApplicability) -> String {
     }
 }
 
-/// What must be proved.
+/// What the policy requires.
 fn describe_requirements(policy: &Policy) -> Vec<String> {
     if let Some(fault) = policy.fault_message() {
         return vec![format!(
@@ -220,11 +220,11 @@ fn describe_requirements(policy: &Policy) -> Vec<String> {
         .iter()
         .map(|authority| authority.name.as_str())
         .collect();
-    let mut asked = Vec::new();
+    let mut requirements = Vec::new();
     if rules.require_digest {
-        asked.push("a reference with a digest".to_owned());
+        requirements.push("a reference with a digest".to_owned());
     }
-    asked.push(format!(
+    requirements.push(format!(
         "signatures of {} of: {}",
         rules.threshold,
         names.join(", ")
@@ -240,25 +240,25 @@ fn describe_requirements(policy: &Policy) -> Vec<String> {
                 )
             })
             .collect();
-        asked.push(format!(
+        requirements.push(format!(
             "provenance of SLSA Build level {} by: {}",
             slsa.minimum_level,
             builders.join(", ")
         ));
     }
     if rules.bind_repository.is_some() {
-        asked.push(
+        requirements.push(
             "a signature or provenance that names this repository, or one that it mirrors"
                 .to_owned(),
         );
     }
-    asked.extend(
+    requirements.extend(
         rules
             .attestations
             .iter()
             .map(|rule| format!("an attestation of type {}", rule.predicate_type)),
     );
-    asked
+    requirements
 }
 
 fn policy_json(policy: &Policy, stance: &PolicyApplicability) -> Value {

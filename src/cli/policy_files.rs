@@ -1,4 +1,4 @@
-//! Reads policies, and what they refer to, from files.
+//! Reads policies, and the objects that they refer to, from files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,10 +29,10 @@ use crate::{
 
 /// The size of one policy file.
 const MAX_FILE: usize = 4 << 20;
-/// Where cluster-wide kinds look up ConfigMaps.
+/// The namespace of ConfigMaps for cluster-wide kinds.
 const SYSTEM_NAMESPACE: &str = "packgate-system";
 
-/// Objects from files: policies and what they need.
+/// Objects from files: policies and what they refer to.
 #[derive(Default)]
 pub(super) struct PolicyFiles {
     objects: Vec<(String, PolicyObject)>,
@@ -40,7 +40,7 @@ pub(super) struct PolicyFiles {
     trust_roots: Vec<TrustRoot>,
 }
 
-/// Trust roots, by name: each as it is, or why it cannot be used.
+/// Trust roots, by name, or why each cannot be used.
 type NamedTrustRoots = BTreeMap<String, Result<Arc<verify::TrustRoot>, CliError>>;
 
 struct ParsedConfigMap {
@@ -51,7 +51,7 @@ struct ParsedConfigMap {
 
 impl PolicyFiles {
     /// Reads the documents of all files. Errors: `InvalidSpec` for anything that is neither a
-    /// policy nor something that policies name.
+    /// policy nor an object that policies refer to.
     pub(super) fn read_files(paths: &[PathBuf]) -> Result<Self, CliError> {
         let mut all = Self::default();
         for path in paths {
@@ -73,8 +73,8 @@ impl PolicyFiles {
         self.objects.iter().map(|(_, object)| object.name())
     }
 
-    /// Compiles every policy. The message names the file and the field. TUF repositories are asked
-    /// only if they may be.
+    /// Compiles every policy. Errors name the file and the field. TUF repositories are contacted
+    /// only if that is allowed.
     pub(super) async fn compile_policies(
         &self,
         may_ask: bool,
@@ -84,8 +84,8 @@ impl PolicyFiles {
         self.compile_each(&roots, PolicyObject::compile_policy)
     }
 
-    /// The same without asking anybody: a policy that misses what only a TUF repository can give
-    /// refuses all that it governs.
+    /// The same without network access: a policy that needs the content of a TUF repository denies
+    /// every use that it governs.
     pub(super) async fn compile_offline(
         &self,
         context: &CliContext,
@@ -96,8 +96,8 @@ impl PolicyFiles {
         })
     }
 
-    /// Every policy as far as it can be known without asking anybody. Errors: the first that could
-    /// never be used as it is.
+    /// Compiles every policy as far as possible without network access. Errors: the first policy
+    /// that could never be used as it is.
     pub(super) async fn check_policies(
         &self,
         context: &CliContext,
@@ -191,7 +191,7 @@ impl PolicyFiles {
                 self.trust_roots.push(root);
                 Ok(())
             }
-            // It carries no rule of its own; policies that select namespaces are not supported yet.
+            // It has no rules of its own; policies that select namespaces are not supported yet.
             (Some("v1"), Some("Namespace")) => Ok(()),
             _ => Err(CliError::invalid(format!(
                 "{} {} is neither a policy nor something that a policy names",
@@ -200,7 +200,7 @@ impl PolicyFiles {
         }
     }
 
-    /// What a policy in `namespace` may refer to.
+    /// The objects that a policy in `namespace` may refer to.
     fn sources_for_namespace(
         &self,
         namespace: &str,
@@ -231,7 +231,7 @@ impl PolicyFiles {
         sources
     }
 
-    /// Every trust root that a policy names.
+    /// Every trust root that a policy refers to.
     async fn load_trust_roots(&self, may_ask: bool, context: &CliContext) -> NamedTrustRoots {
         let named: BTreeSet<String> = self
             .objects
@@ -317,7 +317,7 @@ impl PolicyFiles {
     }
 }
 
-/// Of files it is the caller's fault if something is missing.
+/// Missing objects in files are an input error.
 fn missing_input_error(error: TrustRootStateError) -> CliError {
     match error {
         TrustRootStateError::Missing { name, key } => {

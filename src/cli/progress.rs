@@ -15,7 +15,7 @@ use crate::{service::progress::Progress, telemetry::stderr::write_line};
 const QUIET_FOR: Duration = Duration::from_secs(1);
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// Progress for a person at a terminal, or for a log.
+/// Progress on a terminal, or in a log.
 pub(super) struct TerminalProgress {
     terminal: bool,
     current: Mutex<Option<CurrentProgress>>,
@@ -54,7 +54,7 @@ impl Progress for TerminalProgress {
                 begun: now,
                 said: now,
                 bar: None,
-            })
+            });
         });
     }
 
@@ -66,9 +66,9 @@ impl Progress for TerminalProgress {
                 return;
             }
             if self.terminal {
-                current.draw_bar()
+                current.draw_bar();
             } else {
-                current.print_progress()
+                current.print_progress();
             }
         });
     }

@@ -1,4 +1,4 @@
-//! How each registry is reached: which client, with or without TLS.
+//! The client of each registry, with or without TLS.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// How each registry is reached. Clones share their connections.
+/// The settings of each registry. Clones share connections.
 #[derive(Clone)]
 pub(super) struct RegistryClients {
     others: RegistryClient,
@@ -25,7 +25,7 @@ pub(super) struct RegistryClients {
     plain: PlainHttp,
 }
 
-/// How one registry is reached.
+/// The client of one registry.
 #[derive(Clone)]
 struct RegistryClient {
     http: HttpClient,
@@ -33,10 +33,10 @@ struct RegistryClient {
 }
 
 impl RegistryClients {
-    /// Each in its own way. A certificate authority is trusted for the host that it is listed with,
-    /// and for no other.
+    /// Each registry with its own settings. A CA is trusted only for the host that it is listed
+    /// with.
     ///
-    /// Errors: a host that is none or is listed twice, certificates that cannot be read.
+    /// Errors: an invalid or duplicate host, certificates that cannot be parsed.
     pub(super) fn new(registries: &[JobRegistry], options: &HttpOptions) -> Result<Self, CliError> {
         let mut all = Self::from_shared_client(HttpClient::new(options)?, PlainHttp::Never);
         let mut hosts = BTreeMap::new();
@@ -70,7 +70,7 @@ impl RegistryClients {
         Ok(all)
     }
 
-    /// All of them in the same way, but for TLS.
+    /// All registries with one client, except for TLS.
     pub(super) fn from_shared_client(http: HttpClient, plain: PlainHttp) -> Self {
         Self {
             others: RegistryClient {
@@ -125,7 +125,7 @@ impl RegistryClients {
     }
 }
 
-/// Registries, and what they are shown.
+/// Registry clients with credentials.
 struct CredentialedRepositoryOpener {
     registries: RegistryClients,
     credentials: Arc<dyn CredentialStore>,
@@ -154,7 +154,7 @@ fn client_trusting(pem: &str, host: &str, options: &HttpOptions) -> Result<HttpC
     })
 }
 
-/// The host as repositories have it.
+/// The host in the form of repositories.
 pub(super) fn canonical_registry_host(host: &str) -> Result<String, CliError> {
     canonical_host(host).map_err(|error| {
         CliError::invalid(format!(

@@ -1,4 +1,4 @@
-//! Loads the signer that a verb was given.
+//! Loads the signer in the arguments.
 
 use std::path::{Path, PathBuf};
 
@@ -73,7 +73,7 @@ impl KeyArgs {
         }))
     }
 
-    /// The signer, which must have been given.
+    /// The signer; an error if none was given.
     pub(super) async fn require_signer(&self) -> Result<Box<dyn Signer>, CliError> {
         self.load_signer().await?.ok_or_else(|| {
             CliError::new(
@@ -97,7 +97,7 @@ impl KeyArgs {
     }
 }
 
-/// The key that a plug-in keeps, if that is what is meant.
+/// The key of a plug-in, if the argument is a key reference.
 pub(super) async fn load_kms_signer(key: &Path) -> Result<Option<KmsSigner>, CliError> {
     let Some(text) = key
         .to_str()
@@ -110,7 +110,7 @@ pub(super) async fn load_kms_signer(key: &Path) -> Result<Option<KmsSigner>, Cli
     ))
 }
 
-/// How a password is asked for.
+/// How a password is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum PasswordPrompt {
     Once,
@@ -118,7 +118,7 @@ pub(super) enum PasswordPrompt {
 }
 
 impl PasswordArgs {
-    /// The password from the environment, else from the terminal.
+    /// The password from the environment, or else from the terminal.
     pub(super) fn get_or_prompt(&self, ask: PasswordPrompt) -> Result<Password, CliError> {
         if let Some(password) = &self.password {
             return Ok(Password::new(password.as_bytes()));

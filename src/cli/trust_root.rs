@@ -1,5 +1,4 @@
-//! Which trust root is meant, and how it is had: from a file, or from a TUF repository with what is
-//! kept of it.
+//! Loads a trust root: from a file, or from a TUF repository and its cached state.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -19,8 +18,8 @@ const MAX_ROOT: usize = 4 << 20;
 #[derive(Debug, Default, Args)]
 pub(super) struct TrustRootArgs {
     /// Sigstore trusted_root.json that certificates must chain to; without it Sigstore's public
-    /// one, from its TUF repository. With --key: the transparency logs and timestamp authorities that
-    /// must confirm when the key signed; signatures without such proof are rejected
+    /// one, from its TUF repository. With --key: what log entries and timestamps of
+    /// its signatures are verified with; a signature with one that does not verify is rejected
     #[arg(
         long,
         value_name = "FILE",
@@ -40,8 +39,8 @@ pub(super) struct TrustRootArgs {
 }
 
 impl TrustRootArgs {
-    /// The trust root that is named, or Sigstore's public one if one is needed. With
-    /// `--trusted-root` no repository is asked.
+    /// The trust root in the arguments, or Sigstore's public one if one is needed. With
+    /// `--trusted-root` no repository is contacted.
     pub(super) async fn load_trust_root(
         &self,
         is_needed: bool,
@@ -55,7 +54,7 @@ impl TrustRootArgs {
             .map(Some)
     }
 
-    /// The trust root that is named, or this repository's.
+    /// The trust root in the arguments, or the one of this repository.
     pub(super) async fn load_trust_root_or(
         &self,
         default: Result<TufRepositoryConfig, TrustError>,
@@ -87,7 +86,7 @@ impl TrustRootArgs {
     }
 }
 
-/// What a repository gives, or what is kept of it.
+/// The trust root of a repository, or its cached state.
 pub(super) async fn fetch_trust_root(
     repository: &TufRepositoryConfig,
     terms: TrustRefreshPolicy,

@@ -116,7 +116,7 @@ pub(super) async fn run_unpack(
 }
 
 fn not_cleared_error(reference: &BundleLocation, report: &AdmissionReport) -> CliError {
-    report.denials.first().map_or_else(
+    report.denials().first().map_or_else(
         || {
             let why = format!("{reference} is not unpacked: no policy governs it");
             CliError::new(Reason::Ungoverned, why)
@@ -124,7 +124,8 @@ fn not_cleared_error(reference: &BundleLocation, report: &AdmissionReport) -> Cl
         |first| {
             let why = format!(
                 "{reference} is not unpacked: {}; to see everything: {}",
-                first.message, report.reproduce
+                first.message,
+                report.reproduce_command()
             );
             CliError::new(first.reason, why)
         },

@@ -180,7 +180,7 @@ pub(super) async fn run_verify(
     verify_and_report(&args.trust, &args.reference, context).await
 }
 
-/// The report, as a verb's result.
+/// The report, as a subcommand's result.
 pub(super) async fn verify_and_report(
     trust: &TrustArgs,
     reference: &BundleLocation,
@@ -197,7 +197,7 @@ pub(super) async fn verify_and_report(
 }
 
 impl TrustArgs {
-    /// What `--policy` and its like stand for.
+    /// The terms from `--policy` and similar options.
     pub(super) fn from_policy_files(
         files: Vec<PathBuf>,
         used_as: UseArg,
@@ -222,7 +222,7 @@ impl TrustArgs {
         }
     }
 
-    /// Says the arguments whom to trust?
+    /// True if the arguments name an authority or a policy.
     pub(super) const fn is_given(&self) -> bool {
         self.cluster
             || !self.keys.is_empty()
@@ -231,8 +231,8 @@ impl TrustArgs {
             || !self.policies.is_empty()
     }
 
-    /// What the arguments stand for. Errors: nothing to trust, a file that cannot mean what it
-    /// says, a cluster that does not answer.
+    /// The terms from the arguments. Errors: no authority, an invalid file, a cluster that is
+    /// unavailable.
     async fn load_terms(&self, context: &CliContext) -> Result<VerificationTerms, CliError> {
         if self.cluster {
             let ClusterAdmissionSettings {
@@ -309,7 +309,7 @@ impl TrustArgs {
             return Ok(authorities);
         };
         let name = subject.as_str().to_owned();
-        let means = match (own, &self.certificate_oidc_issuer, root) {
+        let kind = match (own, &self.certificate_oidc_issuer, root) {
             (Some(authority), _, root) => AuthorityKind::Certificate {
                 subject,
                 authority: Arc::new(authority),
@@ -328,7 +328,7 @@ impl TrustArgs {
                 ));
             }
         };
-        authorities.push(PolicyAuthority { name, kind: means });
+        authorities.push(PolicyAuthority { name, kind });
         Ok(authorities)
     }
 
@@ -372,8 +372,8 @@ impl TrustArgs {
         }
     }
 
-    /// Resolves a reference and judges what it names. Nothing is fetched for what no policy
-    /// governs.
+    /// Resolves a reference and evaluates the result. Without a governing policy nothing is
+    /// fetched.
     async fn verify_reference(
         &self,
         reference: &BundleLocation,
@@ -384,7 +384,7 @@ impl TrustArgs {
             admission,
         } = self.load_terms(context).await?;
         let written = reference.to_string();
-        let question = self.verification_request(
+        let request = self.verification_request(
             &written,
             reference,
             &policies,
@@ -392,9 +392,9 @@ impl TrustArgs {
             context,
         );
         let mut inquiry = VerificationReportBuilder::begin_report(self, reference, context);
-        if !question.is_governed() {
-            inquiry.asked.digest = reference.digest();
-            return Ok(inquiry.report_ungoverned(&question));
+        if !request.is_governed() {
+            inquiry.inputs.digest = reference.digest();
+            return Ok(inquiry.report_ungoverned(&request));
         }
         let (source, deadline): (Arc<dyn ContentSource>, _) = match (&admission, reference) {
             (Some((registries, deadline)), BundleLocation::Registry(named)) => (
@@ -408,7 +408,7 @@ impl TrustArgs {
         let answer = verdict::evaluate_reference(
             &source,
             &reference.tag_or_digest(),
-            &question,
+            &request,
             deadline,
             context.limits(),
         )
@@ -416,8 +416,8 @@ impl TrustArgs {
         Ok(inquiry.report_verdict(&answer))
     }
 
-    /// Judges what was resolved already, for a verb that goes on only with the clearance: without
-    /// one the report says why. Looks at every blob that is stored.
+    /// Evaluates a resolved bundle, for a subcommand that continues only with a clearance. Without
+    /// one the report says why. Reads every stored blob.
     pub(super) async fn evaluate_resolved(
         &self,
         source: &dyn ContentSource,
@@ -427,7 +427,7 @@ impl TrustArgs {
     ) -> Result<Result<Clearance, AdmissionReport>, CliError> {
         let VerificationTerms { policies, .. } = self.load_terms(context).await?;
         let written = reference.to_string();
-        let question = self.verification_request(
+        let request = self.verification_request(
             &written,
             reference,
             &policies,
@@ -435,11 +435,11 @@ impl TrustArgs {
             context,
         );
         let mut inquiry = VerificationReportBuilder::begin_report(self, reference, context);
-        inquiry.asked.digest = Some(root.descriptor.digest);
-        if !question.is_governed() {
-            return Ok(Err(inquiry.report_ungoverned(&question)));
+        inquiry.inputs.digest = Some(root.descriptor.digest);
+        if !request.is_governed() {
+            return Ok(Err(inquiry.report_ungoverned(&request)));
         }
-        let evaluated = verify::evaluate_bundle(source, root, &question, context.limits()).await;
+        let evaluated = verify::evaluate_bundle(source, root, &request, context.limits()).await;
         Ok(match evaluated {
             Ok(evaluation) => evaluation
                 .decision
@@ -474,7 +474,7 @@ impl TrustArgs {
     }
 }
 
-/// Whom to trust, and how the evidence is gathered if it is as at admission.
+/// The policies, and the settings of reading evidence as at admission.
 struct VerificationTerms {
     policies: Vec<Policy>,
     admission: Option<(Arc<RegistryClients>, Duration)>,

@@ -89,8 +89,8 @@ pub(super) async fn run_webhook(args: WebhookArgs) -> Result<CommandResult, CliE
         installation,
         clock: Arc::new(SystemClock),
     };
-    // Requests still come while the API server learns that this replica ends; they are answered,
-    // but no new ones are wanted.
+    // Requests still arrive while the API server learns that this replica terminates; they are
+    // answered, but the replica is not ready any more.
     let ending = (stop.clone(), ready.clone());
     tokio::spawn(async move {
         ending.0.cancelled().await;

@@ -1,5 +1,5 @@
-//! Acts: makes and removes what a run consists of. Every function may be repeated, and may be cut
-//! off after any of its requests.
+//! Applies the steps of a run: creates and deletes its objects. Every function is idempotent, and
+//! may be interrupted after any request.
 
 use k8s_openapi::api::{
     batch::v1::Job,
@@ -36,8 +36,8 @@ use crate::{
     },
 };
 
-/// Freezes the lock, unless `known` is what it froze before: after this, nothing that anybody
-/// changes reaches the run.
+/// Freezes the lock, unless `known` is the frozen one: from now on no change of a source reaches
+/// the run.
 pub(super) async fn freeze_lock(
     object: &PackedBundle,
     packing: &PackingRequest,
@@ -48,7 +48,7 @@ pub(super) async fn freeze_lock(
     resolve_signer(object, packing, context).await?;
     let inputs = lock_source::build_run_inputs(object, packing, resolved, context).await?;
     if known.is_some_and(|known| known.run == inputs.run) {
-        return Ok(inputs.run); // looked at now and then, it is not written again
+        return Ok(inputs.run); // unchanged, so it is not written again
     }
     let data = RunSnapshot::new(&resolved.canonical, &inputs)
         .map_err(|error| ReconcileError::from_classified(&error))?;
@@ -64,7 +64,7 @@ pub(super) async fn freeze_lock(
     Ok(inputs.run)
 }
 
-/// Starts the pack Job, if it is not there.
+/// Starts the pack Job, if it does not exist.
 pub(super) async fn start_pack_job(
     object: &PackedBundle,
     packing: &PackingRequest,
@@ -73,8 +73,8 @@ pub(super) async fn start_pack_job(
 ) -> Result<(), ReconcileError> {
     let namespace = object.namespace().unwrap_or_default();
     if let Some(secret) = &packing.push_secret {
-        // Read before anything starts, so that a person is told at once what the sign Job would
-        // miss.
+        // Read before any Job starts, so that the user learns immediately what the sign Job would
+        // lack.
         context
             .secrets
             .read_docker_config(&namespace, secret, "spec.destination.secretRef")
@@ -96,8 +96,8 @@ pub(super) async fn start_pack_job(
     create_job(&namespace, &job, context).await
 }
 
-/// Starts the sign Job on `digest`, if it is not there, and if there is a place for it. Otherwise
-/// says what is waited for.
+/// Starts the sign Job for `digest`, if it does not exist and a slot is free. Otherwise says what
+/// it waits for.
 pub(super) async fn try_start_sign_job(
     object: &PackedBundle,
     packing: &PackingRequest,
@@ -125,7 +125,7 @@ pub(super) async fn try_start_sign_job(
         .map(|()| None)
 }
 
-/// What keeps an object from signing in the system namespace. Its Jobs that succeeded are not even
+/// What prevents an object from signing in the system namespace. Its successful Jobs are not even
 /// listed.
 async fn request_sign_slot(
     object: &PackedBundle,
@@ -205,7 +205,7 @@ async fn start_sign_job(
     .await
 }
 
-/// Is there somebody to sign? Asked before anything starts.
+/// Resolves the signer; fails before any Job starts if there is none.
 async fn resolve_signer(
     object: &PackedBundle,
     packing: &PackingRequest,
@@ -247,9 +247,9 @@ async fn resolve_signer(
     })
 }
 
-/// What a signer consists of and is not there: nobody can sign.
-fn as_no_signer_error(trouble: ReconcileError) -> ReconcileError {
-    match trouble {
+/// A signer with a missing part is reported as `NoSigner`.
+fn as_no_signer_error(error: ReconcileError) -> ReconcileError {
+    match error {
         ReconcileError::StatusFailure(failure) if failure.reason == Reason::SourceNotFound => {
             ReconcileError::new(Reason::NoSigner, failure.message)
         }
@@ -283,7 +283,7 @@ async fn load_snapshot(
     Ok((inputs, snapshot, lock))
 }
 
-/// Removes the Jobs of a run, and what belongs to them alone, so that it begins again.
+/// Deletes the Jobs of a run, and the objects that only they use, so that it starts again.
 pub(super) async fn delete_run_jobs(
     object: &PackedBundle,
     run: &JobRunKey,
@@ -305,7 +305,7 @@ pub(super) async fn delete_run_jobs(
     delete_push_secret_copy(run, context).await
 }
 
-/// Removes the copy of the push credential.
+/// Deletes the copy of the push credential.
 pub(super) async fn delete_push_secret_copy(
     run: &JobRunKey,
     context: &ReconcileContext,
@@ -320,7 +320,7 @@ pub(super) async fn delete_push_secret_copy(
     .await
 }
 
-/// Deletes what may be gone already. What it owns goes with it.
+/// Deletes an object that may be gone already, with its dependents.
 pub(super) async fn delete_if_exists<K>(api: &Api<K>, name: &str) -> Result<(), ReconcileError>
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
@@ -340,7 +340,8 @@ async fn create_job(
     create_if_absent(&Api::namespaced(context.client.clone(), namespace), job).await
 }
 
-/// Makes what may be there already: names follow from content, so what is there is the same.
+/// Creates an object that may exist already: names follow from content, so the existing one is
+/// equal.
 async fn create_if_absent<K>(api: &Api<K>, object: &K) -> Result<(), ReconcileError>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + std::fmt::Debug,

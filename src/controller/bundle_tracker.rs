@@ -1,5 +1,5 @@
-//! What this process remembers about objects, so that nothing need be written where nothing
-//! changed. All of it may be lost.
+//! What this process remembers about objects, so that nothing is written without a change. All of
+//! it may be lost.
 
 use std::{
     collections::HashMap,
@@ -11,12 +11,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::core::{digest::Digest, job::JobFailure, reason::Reason};
 
-/// Warnings with the same reason about the same object are told once in this time.
+/// Warnings with the same reason about the same object are reported once in this interval.
 const WARNING_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
-/// After a start, finished objects are verified again within this time, not all at once.
+/// After a start, finished objects are verified again spread over this time, not all at once.
 const VERIFICATION_SPREAD: Duration = Duration::from_mins(10);
 
-/// What is remembered.
+/// What the controller remembers of each object, by UID.
 #[derive(Debug, Default)]
 pub(super) struct BundleTracker {
     objects: Mutex<HashMap<String, TrackedBundle>>,
@@ -25,33 +25,32 @@ pub(super) struct BundleTracker {
 /// What is remembered about one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct TrackedBundle {
-    /// When its source was resolved last.
+    /// When its source was last resolved.
     pub resolved_at: Option<Timestamp>,
-    /// When its bundle was verified last.
+    /// When its bundle was last verified.
     pub verified_at: Option<Timestamp>,
-    /// Why it was refused then.
+    /// Why that source was refused.
     pub refused: Option<JobFailure>,
-    /// Failures in a row, outside of Jobs.
+    /// Consecutive failures outside of Jobs.
     pub failures: u32,
-    /// The request for a reconcile that is being acted on. It counts as handled once the conditions
-    /// tell what came of it.
+    /// The reconcile request in progress. It counts as handled once the conditions show its result.
     pub handling: Option<String>,
     warned: HashMap<Reason, Timestamp>,
 }
 
 impl BundleTracker {
-    /// What is remembered about the object with this UID.
+    /// The entry of the object with this UID.
     pub(super) fn get(&self, uid: &str) -> TrackedBundle {
         self.lock_objects().get(uid).cloned().unwrap_or_default()
     }
 
-    /// Changes it.
+    /// Updates the entry of an object.
     pub(super) fn update(&self, uid: &str, change: impl FnOnce(&mut TrackedBundle)) {
         change(self.lock_objects().entry(uid.to_owned()).or_default());
     }
 
-    /// An object that was finished before this process began counts as looked at a while ago: some
-    /// more, some less of its interval.
+    /// Treats an object that was finished before this process started as verified some time ago: a
+    /// varying part of its interval.
     pub(super) fn assume_checked_earlier(
         &self,
         uid: &str,
@@ -78,7 +77,7 @@ impl BundleTracker {
         );
     }
 
-    /// Is a warning to be told, or was it lately?
+    /// True if a warning is due: it was not reported within the interval.
     pub(super) fn should_warn(&self, uid: &str, reason: Reason, now: Timestamp) -> bool {
         let mut objects = self.lock_objects();
         let warned = &mut objects.entry(uid.to_owned()).or_default().warned;
@@ -91,7 +90,7 @@ impl BundleTracker {
         !quiet
     }
 
-    /// Forgets every object that `exists` does not know.
+    /// Removes every object for which `exists` is false.
     pub(super) fn retain(&self, exists: impl Fn(&str) -> bool) {
         self.lock_objects().retain(|uid, _| exists(uid));
     }
@@ -101,7 +100,7 @@ impl BundleTracker {
     }
 }
 
-/// A number from 0 to 1 that is always the same for one UID.
+/// A number from 0 to 1 that is constant for a UID.
 fn uid_fraction(uid: &str) -> f64 {
     let hex = Digest::of_bytes(uid.as_bytes()).hex_digits();
     u32::from_str_radix(&hex[..8], 16).map_or(0.0, |number| f64::from(number) / f64::from(u32::MAX))

@@ -1,4 +1,4 @@
-//! A `PackedBundle` as this process keeps it in memory: without what may be large. Whoever acts on
+//! A `PackedBundle` in the controller's cache: without fields that may be large. Code that acts on
 //! one reads it anew.
 
 use std::borrow::Cow;
@@ -8,13 +8,13 @@ use serde::{Deserialize, Deserializer};
 
 use crate::api::packed_bundle::{PackedBundle, PackedBundleStatus};
 
-/// What stands in place of a lock. An object that has one is still known as one that has.
+/// Replaces an inline lock in the cache, so that the object is still known to have one.
 const INLINE_LOCK_PLACEHOLDER: &str = "";
 
-/// A `PackedBundle` with its names, its state, and where its bundle goes.
+/// A `PackedBundle` with its names, its status and its destination.
 ///
-/// Seventy objects with the largest lock, or with as many annotations,
-/// would else fill the memory of every replica that leads, until somebody deletes them.
+/// Otherwise seventy objects with the largest lock, or with as many annotations, would fill the
+/// memory of every leader until they are deleted.
 #[derive(Clone, Debug)]
 pub struct CachedBundle(pub PackedBundle);
 
@@ -25,7 +25,7 @@ impl<'de> Deserialize<'de> for CachedBundle {
 }
 
 impl CachedBundle {
-    /// What is kept of `object`.
+    /// The cached form of `object`.
     pub(super) fn from_bundle(mut object: PackedBundle) -> Self {
         strip_large_fields(&mut object);
         let ObjectMeta {
@@ -53,7 +53,7 @@ impl CachedBundle {
     }
 }
 
-/// Drops the lock, and what only the API server needs.
+/// Drops the lock, and fields that only the API server needs.
 pub(super) fn strip_large_fields(object: &mut PackedBundle) {
     if let Some(text) = &mut object.spec.source.inline {
         INLINE_LOCK_PLACEHOLDER.clone_into(text);
@@ -61,18 +61,18 @@ pub(super) fn strip_large_fields(object: &mut PackedBundle) {
     object.metadata.managed_fields = None;
 }
 
-/// The status of a `PackedBundle` as the API server has it. Everything else of an answer, a
-/// megabyte perhaps, is skipped while it is read.
+/// The status of a `PackedBundle` in the API server. The rest of the response, possibly a megabyte,
+/// is skipped while it is parsed.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct StoredStatus {
-    /// Absent before the first is written.
+    /// Absent until the first status is written.
     #[serde(default)]
     pub status: Option<PackedBundleStatus>,
     #[serde(skip)]
     metadata: ObjectMeta,
 }
 
-/// Each stands for a `PackedBundle` of the API server.
+/// Each type is a `PackedBundle` of the API server.
 macro_rules! packed_bundle_resource {
     ($type:ty, $($metadata:tt)+) => {
         impl Resource for $type {

@@ -1,8 +1,8 @@
-//! Which other object stands in the way of one: a pure function of what is stored.
+//! Duplicate destinations: which other object blocks one, as a pure function of stored objects.
 //!
-//! Namespaces do not trust each other. What a tenant merely writes down blocks nobody elsewhere:
-//! only what has been pushed to a tag does, which needs the registry's consent, and the first push
-//! is for the registry's own check to decide (`TagConflict` of the sign Job).
+//! Namespaces do not trust each other. A tenant's object alone blocks no other namespace: only one
+//! that has pushed to the tag does, which needs the registry's permission. The first push is
+//! decided by the check at the registry (`TagConflict` of the sign Job).
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -13,19 +13,20 @@ use crate::{
     core::{digest::Digest, job::JobRunKey, reference::ImageTag},
 };
 
-/// Who has the same place for its bundle.
+/// The object that has the same destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum DuplicateDestination {
     /// An older object of the same namespace.
     SameNamespace {
-        /// Its name.
+        /// The name of the other object.
         name: String,
     },
-    /// An older object of another namespace, which has pushed there. Nobody here is told which.
+    /// An older object of another namespace, which has pushed to the tag. Its name is not
+    /// disclosed.
     OtherNamespace,
 }
 
-/// The object that has the place of `object`, whose lock is `lock`, and came before it.
+/// The older object with the same destination as `object`, whose lock is `lock`.
 pub(super) fn find_duplicate_destination<'a>(
     object: &PackedBundle,
     packing: &PackingRequest,
@@ -60,7 +61,7 @@ fn creation_time(object: &PackedBundle) -> Timestamp {
         .map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
-/// Is its bundle meant for this repository and tag?
+/// True if its destination is this repository and tag.
 fn has_same_destination(other: &PackedBundle, packing: &PackingRequest, wanted: &ImageTag) -> bool {
     let Ok(ValidatedPackedBundle {
         work: PackedBundleWork::Pack(theirs),
@@ -74,8 +75,8 @@ fn has_same_destination(other: &PackedBundle, packing: &PackingRequest, wanted: 
     theirs.repository == packing.repository && tag.as_ref() == Some(wanted)
 }
 
-/// Has a run of what it says now ended well? Its sign Job has set the tag then, and the bundle was
-/// read back and verified. The status is the controller's word: no tenant may write it.
+/// True if a run of its current spec has succeeded: its sign Job has set the tag, and the bundle
+/// was read back and verified. Only the controller writes the status, no tenant.
 fn has_pushed(other: &PackedBundle) -> bool {
     let (Some(status), Some(lock)) = (&other.status, frozen_lock(other)) else {
         return false;
@@ -100,7 +101,7 @@ mod tests {
 
     const TAG: &str = "v1";
 
-    /// An object, `age` seconds old. With `run`, that is how its only run ended.
+    /// An object, `age` seconds old, with the result of its only run in `run`.
     fn object(namespace: &str, name: &str, age: i64, run: Option<&str>) -> PackedBundle {
         let lock = Digest::of_bytes(name.as_bytes());
         let uid = format!("{namespace}-{name}");
@@ -154,7 +155,7 @@ mod tests {
         let mut unfrozen = object("team-a", "new", 100, None);
         unfrozen.status = None;
         let mut edited = object("team-a", "edited", 100, Some("Succeeded"));
-        edited.metadata.generation = Some(2); // what succeeded was something else
+        edited.metadata.generation = Some(2); // the success was of another generation
         let failed = object("team-a", "failed", 100, Some("RegistryDenied"));
         for squatter in [
             suspended,

@@ -1,8 +1,8 @@
-//! Removes what nobody needs any more: children of objects that are gone, where no owner reference
-//! reaches, and old runs.
+//! Garbage collection: removes children of deleted objects that owner references do not cover, and
+//! old runs.
 //!
-//! There are no finalizers, so objects go at once even while no controller runs; what they leave in
-//! the system namespace goes here. Content of registries is never deleted.
+//! There are no finalizers, so objects are deleted immediately even while no controller runs; their
+//! children in the system namespace are removed here. Content of registries is never deleted.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -31,8 +31,8 @@ use crate::{
     core::job::JobRunKey,
 };
 
-/// Removes children in the system namespace whose object is gone. `exists` knows the UIDs of those
-/// that are there.
+/// Removes children in the system namespace whose object is gone. `exists` is true for the UIDs of
+/// existing objects.
 pub(super) async fn delete_orphans(
     exists: &HashSet<String>,
     context: &ReconcileContext,
@@ -71,12 +71,11 @@ where
     Ok(())
 }
 
-/// Removes old runs of an object: those under way that another has replaced, and finished ones
-/// beyond the number that is kept.
+/// Removes old runs of an object: unfinished ones that were replaced, and finished ones over the
+/// history limit.
 ///
-/// Labels in the object's namespace are its tenant's to write. They decide about objects of that
-/// namespace only: in the system namespace nothing is removed but what is labelled there, which no
-/// tenant can do.
+/// Tenants can write labels in the object's namespace. These only select objects of that namespace:
+/// in the system namespace only labels of that namespace count, which no tenant can write.
 pub(super) async fn delete_old_runs(
     object: &PackedBundle,
     current: &JobRunKey,
@@ -127,7 +126,7 @@ fn runs_of(jobs: &[Job]) -> BTreeSet<String> {
         .collect()
 }
 
-/// Which of an object's runs are to go.
+/// Selects the runs of an object to delete.
 fn select_runs_to_delete(
     jobs: &[Job],
     history: &[RunHistoryEntry],
@@ -162,15 +161,14 @@ fn select_runs_to_delete(
         .collect()
 }
 
-/// How and when a run ended, as the status remembers it: a run counts as ended before its Job is
-/// `Complete`.
+/// The result and end of a run in the status: a run counts as ended before its Job is `Complete`.
 fn recorded_run_end(history: &[RunHistoryEntry], run: &str) -> Option<(bool, Timestamp)> {
     let entry = history.iter().find(|entry| entry.run == run)?;
     Some((entry.reason == SUCCEEDED, entry.finished.parse().ok()?))
 }
 
-/// How and when a run ended: with its sign Job's success, or with the failure of any of its Jobs.
-/// `None`: it did not, and never will.
+/// The result and end of a run: its sign Job's success, or the failure of any of its Jobs. `None`:
+/// it did not end, and never will.
 fn observed_run_end(jobs: &[Job], run: &str) -> Option<(bool, Timestamp)> {
     let of_run: Vec<&Job> = jobs
         .iter()
@@ -225,7 +223,7 @@ async fn delete_system_objects(
         &sign,
     )
     .await?;
-    // The snapshot last: while it is there, the run is found again.
+    // The snapshot last: while it exists, the run is found again.
     delete_if_exists(
         &Api::<ConfigMap>::namespaced(context.client.clone(), system),
         &format!("packgate-{run}-lock"),

@@ -1,7 +1,7 @@
-//! What became of a Job: read from its conditions and from the last words of its Pods.
+//! The state of a Job, from its conditions and the termination messages of its Pods.
 //!
-//! A report is a claim. Anybody who may create Pods in the namespace can make one that looks like
-//! the Job's own, so nothing is decided here but what to look at next.
+//! A report is an unverified claim: any user who may create Pods in the namespace can make one that
+//! looks like the Job's own. So the state only selects the next step.
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -16,8 +16,8 @@ use crate::core::{
     reason::Reason,
 };
 
-/// The state of a Job, from it and its Pods. `refused` is what the cluster said when it did not let
-/// the Job make a Pod.
+/// The state of a Job, from it and its Pods. `refused` is the cluster's message when it did not let
+/// the Job create a Pod.
 pub(super) fn job_state(
     job: Option<&Job>,
     pods: &[Pod],
@@ -43,13 +43,13 @@ pub(super) fn job_state(
             failure: job_failure(job, &ended, &over, step),
             at: over.at,
         },
-        None if pods.is_empty() => refused.map_or(JobState::Running { trouble: None }, |why| {
+        None if pods.is_empty() => refused.map_or(JobState::Running { problem: None }, |why| {
             JobState::PodDenied {
                 why: why.to_owned(),
             }
         }),
         None => JobState::Running {
-            trouble: pods.iter().find_map(|pod| pod_start_problem(pod)),
+            problem: pods.iter().find_map(|pod| pod_start_problem(pod)),
         },
     }
 }
@@ -60,7 +60,7 @@ fn is_owned_by_job(pod: &Pod, job: &Job) -> bool {
         .any(|owner| owner.kind == "Job" && Some(&owner.uid) == job.metadata.uid.as_ref())
 }
 
-/// A container that ended.
+/// A terminated container.
 struct TerminatedContainer<'a> {
     pod: String,
     terminated: &'a ContainerStateTerminated,
@@ -89,7 +89,7 @@ impl<'a> TerminatedContainer<'a> {
     }
 }
 
-/// What is reported by Pods that ended well. Two that differ cannot both be true.
+/// The report of Pods that succeeded. If two differ, neither counts.
 fn find_reported_success(ended: &[TerminatedContainer<'_>], step: JobStep) -> Option<JobState> {
     let well = ended.iter().filter(|ended| ended.terminated.exit_code == 0);
     let reports: Vec<(JobSuccess, Timestamp)> = well
@@ -122,7 +122,7 @@ fn find_reported_success(ended: &[TerminatedContainer<'_>], step: JobStep) -> Op
     })
 }
 
-/// The end of a Job.
+/// The terminal condition of a Job.
 struct JobTerminalCondition {
     reason: String,
     message: String,
@@ -145,7 +145,7 @@ fn terminal_condition(job: &Job) -> Option<JobTerminalCondition> {
     })
 }
 
-/// Why it failed: what its last Pod said, else what the cluster says.
+/// Why it failed: the report of its last Pod, or else the cluster's message.
 fn job_failure(
     job: &Job,
     ended: &[TerminatedContainer<'_>],
@@ -207,7 +207,7 @@ fn container_failure(last: &TerminatedContainer<'_>, step: JobStep) -> JobFailur
     )
 }
 
-/// What keeps a Pod from starting.
+/// What prevents a Pod from starting.
 fn pod_start_problem(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let unscheduled = status

@@ -1,10 +1,11 @@
-//! Leader election: one controller writes, the others wait.
+//! Leader election: only one controller writes.
 //!
-//! The Lease is replaced with its `resourceVersion`, so of two that try one gets a conflict.
-//! Nobody's wall clock is compared with another's: a record counts as abandoned once it stayed the
-//! same for a whole duration by our own clock. Who cannot renew in time must stop;
-//! [`LeaderElector::renew_until_lost`] returns then, and the process ends. A process that was frozen wakes up in the
-//! middle of its work: [`LeadershipTerm`] keeps it from going on.
+//! The Lease is replaced with its `resourceVersion`, so of two concurrent writers one gets a
+//! conflict. Wall clocks of different replicas are never compared: a record counts as abandoned
+//! once it stayed the same for a whole lease duration by the local clock. A leader that cannot
+//! renew in time must stop; [`LeaderElector::renew_until_lost`] returns then, and the process ends.
+//! A process that was suspended resumes in the middle of its work: [`LeadershipTerm`] stops it from
+//! writing.
 
 use std::{
     pin::pin,
@@ -22,15 +23,15 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock::Clock;
 
-/// How long a record must stay the same before it counts as abandoned.
+/// How long a record must be unchanged before it counts as abandoned.
 pub const LEASE_DURATION: Duration = Duration::from_secs(15);
-/// How long renewing may fail before the holder must stop. Shorter than [`LEASE_DURATION`], so that there
-/// are never two.
+/// How long renewing may fail before the holder must stop. Shorter than [`LEASE_DURATION`], so that
+/// there are never two leaders.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// The pause between two tries.
+/// The pause between two attempts.
 pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
-/// Tries to hold a Lease.
+/// Acquires and renews a Lease.
 #[derive(Clone)]
 pub struct LeaderElector {
     api: Api<Lease>,
@@ -40,7 +41,7 @@ pub struct LeaderElector {
     clock: Arc<dyn Clock>,
 }
 
-/// The times of an election.
+/// The durations of an election.
 #[derive(Clone, Copy, Debug)]
 pub struct LeaderElectionTimings {
     /// See [`LEASE_DURATION`].
@@ -61,13 +62,13 @@ impl Default for LeaderElectionTimings {
     }
 }
 
-/// Until when a Lease that is held is surely nobody else's. Whoever renews it tells whoever writes
-/// on its strength.
+/// Until when the Lease is guaranteed to be ours. Updated by its renewal, checked before each
+/// write.
 #[derive(Clone, Debug)]
 pub struct LeadershipTerm(Arc<Mutex<Instant>>);
 
 impl LeadershipTerm {
-    /// Does `work`, but not a step of it after the end of the term; `None` then.
+    /// Runs `work`, but no step of it after the end of the term; then the result is `None`.
     pub async fn run_within_term<F: Future>(&self, work: F) -> Option<F::Output> {
         let mut work = pin!(work);
         std::future::poll_fn(|context| {
@@ -89,15 +90,15 @@ impl LeadershipTerm {
     }
 }
 
-/// A record of somebody else, and since when it has not changed.
+/// A version of the Lease by another holder, and since when it is unchanged.
 struct ObservedLeaseVersion {
     version: String,
     since: Instant,
 }
 
 impl LeaderElector {
-    /// Tries for the Lease `name` as `identity`, which no other process may use.
-    /// `clock` is shown to people who read the Lease, and compared with nothing.
+    /// An elector for the Lease `name` as `identity`, which must be unique. `clock` is only for the
+    /// times in the Lease, and is never compared.
     pub fn new(
         api: Api<Lease>,
         name: &str,
@@ -114,8 +115,8 @@ impl LeaderElector {
         }
     }
 
-    /// Returns once the Lease is held. Errors of the API server are logged, and it is tried again.
-    /// `heard` is called whenever it answered.
+    /// Returns once the Lease is acquired. Errors of the API server are logged, and the attempt is
+    /// repeated. `heard` is called after each response.
     pub async fn acquire_lease(&self, heard: impl Fn()) {
         let mut seen = None;
         loop {
@@ -123,7 +124,7 @@ impl LeaderElector {
                 Ok(Ok(true)) => return heard(),
                 Ok(Ok(false)) => heard(),
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, lease = self.name, "the Lease cannot be read or written")
+                    tracing::warn!(%error, lease = self.name, "the Lease cannot be read or written");
                 }
                 Err(_) => tracing::warn!(lease = self.name, "the API server does not answer"),
             }
@@ -131,15 +132,15 @@ impl LeaderElector {
         }
     }
 
-    /// The first term of a Lease that was acquired just now.
+    /// The first term of a newly acquired Lease.
     pub fn first_term(&self) -> LeadershipTerm {
         LeadershipTerm(Arc::new(Mutex::new(
             Instant::now() + self.times.renew_deadline,
         )))
     }
 
-    /// Renews the Lease, and with it the term, and returns once it is lost. Whoever called must
-    /// stop writing at once.
+    /// Renews the Lease, and with it the term, and returns once it is lost. The caller must stop
+    /// writing immediately.
     pub async fn renew_until_lost(&self, term: &LeadershipTerm) {
         let mut last = Instant::now();
         loop {
@@ -159,7 +160,7 @@ impl LeaderElector {
         }
     }
 
-    /// Gives the Lease up, so that another need not wait for it to run out.
+    /// Releases the Lease, so that another replica need not wait for its expiry.
     pub async fn release_lease(&self) {
         let give_up = async {
             let mut lease = self.api.get(&self.name).await?;
@@ -174,7 +175,7 @@ impl LeaderElector {
         match timeout(self.times.renew_deadline, give_up).await {
             Ok(Ok(())) => (),
             Ok(Err(error)) => {
-                tracing::warn!(%error, lease = self.name, "the Lease was not released")
+                tracing::warn!(%error, lease = self.name, "the Lease was not released");
             }
             Err(_) => tracing::warn!(
                 lease = self.name,
@@ -183,7 +184,7 @@ impl LeaderElector {
         }
     }
 
-    /// Takes or renews the Lease, if that may be.
+    /// Takes or renews the Lease, if allowed.
     async fn try_acquire_or_renew(
         &self,
         seen: &mut Option<ObservedLeaseVersion>,

@@ -1,4 +1,4 @@
-//! Resolves the source of a lock, once for a run, and freezes what came out.
+//! Resolves the source of a lock, once for a run, and freezes the result.
 
 use kube::{Api, ResourceExt};
 
@@ -23,19 +23,19 @@ use crate::{
     service::context_artifact,
 };
 
-/// A lock, and where it came from.
+/// A lock with its source.
 pub(super) struct ResolvedLock {
-    /// The lock.
+    /// The parsed lock.
     pub lock: Lockfile,
     /// Its canonical form.
     pub canonical: CanonicalLock,
     /// Where it came from.
     pub origin: JobLockSource,
-    /// Its share of the locks that are in memory.
+    /// Its reservation in the memory budget for locks.
     _share: LockMemoryPermit,
 }
 
-/// Reads the lock and checks that it can be packed here.
+/// Reads the lock and checks that it can be packed in a cluster.
 pub(super) async fn resolve_lock(
     object: &PackedBundle,
     packing: &PackingRequest,
@@ -103,8 +103,7 @@ const fn kubernetes_origin(uri: String) -> JobLockSource {
     }
 }
 
-/// The lock that stands in the object now. One that was changed meanwhile is looked at again from
-/// the beginning.
+/// The current inline lock of the object. If it changed meanwhile, the reconcile starts again.
 async fn read_inline_lock(
     object: &PackedBundle,
     context: &ReconcileContext,
@@ -185,7 +184,7 @@ async fn read_lock_from_context(
     Ok(bytes.to_vec())
 }
 
-/// Everything that the run depends on beside the lock.
+/// All inputs of the run other than the lock.
 pub(super) async fn build_run_inputs(
     object: &PackedBundle,
     packing: &PackingRequest,

@@ -1,4 +1,4 @@
-//! Numbers for people who watch. Names and labels: formats page, "Defaults and numbers".
+//! Prometheus metrics of the controller.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use crate::api::{
     trust_root::TrustRoot,
 };
 
-/// What the controller counts.
+/// The metrics of the controller.
 #[derive(Clone, Debug)]
 pub struct ControllerMetrics {
     jobs: Family<JobDurationLabels, Histogram, fn() -> Histogram>,
@@ -55,7 +55,7 @@ fn duration_histogram() -> Histogram {
 }
 
 impl ControllerMetrics {
-    /// Registers everything in `registry`, under the prefix `packgate`.
+    /// Registers all metrics in `registry`, with the prefix `packgate`.
     pub fn new(registry: &mut Registry) -> Self {
         let new: fn() -> Histogram = duration_histogram;
         let metrics = Self {
@@ -82,14 +82,14 @@ impl ControllerMetrics {
         metrics
     }
 
-    /// Counts these objects from now on, whenever somebody asks.
+    /// Counts these objects from now on, at each scrape.
     pub fn watch_bundles(&self, store: Store<DeserializeGuard<CachedBundle>>) {
-        // A second store would be that of a second controller in one process, which there is not.
+        // A second store would mean a second controller in one process, which does not exist.
         let _ = self.objects.0.set(store);
     }
 
-    /// Says of these policies whether they are enforced, whenever somebody asks: of each by its
-    /// name, or of all of a kind together.
+    /// Reports at each scrape whether these policies are enforced: each by its name, or all of a
+    /// kind together.
     pub(super) fn watch_policies(&self, policies: &WatchedPolicyStores, names: bool) {
         let _ = self
             .policies
@@ -97,13 +97,13 @@ impl ControllerMetrics {
             .set((policies.cluster.clone(), policies.namespaced.clone(), names));
     }
 
-    /// Says of these trust roots when they end, whenever somebody asks: of each by its name, or of
-    /// the one that ends first.
+    /// Reports at each scrape when these trust roots expire: each by its name, or the first to
+    /// expire.
     pub(super) fn watch_trust_roots(&self, roots: Store<DeserializeGuard<TrustRoot>>, names: bool) {
         let _ = self.roots.0.set((roots, names));
     }
 
-    /// A Job ended.
+    /// Records the duration of a completed Job.
     pub fn observe_job_duration(&self, step: &'static str, succeeded: bool, took: Duration) {
         let result = if succeeded { "Succeeded" } else { "Failed" };
         self.jobs
@@ -111,7 +111,7 @@ impl ControllerMetrics {
             .observe(took.as_secs_f64());
     }
 
-    /// A reconciliation ended.
+    /// Counts a completed reconciliation.
     pub fn record_reconcile(&self, succeeded: bool) {
         let result = if succeeded { "ok" } else { "error" };
         self.reconciles
@@ -120,7 +120,7 @@ impl ControllerMetrics {
     }
 }
 
-/// Counts the objects whenever somebody asks: `packgate_packedbundles{ready,reason}`.
+/// Counts the objects at each scrape: `packgate_packedbundles{ready,reason}`.
 #[derive(Clone, Default)]
 struct PackedBundleCollector(Arc<OnceLock<Store<DeserializeGuard<CachedBundle>>>>);
 
@@ -171,9 +171,10 @@ impl Collector for PackedBundleCollector {
     }
 }
 
-/// `packgate_policy_enforced{kind,name}`: 1 if every replica of the webhook carries the policy's
+/// `packgate_policy_enforced{kind,name}`: 1 if every replica of the webhook has loaded the policy's
 /// generation. Without names one number for all policies of a kind, 0 if any of them is not
-/// enforced: whoever reaches the port could else read what each namespace has.
+/// enforced: any client that reaches the port could otherwise read which policies each namespace
+/// has.
 #[derive(Clone, Default)]
 struct PolicyEnforcedCollector(Arc<OnceLock<PolicyStores>>);
 
@@ -224,7 +225,7 @@ impl PolicyEnforcedCollector {
     }
 }
 
-/// The numbers by kind and name, or the least of each kind.
+/// The values by kind and name, or the minimum of each kind.
 fn minimum_per_kind<T: Copy + Ord>(
     all: impl Iterator<Item = (KindAndNameLabels, T)>,
     names: bool,
@@ -279,7 +280,7 @@ impl Collector for PolicyEnforcedCollector {
     }
 }
 
-/// When trust roots end, whenever somebody asks: `packgate_expiry_timestamp_seconds{kind,name}`.
+/// The expiry of trust roots, at each scrape: `packgate_expiry_timestamp_seconds{kind,name}`.
 #[derive(Clone, Default)]
 struct TrustRootExpiryCollector(Arc<OnceLock<(Store<DeserializeGuard<TrustRoot>>, bool)>>);
 

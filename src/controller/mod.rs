@@ -1,7 +1,7 @@
-//! The controller: brings every `PackedBundle` to what it says, by Jobs, and tells how far it is.
+//! The controller: reconciles every `PackedBundle` by Jobs, and reports progress in its status.
 //!
-//! It never packs, signs or pushes itself. One of its replicas leads; one that loses the Lease ends
-//! its process, because nothing else surely stops it from writing.
+//! It never packs, signs or pushes itself. One replica is the leader; one that loses the Lease ends
+//! its process, because nothing else reliably stops it from writing.
 
 mod apply;
 mod bundle_tracker;
@@ -84,62 +84,62 @@ use crate::{
 
 /// Name of the Deployment, the account and the Lease.
 pub const NAME: &str = "packgate-controller";
-/// Objects that are reconciled at once.
+/// The number of objects that are reconciled concurrently.
 const CONCURRENCY: u16 = 16;
-/// Objects that are listed at once. Each may have a lock of over a megabyte, which is dropped as
-/// soon as its page was read; only a list from the newest state has pages.
+/// Objects per page of a list. Each may have a lock of over a megabyte, which is dropped as soon as
+/// its page was read; only a list from the newest state has pages.
 const LIST_PAGE_SIZE: u32 = 4;
-/// How long changes of one object are gathered before it is looked at.
+/// How long changes of one object are collected before it is reconciled.
 const DEBOUNCE: Duration = Duration::from_millis(50);
-/// How often orphans are looked for.
+/// The interval of searches for orphans.
 const GARBAGE_COLLECTION_INTERVAL: Duration = Duration::from_mins(10);
-/// How often it is looked whether objects have gone.
+/// The interval of checks for deleted objects.
 const DELETION_CHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// How soon an object is tried again after the API server failed.
+/// The delay after an error of the API server.
 const ERROR_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Puts clients for registries together.
+/// Makes registry clients.
 pub type RegistryClientsFactory =
     dyn Fn(&[JobRegistry]) -> Result<Arc<dyn TenantRepositoryOpener>, String> + Send + Sync;
 
-/// Puts clients for TUF repositories together; those of a registry's host trust what the registry's
-/// client trusts.
+/// Makes clients of TUF repositories; those on a registry's host trust the same CAs as the
+/// registry's client.
 pub type TrustSourceFactory =
     dyn Fn(&[JobRegistry]) -> Result<Arc<dyn TrustSource>, String> + Send + Sync;
 
-/// What the controller is started with.
+/// The options of the controller.
 pub struct ControllerOptions {
     /// The namespace that it runs in.
     pub namespace: String,
     /// Its own image, which Jobs use as well.
     pub image: String,
-    /// What no other replica is called.
+    /// The unique identity of this replica.
     pub identity: String,
-    /// The chart's values.
+    /// The installation's settings from the chart's values.
     pub installation: InstallationConfig,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// Opens registries.
+    /// Makes registry clients.
     pub registries: Box<RegistryClientsFactory>,
-    /// Opens TUF repositories.
+    /// Makes clients of TUF repositories.
     pub trust: Box<TrustSourceFactory>,
-    /// Makes the platform's key.
+    /// Generates the platform key.
     pub make_key: Box<PlatformKeyGenerator>,
 }
 
-/// Why the controller ended.
+/// Why the controller stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ControllerError {
-    /// Another replica leads, or the API server was not heard for too long.
+    /// Another replica leads, or the Lease could not be renewed in time.
     #[error("the Lease {NAME} was lost; another replica takes over")]
     LeaseLost,
-    /// It cannot begin.
+    /// It cannot start; the message.
     #[error("cannot start: {0}")]
     Start(String),
-    /// The configuration cannot be used.
+    /// The configuration is invalid.
     #[error("configuration: {0}")]
     Configuration(String),
-    /// All watches ended.
+    /// All watches have ended.
     #[error("internal: all watches ended")]
     WatchesEnded,
 }
@@ -155,14 +155,14 @@ impl ClassifiedError for ControllerError {
 }
 
 impl From<ReconcileError> for ControllerError {
-    fn from(trouble: ReconcileError) -> Self {
-        Self::Start(trouble.to_string())
+    fn from(error: ReconcileError) -> Self {
+        Self::Start(error.to_string())
     }
 }
 
 /// Waits for the Lease, then reconciles until `stop` or until the Lease is lost. `heard` is called
-/// whenever the API server answered while waiting: this replica is ready then, to lead or to take
-/// over.
+/// after each response of the API server while waiting: the replica is then ready to lead or to
+/// take over.
 pub async fn run_controller(
     client: Client,
     options: ControllerOptions,
@@ -183,7 +183,7 @@ pub async fn run_controller(
         () = elector.acquire_lease(heard) => tracing::info!(identity = options.identity, "leading"),
     }
     let term = elector.first_term();
-    // On a task of its own: however much there is to do for the objects, the Lease is renewed.
+    // On a task of its own: the Lease is renewed under any load.
     let mut renewing = AbortOnDropHandle::new(tokio::spawn({
         let (elector, term) = (elector.clone(), term.clone());
         async move { elector.renew_until_lost(&term).await }
@@ -238,12 +238,12 @@ async fn reconcile_until_stopped(
     );
     match platform_key::ensure_platform_key(&context, &*make_key).await {
         Ok(()) => (),
-        // A person must mend it, and bundles that the tenant's key signs need not wait for that.
+        // A user must resolve it; bundles that a tenant's key signs need not wait for that.
         Err(ReconcileError::StatusFailure(failure)) => tracing::error!(
             why = failure.message,
             "there is no usable platform key; PackedBundles that need it report NoSigner"
         ),
-        // Nobody would make the key later, so begin again.
+        // The key would not be generated later, so the process must restart.
         Err(error) => return Err(error.into()),
     }
     let ours = || {
@@ -304,15 +304,14 @@ fn requeue_after_error(
     controller::Action::requeue(ERROR_RETRY_DELAY)
 }
 
-/// The object that something was made for, by its labels. A wrong label costs one look at an
-/// object, and no more.
+/// The object that a child belongs to, by its labels. A wrong label only costs one reconcile.
 fn owning_bundle<K: Resource>(child: &K) -> Option<ObjectRef<DeserializeGuard<CachedBundle>>> {
     let labels = child.meta().labels.as_ref()?;
     Some(ObjectRef::new(labels.get(BUNDLE)?).within(labels.get(BUNDLE_NAMESPACE)?))
 }
 
-/// Keeps the webhook's configuration, as soon as every policy is known: entries that leave one out
-/// would let pass what it governs.
+/// Manages the webhook's configuration, as soon as every policy is known: without a policy its
+/// entries would let its uses pass unchecked.
 async fn manage_webhook_configuration(
     context: &Arc<ReconcileContext>,
     policies: &webhook_configuration::WatchedPolicyStores,
@@ -327,7 +326,7 @@ async fn manage_webhook_configuration(
     }
 }
 
-/// Looks for orphans at the start, whenever objects have gone, and now and then.
+/// Collects orphans at the start, after deletions, and periodically.
 async fn collect_garbage_forever(context: &ReconcileContext) {
     let mut known: Option<HashSet<String>> = None;
     let mut last = tokio::time::Instant::now();
@@ -356,7 +355,7 @@ async fn collect_garbage_forever(context: &ReconcileContext) {
     }
 }
 
-/// What the context is made of.
+/// The parts that the context is built from.
 struct ReconcileContextBuilder {
     namespace: String,
     image: String,
@@ -422,7 +421,7 @@ impl ReconcileContextBuilder {
     }
 }
 
-/// The chart's registries, with their certificate authorities.
+/// The chart's registries, with their CA certificates.
 async fn load_job_registries(
     installation: &InstallationConfig,
     namespace: &str,
@@ -457,7 +456,8 @@ async fn cluster_uid(client: &Client) -> Result<String, ControllerError> {
         .ok_or_else(|| ControllerError::Start("the namespace kube-system has no UID".into()))
 }
 
-/// The account that the chart made: what it owns goes when the chart is uninstalled.
+/// The ServiceAccount that the chart created: objects that it owns are deleted when the chart is
+/// uninstalled.
 async fn installation_owner(
     client: &Client,
     namespace: &str,
@@ -471,7 +471,7 @@ async fn installation_owner(
     })
 }
 
-/// The image that packs, if its name carries a digest.
+/// The image of the pack Job, if its name has a digest.
 fn packer_from_image(image: &str) -> Option<PackerImage> {
     let reference: ImageReference = image.parse().ok()?;
     Some(PackerImage {

@@ -1,5 +1,5 @@
-//! What to do next: a pure function of what was observed. Tables of what it says are in
-//! `next_step/tests.rs`.
+//! The next step of a reconcile: a pure function of the observed state. `next_step/tests.rs` has
+//! tables of its results.
 
 use std::time::Duration;
 
@@ -16,39 +16,39 @@ use crate::{
     },
 };
 
-/// The first wait after a dependency did not answer; it doubles up to [`LONGEST_RETRY`].
+/// The first delay after a dependency was unavailable; it doubles up to [`LONGEST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_secs(15);
 const LONGEST_RETRY: Duration = Duration::from_mins(15);
-/// How soon an object is looked at again whose fault a person may have mended elsewhere: a
-/// `ConfigMap`, a Secret, another object.
+/// The delay of checks after a failure that a user may have resolved elsewhere: a `ConfigMap`, a
+/// Secret, another object.
 const MAX_RECHECK_DELAY: Duration = Duration::from_secs(30);
-/// How soon after a defect of ours.
+/// The delay after an internal error.
 const INTERNAL_ERROR_RETRY_DELAY: Duration = Duration::from_mins(10);
 
-/// What was observed of a `PackedBundle` that packs or adopts.
+/// The observed state of a `PackedBundle` that packs or adopts.
 #[derive(Clone, Debug)]
 pub(super) struct ObservedRunState {
-    /// A reconcile was asked for that was not acted on yet.
+    /// A reconcile request is pending.
     pub requested: bool,
     /// The lock that is frozen for this generation.
     pub frozen: Option<FrozenLock>,
-    /// The pack Job of that lock.
+    /// The state of that lock's pack Job.
     pub pack: JobState,
-    /// The sign Job of that lock.
+    /// The state of that lock's sign Job.
     pub sign: JobState,
-    /// The bundle that a finished run of that lock gave.
+    /// The bundle of a finished run of that lock.
     pub finished: Option<Digest>,
-    /// How often in a row runs of that lock failed because a dependency did not answer.
+    /// Consecutive runs of that lock that failed because a dependency was unavailable.
     pub failures: u32,
     /// An older object with the same destination.
     pub duplicate_destination: Option<DuplicateDestination>,
-    /// When the source was resolved last by this process.
+    /// When this process last resolved the source.
     pub resolved_at: Option<Timestamp>,
-    /// When the bundle was verified last by this process.
+    /// When this process last verified the bundle.
     pub verified_at: Option<Timestamp>,
-    /// Why it was refused then.
+    /// Why that source was refused.
     pub refused: Option<JobFailure>,
-    /// Is an unsigned bundle allowed here?
+    /// Whether the installation allows unsigned bundles.
     pub allow_unsigned: bool,
 }
 
@@ -63,62 +63,62 @@ pub(super) struct FrozenLock {
     pub at: Timestamp,
 }
 
-/// A Job, as its Pods and its conditions tell.
+/// The state of a Job, from its conditions and Pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum JobState {
-    /// There is none.
+    /// The Job does not exist.
     Absent,
-    /// It is under way.
+    /// The Job is not finished.
     Running {
-        /// What keeps it from starting, if something does.
-        trouble: Option<String>,
+        /// What prevents it from starting, if anything.
+        problem: Option<String>,
     },
-    /// The cluster does not let it make a Pod.
+    /// The cluster does not let it create a Pod.
     PodDenied {
-        /// What the cluster says.
+        /// The cluster's message.
         why: String,
     },
     /// It reports success. A claim.
     Succeeded {
-        /// What it reports.
+        /// The report of the Pod.
         report: JobSuccess,
-        /// When it ended.
+        /// When the Job finished.
         at: Timestamp,
     },
-    /// It failed for good.
+    /// The Job failed and is not retried.
     Failed {
-        /// Why.
+        /// The reason and message.
         failure: JobFailure,
-        /// When it ended.
+        /// When the Job finished.
         at: Timestamp,
     },
 }
 
-/// What to do next.
+/// The next step of a reconcile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ReconcileStep {
-    /// Nothing, by the user's wish.
+    /// Nothing, because the user suspended it.
     Suspend,
     /// Resolve the source and freeze the lock.
     Resolve,
     /// Start the pack Job.
     Pack(FrozenLock),
-    /// Start the sign Job on what the pack Job reports.
+    /// Start the sign Job for the digest in the pack Job's report.
     Sign(FrozenLock, Digest),
     /// Wait for a Job.
     Wait(JobPhase, Option<String>),
     /// Read the bundle back from the registry and verify it.
     Verify(Digest),
-    /// Throw the failed run's Jobs away, so that it begins again.
+    /// Delete the failed run's Jobs, so that it starts again.
     Restart(FrozenLock),
-    /// A run failed, or cannot begin. What follows is in the failure's class; look again after this
-    /// time.
+    /// A run failed, or cannot start. The failure's class says what may resolve it; check again
+    /// after this time.
     Fail(JobFailure, Option<Duration>),
-    /// All is done; look again after this time.
+    /// All is done; check again after this time.
     Idle(Option<Duration>),
 }
 
-/// Which Job is waited for.
+/// The Job that a reconcile waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum JobPhase {
     /// The pack Job.
@@ -127,7 +127,7 @@ pub(super) enum JobPhase {
     Signing,
 }
 
-/// What to do next.
+/// The next step for the observed state.
 pub(super) fn next_step(
     validated: &ValidatedPackedBundle,
     seen: &ObservedRunState,
@@ -166,7 +166,7 @@ fn next_packing_step(
         Some(digest) => step_after_run(digest, interval, seen, now),
         None => next_run_step(frozen, interval, seen, now),
     };
-    // No Job is under way: what the source says now may as well count.
+    // No Job is running, so a change of the source may take effect.
     let at_rest = matches!(
         step,
         ReconcileStep::Verify(_)
@@ -178,16 +178,16 @@ fn next_packing_step(
         return ReconcileStep::Resolve;
     }
     match &seen.duplicate_destination {
-        Some(rival) => ReconcileStep::Fail(
-            JobFailure::new(Reason::TagConflict, &conflict_message(rival)),
+        Some(duplicate) => ReconcileStep::Fail(
+            JobFailure::new(Reason::TagConflict, &conflict_message(duplicate)),
             Some(MAX_RECHECK_DELAY),
         ),
         None => step,
     }
 }
 
-fn conflict_message(rival: &DuplicateDestination) -> String {
-    match rival {
+fn conflict_message(duplicate: &DuplicateDestination) -> String {
+    match duplicate {
         DuplicateDestination::SameNamespace { name } => {
             format!(
                 "PackedBundle {name} is older and has the same repository and tag; choose \
@@ -234,11 +234,11 @@ fn next_run_step(
         (JobState::Succeeded { report, .. }, _) => {
             step_after_run(report.digest, interval, seen, now)
         }
-        (JobState::Running { trouble }, _) => {
-            ReconcileStep::Wait(JobPhase::Signing, trouble.clone())
+        (JobState::Running { problem }, _) => {
+            ReconcileStep::Wait(JobPhase::Signing, problem.clone())
         }
-        (_, JobState::Running { trouble }) => {
-            ReconcileStep::Wait(JobPhase::Packing, trouble.clone())
+        (_, JobState::Running { problem }) => {
+            ReconcileStep::Wait(JobPhase::Packing, problem.clone())
         }
         (_, JobState::Succeeded { report, .. }) if report.lock_digest == frozen.lock => {
             ReconcileStep::Sign(frozen.clone(), report.digest)
@@ -261,8 +261,8 @@ fn pod_denial(job: &JobState) -> Option<&str> {
     }
 }
 
-/// Only what may pass by itself is tried again. The wait is counted from the failure, so a restart
-/// of ours does not prolong it.
+/// Only temporary failures are retried. The delay starts at the failure, so a restart of the
+/// controller does not prolong it.
 fn step_after_failure(
     frozen: &FrozenLock,
     failure: &JobFailure,
@@ -314,24 +314,24 @@ fn is_due(last: Option<Timestamp>, interval: Option<Duration>, now: Timestamp) -
     }
 }
 
-/// What is left of a wait that began at `since`.
+/// The rest of a delay that began at `since`.
 fn remaining_wait(since: Timestamp, wait: Duration, now: Timestamp) -> Option<Duration> {
     let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
     let left = wait.saturating_sub(now.duration_since(since));
     Duration::try_from(left).ok().filter(|left| !left.is_zero())
 }
 
-/// The wait after the number of failures that came before this one.
+/// The delay after this many earlier failures.
 pub(super) fn retry_after(earlier: u32) -> Duration {
     FIRST_RETRY
         .saturating_mul(1 << earlier.min(16))
         .min(LONGEST_RETRY)
 }
 
-/// How soon to look again after a failure outside of Jobs, `earlier` ones of which came before.
+/// The delay after a failure outside of Jobs, with `earlier` ones before it.
 pub(super) fn recheck_delay(reason: Reason, earlier: u32) -> Option<Duration> {
     match (reason.class(), reason) {
-        // Often the ConfigMap comes a moment after the object that names it.
+        // Often the ConfigMap is created a moment after the object that refers to it.
         (_, Reason::SourceNotFound) => Some(
             Duration::from_secs(2)
                 .saturating_mul(1 << earlier.min(8))
@@ -350,8 +350,8 @@ fn fail_without_retry(reason: Reason, message: &str) -> ReconcileStep {
     ReconcileStep::Fail(JobFailure::new(reason, message), None)
 }
 
-/// The tag that a run gives: the one asked for, else one that follows from the lock. Nobody's
-/// bundle gets none.
+/// The tag that a run sets: the requested one, or else one derived from the lock. Every bundle gets
+/// a tag.
 pub(super) fn bundle_tag(packing: &PackingRequest, lock: &Digest) -> Option<ImageTag> {
     match (&packing.signing, &packing.tag) {
         (SigningParty::Unsigned, _) => None,

@@ -1,5 +1,5 @@
-//! What there is: the snapshot and the Jobs of the current run, and other objects that stand in the
-//! way.
+//! Observes the current state: the snapshot and Jobs of the current run, and objects with the same
+//! destination.
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-/// Looks at everything that the next step depends on. Reads only.
+/// Observes everything that the next step depends on. Reads only.
 pub(super) async fn observe_bundle(
     object: &PackedBundle,
     validated: &ValidatedPackedBundle,
@@ -103,7 +103,7 @@ pub(super) async fn observe_bundle(
     Ok(seen)
 }
 
-/// The text of a request for a reconcile that does not count as handled yet.
+/// The value of a reconcile request that does not count as handled yet.
 pub(super) fn pending_reconcile_request(object: &PackedBundle) -> Option<String> {
     let asked = object.annotations().get(RECONCILE_REQUESTED)?;
     let handled = object
@@ -113,8 +113,8 @@ pub(super) fn pending_reconcile_request(object: &PackedBundle) -> Option<String>
     (handled != Some(asked)).then(|| asked.clone())
 }
 
-/// The lock that is frozen for this generation. The status only says where to look: what counts is
-/// the snapshot.
+/// The lock that is frozen for this generation. The status only says where to look: the snapshot is
+/// authoritative.
 async fn observe_frozen_lock(
     object: &PackedBundle,
     status: &PackedBundleStatus,
@@ -149,7 +149,8 @@ fn creation_time(metadata: &ObjectMeta) -> Timestamp {
         .map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
-/// What the newest record of this run says it gave. A later failure means that it was lost since.
+/// The bundle digest in the newest record of this run. A later failure means that the bundle was
+/// lost since.
 pub(super) fn recorded_bundle_digest(
     status: &PackedBundleStatus,
     run: &JobRunKey,
@@ -165,14 +166,14 @@ pub(super) fn recorded_bundle_digest(
     }
 }
 
-/// Does the sign Job say that the run gave something else? The record is a line in a status, which
-/// an administrator's tool can write; the Job in the system namespace is nearer to what was done.
-/// Without this a wrong record would be verified, and refused, for ever.
+/// True if the sign Job reports another digest for the run. The record is a field of the status,
+/// which an administrator's tool can write; the Job in the system namespace is the better source.
+/// Without this check a wrong record would be verified, and refused, forever.
 pub(super) fn contradicts_record(sign: &JobState, recorded: &Digest) -> bool {
     matches!(sign, JobState::Succeeded { report, .. } if report.digest != *recorded)
 }
 
-/// How many of the newest records of this run, in a row, are failures of something else.
+/// The number of consecutive newest records of this run that are failures of a dependency.
 fn count_unavailable_failures(status: &PackedBundleStatus, run: &JobRunKey) -> u32 {
     let unavailable = |reason: &str| {
         let reason = crate::core::reason::Reason::ALL
@@ -223,7 +224,7 @@ async fn observe_job(
     ))
 }
 
-/// What the cluster said when it did not let the Job make a Pod. Only an event tells.
+/// The cluster's message when it did not let the Job create a Pod. Only an event has it.
 async fn find_pod_denial(
     namespace: &str,
     job: &Job,

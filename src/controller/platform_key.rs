@@ -1,5 +1,5 @@
-//! The platform's key: made once, on the first start, and published. Nobody makes a second one in
-//! its place unasked.
+//! The platform key: generated once, on the first start, and published. It is never replaced
+//! automatically.
 
 use std::collections::BTreeMap;
 
@@ -28,21 +28,21 @@ const PRIVATE: &str = "cosign.key";
 const PASSWORD: &str = "cosign.password";
 const BUILDER_ID: &str = "builder.id";
 
-/// A new key.
+/// A generated key pair.
 pub struct PlatformKeyPair {
-    /// The private half in PEM, encrypted as cosign does it.
+    /// The private key in PEM, in cosign's encryption.
     pub private_pem: String,
-    /// What opens it.
+    /// The password of the private key.
     pub password: String,
-    /// The public half in PEM.
+    /// The public key in PEM.
     pub public_pem: String,
 }
 
-/// Makes keys. Whoever knows how implements it.
+/// Generates key pairs; the caller supplies the implementation.
 pub type PlatformKeyGenerator = dyn Fn() -> Result<PlatformKeyPair, String> + Send + Sync;
 
-/// Makes the key if there never was one, and publishes its public half. Errors are for the log:
-/// objects tell them as `NoSigner`.
+/// Generates the key if there never was one, and publishes its public half. Errors are logged;
+/// objects report them as `NoSigner`.
 pub(super) async fn ensure_platform_key(
     context: &ReconcileContext,
     make: &PlatformKeyGenerator,
@@ -72,7 +72,7 @@ pub(super) async fn ensure_platform_key(
     publish_public_key(&maps, &public_key(context).await?, context).await
 }
 
-/// The public half, out of the Secret that signs. Errors: `NoSigner` with the way out.
+/// The public key, from the signing Secret. Errors: `NoSigner` with a way to resolve it.
 pub(super) async fn public_key(context: &ReconcileContext) -> Result<String, ReconcileError> {
     let namespace = &context.run_settings.system_namespace;
     let secret = Api::<Secret>::namespaced(context.client.clone(), namespace)

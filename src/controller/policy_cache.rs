@@ -1,4 +1,4 @@
-//! The policies that have a say in a namespace, read and compiled.
+//! The policies that apply in a namespace, read and compiled.
 
 use std::{
     collections::BTreeMap,
@@ -24,13 +24,14 @@ use crate::{
     },
 };
 
-/// How long policies of a namespace are told what was found when they were read together.
+/// How long the compiled policies of a namespace are used for its other policies.
 const COMPILED_POLICY_TTL: Duration = Duration::from_secs(2);
-/// The same of one that misses something, or names something wrong: that may have come meanwhile.
+/// The same for a policy with a missing or invalid reference, which may have been resolved
+/// meanwhile.
 const UNUSABLE_POLICY_TTL: Duration = Duration::from_millis(300);
 
-/// What was compiled lately: the policies of a namespace are counted together, so they are read
-/// together, and told apart.
+/// Recently compiled policies: those of a namespace share a budget, so they are read and compiled
+/// together, and reported one by one.
 #[derive(Debug, Default)]
 pub(super) struct CompiledPolicyCache {
     /// By namespace; the cluster's under an empty name.
@@ -43,8 +44,8 @@ struct CompiledPolicyCacheEntry {
     found: Option<(Instant, Arc<PolicySnapshot>)>,
 }
 
-/// All of the cluster's policies, and the namespace's. One that cannot be used refuses all that it
-/// governs.
+/// All policies of the cluster and of the namespace. One that cannot be compiled denies every use
+/// that it governs.
 pub(super) async fn load_policies(
     namespace: &str,
     context: &ReconcileContext,
@@ -59,7 +60,7 @@ pub(super) async fn load_policies(
         .collect())
 }
 
-/// Can this policy be used?
+/// Checks that this policy can be enforced.
 pub(super) async fn check_policy(
     object: PolicyObject,
     context: &ReconcileContext,
@@ -102,7 +103,7 @@ pub(super) async fn check_policy(
     }
 }
 
-/// All policies of the cluster, or of a namespace, as they are now.
+/// The current policies of the cluster, or of a namespace.
 async fn compile_policies(
     kind: &PolicyOrigin,
     context: &ReconcileContext,
@@ -128,7 +129,7 @@ async fn compile_policies(
                 .collect()
         }
     };
-    let gathered = resolve_policy_inputs(policies, context).await?;
+    let inputs = resolve_policy_inputs(policies, context).await?;
     let (compiler, namespace, now) = (
         context.policy_cache.scope_compiler(kind),
         context.run_settings.system_namespace.clone(),
@@ -138,7 +139,7 @@ async fn compile_policies(
         compiler
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .compile_snapshot(&gathered, &namespace, now)
+            .compile_snapshot(&inputs, &namespace, now)
     });
     let snapshot = Arc::new(compiling.await.map_err(|error| {
         ReconcileError::new(
@@ -151,7 +152,7 @@ async fn compile_policies(
 }
 
 impl CompiledPolicyCache {
-    /// What was found, and how long ago.
+    /// A cached snapshot, if it is recent.
     fn recent_snapshot(&self, kind: &PolicyOrigin) -> Option<(Duration, Arc<PolicySnapshot>)> {
         let all = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, found) = all.get(scope_key(kind))?.found.as_ref()?;
@@ -163,7 +164,7 @@ impl CompiledPolicyCache {
         Arc::clone(&all.entry(scope_key(kind).to_owned()).or_default().compiler)
     }
 
-    /// Keeps what was found, and forgets what is old: a process that does nothing holds nothing.
+    /// Caches a snapshot and drops expired ones: an idle process keeps none.
     fn store_snapshot(&self, kind: &PolicyOrigin, snapshot: &Arc<PolicySnapshot>) {
         let mut all = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, lately| {
@@ -185,7 +186,7 @@ fn scope_key(kind: &PolicyOrigin) -> &str {
     }
 }
 
-/// The policies with everything that they refer to.
+/// The policies with the objects that they refer to.
 async fn resolve_policy_inputs(
     policies: Vec<PolicyObject>,
     context: &ReconcileContext,
@@ -201,13 +202,13 @@ async fn resolve_policy_inputs(
     } else {
         Vec::new()
     };
-    let mut gathered = PolicyInputs {
+    let mut inputs = PolicyInputs {
         policies,
         trust_roots,
         ..PolicyInputs::default()
     };
     let mut config_maps = BTreeMap::new();
-    for (namespace, name) in gathered.needed_config_maps(&context.run_settings.system_namespace) {
+    for (namespace, name) in inputs.needed_config_maps(&context.run_settings.system_namespace) {
         let found = match context
             .secrets
             .read_config_map(&namespace, &name, "spec.authorities[].key.configMapRef")
@@ -215,7 +216,7 @@ async fn resolve_policy_inputs(
         {
             Ok(data) if namespace == context.run_settings.system_namespace => Some(data.into()),
             Ok(data) => Some(ConfigMapData::with_policy_keys_only(data)),
-            // The compiler says which authority misses it.
+            // The compiler reports which authority refers to it.
             Err(ReconcileError::StatusFailure(failure))
                 if failure.reason == Reason::SourceNotFound =>
             {
@@ -225,6 +226,6 @@ async fn resolve_policy_inputs(
         };
         config_maps.insert((namespace, name), found);
     }
-    gathered.config_maps = config_maps;
-    Ok(gathered)
+    inputs.config_maps = config_maps;
+    Ok(inputs)
 }

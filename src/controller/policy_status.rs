@@ -1,5 +1,5 @@
-//! Says of every policy and trust root whether it can be used: the condition `Ready`. What they
-//! judge is not looked at here.
+//! Sets the condition `Ready` of every policy and trust root: whether it can be used. What they
+//! admit is not checked here.
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,24 +38,24 @@ use crate::{
     core::{job::JobFailure, reason::Reason},
 };
 
-/// What an object names may change without it, so it is looked at again after this time.
+/// Objects that a policy refers to may change, so it is checked again after this time.
 const RECHECK_INTERVAL: Duration = Duration::from_mins(5);
 const ERROR_RETRY_DELAY: Duration = Duration::from_secs(10);
 
-/// A kind that can be usable or not.
+/// A kind with a `Ready` condition.
 trait ReadinessCheckedResource:
     Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static
 {
-    /// What is known of it, or why it cannot be used.
+    /// The result of the check, or why the object cannot be used.
     fn check_readiness(
         &self,
         context: &ReconcileContext,
     ) -> impl Future<Output = Result<ReadinessResult, ReconcileError>> + Send;
 
-    /// The status as it is stored.
+    /// The status as stored.
     fn stored_status(&self) -> Value;
 
-    /// The condition `Enforced`, of a kind that the webhook carries.
+    /// The condition `Enforced`, for kinds that the webhook loads.
     fn enforced_condition(
         &self,
         _: &[Condition],
@@ -64,27 +64,27 @@ trait ReadinessCheckedResource:
         None
     }
 
-    /// The conditions as they are stored.
+    /// The conditions as stored.
     fn stored_conditions(&self) -> Vec<Condition> {
         serde_json::from_value(self.stored_status()["conditions"].clone()).unwrap_or_default()
     }
 }
 
-/// What is known of an object.
+/// The result of a readiness check.
 #[derive(Debug)]
 pub(super) struct ReadinessResult {
-    /// Fields of the status beside the conditions.
+    /// Fields of the status other than conditions.
     pub fields: Value,
-    /// Why it cannot be used, if so.
+    /// Why it is not ready, if so.
     pub failure: Option<JobFailure>,
-    /// What is told of it otherwise.
+    /// The message of the condition if it is ready.
     pub message: String,
-    /// When it is looked at again.
+    /// When to check again.
     pub again: Duration,
 }
 
 impl ReadinessResult {
-    /// It can be used.
+    /// The object is ready.
     pub(super) fn with_fields(fields: Value) -> Self {
         Self {
             fields,
@@ -94,9 +94,9 @@ impl ReadinessResult {
         }
     }
 
-    /// It cannot.
+    /// The object is not ready.
     pub(super) fn with_failure(fields: Value, failure: JobFailure) -> Self {
-        // What is too much together changes with objects that are not looked at here.
+        // Exceeding a shared quota depends on objects that are not watched here.
         let again = if failure.reason == Reason::LimitExceeded {
             ERROR_RETRY_DELAY
         } else {
@@ -119,7 +119,7 @@ impl ReadinessResult {
     }
 }
 
-/// The checks of all kinds.
+/// The readiness controllers of all kinds.
 pub(super) struct ReadinessControllers {
     cluster: ReadinessController<ClusterBundlePolicy>,
     namespaced: ReadinessController<BundlePolicy>,
@@ -129,7 +129,7 @@ pub(super) struct ReadinessControllers {
 type ReadinessController<K> = Controller<DeserializeGuard<K>>;
 
 impl ReadinessControllers {
-    /// Watches them.
+    /// Starts their watches.
     pub(super) fn new(client: &Client) -> Self {
         Self {
             cluster: new_controller(client),
@@ -138,7 +138,7 @@ impl ReadinessControllers {
         }
     }
 
-    /// Every policy that is watched.
+    /// Every watched policy.
     pub(super) fn policy_stores(&self) -> WatchedPolicyStores {
         WatchedPolicyStores {
             cluster: self.cluster.store(),
@@ -146,12 +146,12 @@ impl ReadinessControllers {
         }
     }
 
-    /// Every trust root that is watched.
+    /// Every watched trust root.
     pub(super) fn trust_root_store(&self) -> Store<DeserializeGuard<TrustRoot>> {
         self.roots.store()
     }
 
-    /// Checks them until `stop`.
+    /// Runs them until `stop`.
     pub(super) async fn run_all(self, context: &Arc<ReconcileContext>, stop: &CancellationToken) {
         join3(
             run_controller(self.cluster, context, stop),
@@ -265,7 +265,7 @@ async fn apply_status<K: ReadinessCheckedResource>(
     }
 }
 
-/// Does the webhook carry this generation?
+/// The condition `Enforced`, for whether the webhook has loaded this generation.
 fn build_enforced_condition(
     metadata: &ObjectMeta,
     old: &[Condition],

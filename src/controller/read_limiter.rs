@@ -1,27 +1,27 @@
-//! How much is read at once. Objects and locks may be large, all of them are looked at after a
-//! start, and nothing of that may add up.
+//! Limits on concurrent reads. Objects and locks may be large, and after a start all of them are
+//! read.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Whole objects at once. Each may have over a megabyte, and is in memory three times while it is
-/// parsed.
+/// Whole objects read concurrently. Each may have over a megabyte, and is in memory three times
+/// while it is parsed.
 const MAX_CONCURRENT_OBJECTS: usize = 2;
-/// Bytes of locks at once, as they were written: as many as the largest lock has. A lock takes some
-/// ten times its bytes while it is resolved.
+/// Bytes of locks in memory, as written: the size of the largest lock. A lock takes some ten times
+/// its size while it is resolved.
 const LOCK_BYTES: usize = 2 << 20;
-/// What a lock counts at least.
+/// The minimum weight of a lock.
 const MIN_LOCK_WEIGHT: usize = 16 << 10;
 
-/// Places for what is read.
+/// Limits on concurrent reads.
 #[derive(Debug)]
 pub(super) struct ReadLimiter {
     objects: Semaphore,
     locks: Arc<Semaphore>,
 }
 
-/// A share of the locks that are in memory, until it is dropped.
+/// A reservation in the memory budget for locks, until it is dropped.
 pub(super) struct LockMemoryPermit(
     #[expect(dead_code, reason = "it counts while it is there")] Option<OwnedSemaphorePermit>,
 );
@@ -36,14 +36,14 @@ impl Default for ReadLimiter {
 }
 
 impl ReadLimiter {
-    /// Waits until a whole object may be read from the API server. Nothing else is to be waited for
-    /// with it.
+    /// Waits until a whole object may be read from the API server. The permit must not be held
+    /// while waiting for anything else.
     pub(super) async fn acquire_object_permit(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
         self.objects.acquire().await.ok()
     }
 
-    /// Waits until a lock of so many bytes may be resolved. Small ones hardly ever wait; the
-    /// largest are alone.
+    /// Waits until a lock of this many bytes may be resolved. Small ones hardly ever wait; the
+    /// largest are resolved alone.
     pub(super) async fn acquire_lock_permit(&self, bytes: usize) -> LockMemoryPermit {
         let weight = u32::try_from(bytes.clamp(MIN_LOCK_WEIGHT, LOCK_BYTES)).unwrap_or(u32::MAX);
         LockMemoryPermit(

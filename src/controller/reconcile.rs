@@ -1,5 +1,4 @@
-//! One object, brought a step further: gather, decide, act, tell. Repeated until there is something
-//! to wait for.
+//! Reconciles one object: observe, decide, act, report. Repeats until it has to wait.
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,14 +37,14 @@ use crate::{
     core::{digest::Digest, job::JobFailure, reason::Reason},
 };
 
-/// Steps of one object in one go. Each changes something, so more would be a defect.
+/// The maximum number of steps in one reconcile. Each changes something, so more would be a bug.
 const MOST_STEPS: usize = 12;
-/// How soon a Job is looked at again that has no Pod yet: only an event would tell why.
+/// The interval of checks on a Job without a Pod: only an event would say why.
 const POD_CHECK_INTERVAL: Duration = Duration::from_secs(3);
-/// How soon a Job is looked at again whose Pod is there: in case a watch was missed.
+/// The interval of checks on a Job with a Pod, in case the watch missed an event.
 const JOB_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Brings one object as far as it goes.
+/// Reconciles one object as far as possible.
 pub(super) async fn reconcile_bundle(
     guarded: Arc<DeserializeGuard<CachedBundle>>,
     context: Arc<ReconcileContext>,
@@ -66,7 +65,7 @@ async fn reconcile_named_bundle(
     let Some(DeserializeGuard(mut object)) = api.get_opt(name).await? else {
         return Ok(Action::await_change());
     };
-    // Its lock is read again where it is resolved: meanwhile much may have to be waited for.
+    // Its lock is read again when it is resolved: meanwhile there may be long waits.
     if let Ok(object) = &mut object {
         strip_large_fields(object);
     }
@@ -112,14 +111,14 @@ async fn reconcile_named_bundle(
     ))
 }
 
-/// One object that is being brought further.
+/// The reconcile of one object.
 struct BundleReconciler<'a> {
     object: PackedBundle,
     context: &'a ReconcileContext,
 }
 
 impl BundleReconciler<'_> {
-    /// Takes one step. `None`: look again at once.
+    /// Runs one step. `None`: observe again immediately.
     async fn run_one_step(
         &mut self,
         validated: &ValidatedPackedBundle,
@@ -162,8 +161,8 @@ impl BundleReconciler<'_> {
                     .await
                     .map(Some)
             }
-            (ReconcileStep::Wait(phase, trouble), _) => {
-                self.wait_for_job(phase, trouble, &seen).await.map(Some)
+            (ReconcileStep::Wait(phase, problem), _) => {
+                self.wait_for_job(phase, problem, &seen).await.map(Some)
             }
             (ReconcileStep::Verify(digest), PackedBundleWork::Pack(packing)) => self
                 .verify_packed_bundle(packing, digest, &seen)
@@ -196,8 +195,7 @@ impl BundleReconciler<'_> {
         }
     }
 
-    /// Resolves the source and freezes what came out. A run that failed begins again if that was
-    /// asked for.
+    /// Resolves the source and freezes the result. A failed run starts again if that was requested.
     async fn resolve_and_freeze(
         &mut self,
         packing: &PackingRequest,
@@ -295,7 +293,7 @@ impl BundleReconciler<'_> {
                 .await;
                 self.object.status = Some(next);
             }
-            // What was there and is lost is made again.
+            // A lost bundle is packed again.
             Err(ReconcileError::StatusFailure(failure))
                 if failure.reason == Reason::SourceNotFound && finished =>
             {
@@ -325,7 +323,8 @@ impl BundleReconciler<'_> {
         Ok(())
     }
 
-    /// Tells and remembers a verdict. One that could not be given is an error, and asked for again.
+    /// Reports and remembers a verdict. A verdict that could not be reached is an error, and is
+    /// retried.
     async fn record_verdict(
         &mut self,
         good: Result<verify::AcceptedBundle, ReconcileError>,
@@ -369,7 +368,7 @@ impl BundleReconciler<'_> {
     async fn wait_for_job(
         &mut self,
         phase: JobPhase,
-        trouble: Option<String>,
+        problem: Option<String>,
         seen: &ObservedRunState,
     ) -> Result<Action, ReconcileError> {
         let job = if phase == JobPhase::Packing {
@@ -377,8 +376,8 @@ impl BundleReconciler<'_> {
         } else {
             &seen.sign
         };
-        let soon = matches!(job, JobState::Absent | JobState::Running { trouble: None });
-        self.update_status(&StatusUpdate::JobRunning(phase, trouble))
+        let soon = matches!(job, JobState::Absent | JobState::Running { problem: None });
+        self.update_status(&StatusUpdate::JobRunning(phase, problem))
             .await?;
         Ok(Action::requeue(if soon {
             POD_CHECK_INTERVAL
@@ -398,7 +397,7 @@ impl BundleReconciler<'_> {
         Ok(wait.map_or_else(Action::await_change, Action::requeue))
     }
 
-    /// Tells a warning, at most once a minute.
+    /// Records a warning event, at most once a minute.
     async fn record_warning(&self, failure: &JobFailure) {
         if self.context.bundle_tracker.should_warn(
             &self.uid(),
@@ -415,7 +414,7 @@ impl BundleReconciler<'_> {
         }
     }
 
-    /// Notes in the history how a run failed, once.
+    /// Records a run's failure in the history, once.
     async fn record_run_failure(
         &mut self,
         seen: &ObservedRunState,
@@ -454,7 +453,7 @@ impl BundleReconciler<'_> {
         }
     }
 
-    /// Objects that were finished before this process began are not all verified at once.
+    /// Objects that were finished before this process started are not all verified at once.
     fn assume_checked_earlier(&self, validated: &ValidatedPackedBundle) {
         let status = self.current_status();
         let settled =
@@ -478,14 +477,14 @@ impl BundleReconciler<'_> {
     fn count_failure(&self) -> u32 {
         let earlier = self.context.bundle_tracker.get(&self.uid()).failures;
         self.context.bundle_tracker.update(&self.uid(), |object| {
-            object.failures = earlier.saturating_add(1)
+            object.failures = earlier.saturating_add(1);
         });
         earlier
     }
 
-    /// A request is acted on from here. It counts as handled once the conditions tell what came of
-    /// it so far, and never before, so that nobody takes an older `Ready` for the answer. One that
-    /// comes in the meantime waits.
+    /// Starts to act on a reconcile request. It counts as handled once the conditions show its
+    /// result, and never before, so that an older `Ready` is not mistaken for the result. A request
+    /// that arrives meanwhile waits.
     fn begin_reconcile_request(&self) {
         let request = pending_reconcile_request(&self.object);
         self.context
@@ -493,11 +492,11 @@ impl BundleReconciler<'_> {
             .update(&self.uid(), |object| object.handling = request);
     }
 
-    async fn update_status(&mut self, news: &StatusUpdate) -> Result<(), ReconcileError> {
+    async fn update_status(&mut self, update: &StatusUpdate) -> Result<(), ReconcileError> {
         let generation = self.object.metadata.generation.unwrap_or_default();
         let told = status::with_update(
             &self.current_status(),
-            news,
+            update,
             generation,
             self.context.clock.now(),
         );
@@ -506,7 +505,7 @@ impl BundleReconciler<'_> {
             .await
     }
 
-    /// Writes the status in one patch, if it is not what the API server has.
+    /// Writes the status in one patch, if it differs from the API server's.
     async fn apply_status(&mut self, next: PackedBundleStatus) -> Result<(), ReconcileError> {
         let api = Api::<StoredStatus>::namespaced(self.context.client.clone(), &self.namespace());
         let patch = json!({
@@ -517,10 +516,9 @@ impl BundleReconciler<'_> {
         });
         let whole = self.context.read_limiter.acquire_object_permit().await;
         let stored = api.get(&self.object.name_any()).await?;
-        // A write may take as long as the admission webhooks of others do: nobody else waits for
-        // it.
+        // A write may take as long as other admission webhooks do: no other reconcile waits for it.
         drop(whole);
-        // As documents: what is written has whole seconds.
+        // Compared as JSON: written times have whole seconds.
         if json!(stored.status) != json!(next) {
             let told = api
                 .patch_status(
@@ -536,8 +534,7 @@ impl BundleReconciler<'_> {
         Ok(())
     }
 
-    /// What somebody else wrote into the status stays theirs when it is applied without; this takes
-    /// it out.
+    /// Server-side apply does not remove status fields of other managers; this does.
     async fn overwrite_foreign_fields(
         &self,
         api: &Api<StoredStatus>,
@@ -561,7 +558,7 @@ impl BundleReconciler<'_> {
             .await;
     }
 
-    /// Tells an event. One that is lost stops nothing.
+    /// Records an event. A lost event stops nothing.
     async fn publish_event(&self, type_: EventType, reason: &str, action: &str, message: &str) {
         let event = Event {
             type_,

@@ -1,4 +1,4 @@
-//! What every reconciliation needs.
+//! The shared context of reconciles.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ use crate::{
     service::registries::TenantRepositoryOpener, telemetry::events::EventRecorder,
 };
 
-/// What every reconciliation needs.
+/// The shared context of reconciles.
 pub(super) struct ReconcileContext {
-    /// The API server.
+    /// The client of the API server.
     pub client: Client,
-    /// How runs are built.
+    /// The settings of runs.
     pub run_settings: RunSettings,
-    /// The chart's values.
+    /// The installation's settings from the chart's values.
     pub installation: InstallationConfig,
     /// UID of the namespace `kube-system`.
     pub cluster_uid: String,
@@ -31,26 +31,26 @@ pub(super) struct ReconcileContext {
     pub clock: Arc<dyn Clock>,
     /// Opens repositories for reading.
     pub registries: Arc<dyn TenantRepositoryOpener>,
-    /// How Jobs speak to registries.
+    /// The registries' settings for Jobs.
     pub job_registries: Vec<JobRegistry>,
     /// Every `PackedBundle`, without its lock.
     pub bundle_store: Store<DeserializeGuard<CachedBundle>>,
-    /// What may be read at once.
+    /// Limits on concurrent reads.
     pub read_limiter: ReadLimiter,
-    /// What this process remembers.
+    /// What this process remembers about objects.
     pub bundle_tracker: BundleTracker,
-    /// Who waits to sign.
+    /// The queue for sign Jobs.
     pub queue: SignQueue,
-    /// Numbers for people who watch.
+    /// The metrics.
     pub metrics: ControllerMetrics,
-    /// Tells events.
+    /// Records events.
     pub events: EventRecorder,
-    /// Reads what objects name.
+    /// Reads referenced objects.
     pub secrets: ReferencedObjectReader,
-    /// Fetches trust roots.
+    /// Refreshes trust roots.
     pub trust_root_refresher: TrustRootRefresher,
-    /// Policies that were compiled lately.
+    /// Recently compiled policies.
     pub policy_cache: CompiledPolicyCache,
-    /// Which policies the webhook carries.
+    /// The policies that the webhook has loaded.
     pub enforcement: watch::Sender<PolicyEnforcement>,
 }

@@ -1,5 +1,4 @@
-//! What can go wrong while an object is reconciled: something that its status tells, or an API
-//! server that does not do as asked.
+//! Errors of a reconcile: a failure for the status, or an error of the API server.
 
 use kube::core::Status;
 
@@ -8,13 +7,13 @@ use crate::core::{
     reason::{ClassifiedError, Reason},
 };
 
-/// Why a reconciliation did not come to its end.
+/// Why a reconcile did not complete.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
-    /// For the object's status.
+    /// To be reported in the object's status.
     #[error("{}: {}", .0.reason, .0.message)]
     StatusFailure(JobFailure),
-    /// The API server failed, or changed its mind. Tried again soon, and not told in the status,
+    /// The API server failed, or reported a conflict. Retried soon, and not reported in the status,
     /// which could not be written either.
     #[error("the API server: {0}")]
     Api(#[source] Box<kube::Error>),
@@ -27,18 +26,18 @@ impl From<kube::Error> for ReconcileError {
 }
 
 impl ReconcileError {
-    /// For the status, from an error that knows its reason.
+    /// A failure for the status, from an error with a reason code.
     pub fn from_classified(error: &dyn ClassifiedError) -> Self {
         Self::StatusFailure(JobFailure::from_error(error))
     }
 
-    /// For the status.
+    /// A failure for the status.
     pub fn new(reason: Reason, message: impl AsRef<str>) -> Self {
         Self::StatusFailure(JobFailure::new(reason, message.as_ref()))
     }
 }
 
-/// The API server's answer, if it is one about what was asked for.
+/// The API server's status response, if the error is one.
 pub(super) fn api_status(error: &kube::Error) -> Option<&Status> {
     match error {
         kube::Error::Api(status) => Some(status),
@@ -46,17 +45,17 @@ pub(super) fn api_status(error: &kube::Error) -> Option<&Status> {
     }
 }
 
-/// Was the request understood and refused: by authorization, admission or a quota?
+/// True if the request was refused: by authorization, admission or a quota.
 pub(super) fn is_forbidden(error: &kube::Error) -> bool {
     api_status(error).is_some_and(|status| status.code == 403)
 }
 
-/// Does it exist already?
+/// True if the object exists already.
 pub(super) fn is_already_exists(error: &kube::Error) -> bool {
     api_status(error).is_some_and(Status::is_already_exists)
 }
 
-/// Is it gone?
+/// True if the object is not found.
 pub(super) fn is_not_found(error: &kube::Error) -> bool {
     api_status(error).is_some_and(Status::is_not_found)
 }

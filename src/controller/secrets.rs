@@ -1,5 +1,5 @@
-//! Secrets that an object names, in its own namespace only. They are read where the installation
-//! was given leave to.
+//! Secrets that an object refers to, in its own namespace only. They are read where the
+//! installation has the permission.
 
 use std::collections::BTreeMap;
 
@@ -23,10 +23,10 @@ use crate::{
 
 /// The key of a CA's `ConfigMap` or Secret.
 const CA_KEY: &str = "ca.crt";
-/// Bytes of a CA file.
+/// The maximum size of a CA file, in bytes.
 const MAX_CA: usize = 256 << 10;
 
-/// Reads what objects name.
+/// Reads objects that others refer to.
 #[derive(Clone)]
 pub(super) struct ReferencedObjectReader {
     client: Client,
@@ -34,7 +34,7 @@ pub(super) struct ReferencedObjectReader {
 }
 
 impl ReferencedObjectReader {
-    /// Reads with the rights of `client`, which runs in `system_namespace`.
+    /// Reads with the permissions of `client`, which runs in `system_namespace`.
     pub(super) const fn new(client: Client, system_namespace: String) -> Self {
         Self {
             client,
@@ -42,7 +42,7 @@ impl ReferencedObjectReader {
         }
     }
 
-    /// The docker configuration in a Secret. `field` names it for people.
+    /// The docker configuration in a Secret. `field` is named in errors.
     pub(super) async fn read_docker_config(
         &self,
         namespace: &str,
@@ -75,7 +75,7 @@ impl ReferencedObjectReader {
         })
     }
 
-    /// Certificate authorities, in PEM.
+    /// CA certificates, in PEM.
     pub(super) async fn read_ca_certificates(
         &self,
         namespace: &str,
@@ -150,7 +150,7 @@ impl ReferencedObjectReader {
     }
 }
 
-/// A name goes into the path of a request as it is, so it must be one. The schema says so too; an
+/// A name becomes part of a request's path, so it must be valid. The schema checks it too, but an
 /// object may be older than the schema.
 fn check_object_name(name: &str, field: &str) -> Result<(), ReconcileError> {
     let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';

@@ -1,10 +1,9 @@
-//! Who may sign now, and who waits: sign Jobs run in packgate's own namespace, beside its
-//! controller and its key, where no tenant's quota counts. So their number is bounded, for all and
-//! for each namespace.
+//! The queue for sign Jobs, which run in packgate's own namespace, with its controller and its key,
+//! where no tenant's quota applies. So their number is limited, in total and for each namespace.
 //!
-//! What runs is counted from the Jobs that are there, so a restart changes nothing, and from those
-//! that are just being made: nobody waits for another's requests to the API server. Who waits is
-//! remembered here; whoever is forgotten asks again a moment later.
+//! Running Jobs are counted from the existing Jobs, so a restart changes nothing, and from those
+//! that are being created: no object waits for another's requests to the API server. Waiting
+//! objects are remembered here; one that is lost requests a slot again a moment later.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,54 +18,55 @@ use kube::ResourceExt;
 use super::resources::{BUNDLE_NAMESPACE, BUNDLE_UID};
 use crate::api::installation::SignJobsConfig;
 
-/// Who has not asked for this long waits no more: it was deleted, suspended or changed.
+/// A waiting object without a request for this long leaves the queue: it was deleted, suspended or
+/// changed.
 const WAITER_EXPIRY: SignedDuration = SignedDuration::from_mins(2);
-/// How soon the first in the row asks again, and how much later each after it.
+/// When the first in the queue requests again, and the additional delay of each one after it.
 const FIRST_RETRY_DELAY: Duration = Duration::from_secs(3);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
-/// Those that wait to sign.
+/// The objects that wait to sign.
 #[derive(Debug, Default)]
 pub(super) struct SignQueue {
     waiting: Mutex<HashMap<String, SignQueueEntry>>,
-    /// Whose Job is being made, with the namespace.
+    /// The objects whose Jobs are being created, with their namespaces.
     starting: Mutex<StartingSignJobs>,
-    /// Held while places are counted, so that two do not take one.
+    /// Locked while slots are counted, so that two objects do not take one slot.
     pub slot_count_lock: tokio::sync::Mutex<()>,
 }
 
-/// Namespaces by the UID of the object whose Job is being made.
+/// Namespaces by the UID of the object whose Job is being created.
 pub(super) type StartingSignJobs = BTreeMap<String, String>;
 
-/// A place that was given, until its Job is there or could not be made.
+/// An allocated slot, until its Job exists or could not be created.
 pub(super) struct SignSlot<'a> {
     queue: &'a SignQueue,
     uid: String,
 }
 
-/// One that waits.
+/// A waiting object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SignQueueEntry {
     pub namespace: String,
-    /// When its lock was frozen: that is how long it is in the row.
+    /// When its lock was frozen: its position in the queue.
     pub since: Timestamp,
-    /// When it asked last.
+    /// The time of its last request.
     pub asked: Timestamp,
 }
 
-/// What is waited for.
+/// Why and how long an object waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SignQueueWait {
-    /// For a person.
+    /// The message for the status.
     pub why: String,
-    /// When to ask again.
+    /// When to request again.
     pub again: Duration,
 }
 
 impl SignQueue {
-    /// May the object with this UID sign now? `jobs` are the sign Jobs of the system namespace.
-    /// `starting` is what [`Self::starting_jobs`] said before they were listed: a Job that was made
-    /// meanwhile is in one of both.
+    /// Requests a slot for the object with this UID. `jobs` are the sign Jobs of the system
+    /// namespace. `starting` is the result of [`Self::starting_jobs`] from before they were listed:
+    /// a Job that was created meanwhile is in one of both.
     pub(super) fn request_slot(
         &self,
         uid: &str,
@@ -87,7 +87,7 @@ impl SignQueue {
         wait
     }
 
-    /// Whose Jobs are being made now.
+    /// The objects whose Jobs are being created now.
     pub(super) fn starting_jobs(&self) -> StartingSignJobs {
         self.starting
             .lock()
@@ -95,7 +95,7 @@ impl SignQueue {
             .clone()
     }
 
-    /// Takes the place that [`Self::request_slot`] gave.
+    /// Takes the slot that [`Self::request_slot`] allocated.
     pub(super) fn take_slot(&self, uid: String, namespace: String) -> SignSlot<'_> {
         self.starting
             .lock()
@@ -119,8 +119,8 @@ impl Drop for SignSlot<'_> {
     }
 }
 
-/// How many of the Jobs of others are under way, by namespace. Labels in the system namespace are
-/// the controller's word.
+/// The number of running Jobs of other objects, by namespace. Only the controller sets labels in
+/// the system namespace.
 fn count_running_jobs(
     jobs: &[Job],
     starting: &StartingSignJobs,
@@ -161,7 +161,7 @@ fn is_job_finished(job: &Job) -> bool {
     })
 }
 
-/// Gives the free places away, each to the namespace that has the fewest, and there to who waits
+/// Allocates free slots, each to the namespace with the fewest, and there to the object that waits
 /// longest. `None` if the object with this UID gets one.
 fn allocate_slots(
     uid: &str,

@@ -1,4 +1,4 @@
-//! The status of an object: a pure function of what it was and what happened. One patch writes it,
+//! The status of an object: a pure function of its old status and an update. One patch writes it,
 //! and only if it changed.
 
 use jiff::Timestamp;
@@ -27,42 +27,42 @@ use crate::{
     },
 };
 
-/// What happened to an object.
+/// An update of an object's status.
 #[derive(Clone, Debug)]
 pub(super) enum StatusUpdate {
-    /// Its owner wants it left alone.
+    /// The user suspended the object.
     Suspended,
-    /// A Job is at work.
+    /// A Job is running.
     JobRunning(JobPhase, Option<String>),
-    /// The bundle is there and good.
+    /// The bundle is verified.
     Accepted(Box<AcceptedBundle>),
-    /// Something failed.
+    /// A step failed.
     Failed(JobFailure),
 }
 
-/// The status that follows.
+/// The status after the update.
 pub(super) fn with_update(
     old: &PackedBundleStatus,
-    news: &StatusUpdate,
+    update: &StatusUpdate,
     generation: i64,
     now: Timestamp,
 ) -> PackedBundleStatus {
     let mut status = old.clone();
     status.observed_generation = Some(generation);
-    if let StatusUpdate::Accepted(good) = news {
+    if let StatusUpdate::Accepted(good) = update {
         status.bundle = Some(bundle_status(good));
         status.evidence.clone_from(&good.evidence);
     }
     status.conditions = condition::merge_conditions(
         &old.conditions,
-        &desired_conditions(old, news),
+        &desired_conditions(old, update),
         generation,
         now,
     );
     status
 }
 
-/// Notes which lock is packed now.
+/// Records the lock that is packed now.
 pub(super) fn with_resolved_lock(old: &PackedBundleStatus, lock: LockStatus) -> PackedBundleStatus {
     PackedBundleStatus {
         lock: Some(lock),
@@ -70,7 +70,7 @@ pub(super) fn with_resolved_lock(old: &PackedBundleStatus, lock: LockStatus) -> 
     }
 }
 
-/// Notes that a request was handled.
+/// Records that a request was handled.
 pub(super) fn with_handled_request(
     old: &PackedBundleStatus,
     requested: Option<String>,
@@ -82,7 +82,7 @@ pub(super) fn with_handled_request(
     }
 }
 
-/// Notes how a run ended. The same end is noted once.
+/// Records the result of a run. The same result is recorded once.
 pub(super) fn with_run_result(
     old: &PackedBundleStatus,
     frozen: &FrozenLock,
@@ -123,7 +123,7 @@ pub(super) fn with_run_result(
     status
 }
 
-/// Forgets that a run ended well, because it begins again.
+/// Removes a run's success, because it starts again.
 pub(super) fn with_run_restarted(old: &PackedBundleStatus, run: &JobRunKey) -> PackedBundleStatus {
     let mut status = old.clone();
     status
@@ -132,7 +132,7 @@ pub(super) fn with_run_restarted(old: &PackedBundleStatus, run: &JobRunKey) -> P
     status
 }
 
-/// The JSON merge patch that makes `wanted` of `found`, whoever wrote that.
+/// The JSON merge patch that turns `found` into `wanted`, whoever manages the fields.
 pub(super) fn overwrite_patch(found: &Value, wanted: &Value) -> Value {
     let (Value::Object(found), Value::Object(wanted)) = (found, wanted) else {
         return wanted.clone();
@@ -148,13 +148,13 @@ pub(super) fn overwrite_patch(found: &Value, wanted: &Value) -> Value {
     Value::Object(patch)
 }
 
-/// Does `known` claim another bundle than the run gave? Runs give one, so it was not the controller
-/// that wrote it.
+/// True if `known` has another bundle than the run produced. A run produces one bundle, so the
+/// controller did not write that record.
 fn is_corrected(known: &RunHistoryEntry, entry: &RunHistoryEntry) -> bool {
     known.reason == SUCCEEDED && entry.reason == SUCCEEDED && known.digest != entry.digest
 }
 
-/// A number as Kubernetes has them.
+/// A number in the type of Kubernetes' API.
 pub(crate) fn saturating_i64(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
@@ -180,11 +180,11 @@ fn bundle_status(good: &AcceptedBundle) -> BundleStatus {
     }
 }
 
-fn desired_conditions(old: &PackedBundleStatus, news: &StatusUpdate) -> Vec<DesiredCondition> {
-    match news {
+fn desired_conditions(old: &PackedBundleStatus, update: &StatusUpdate) -> Vec<DesiredCondition> {
+    match update {
         StatusUpdate::Suspended => suspended_conditions(old),
-        StatusUpdate::JobRunning(phase, trouble) => {
-            job_running_conditions(*phase, trouble.as_deref())
+        StatusUpdate::JobRunning(phase, problem) => {
+            job_running_conditions(*phase, problem.as_deref())
         }
         StatusUpdate::Accepted(good) => accepted_conditions(good),
         StatusUpdate::Failed(failure) => failed_conditions(old, failure),
@@ -205,7 +205,7 @@ fn desired_condition(
     }
 }
 
-/// What is known stays known.
+/// Conditions keep their values while suspended.
 fn suspended_conditions(old: &PackedBundleStatus) -> Vec<DesiredCondition> {
     let known = existing_conditions(old, &[READY, VERIFIED]);
     if known.is_empty() {
@@ -236,12 +236,12 @@ fn existing_conditions(old: &PackedBundleStatus, types: &[&'static str]) -> Vec<
     types.iter().filter_map(find).collect()
 }
 
-fn job_running_conditions(phase: JobPhase, trouble: Option<&str>) -> Vec<DesiredCondition> {
+fn job_running_conditions(phase: JobPhase, problem: Option<&str>) -> Vec<DesiredCondition> {
     let (reason, what) = match phase {
         JobPhase::Packing => (PACKING, "the pack Job is running"),
         JobPhase::Signing => (SIGNING, "the sign Job is running"),
     };
-    let message = trouble.unwrap_or(what);
+    let message = problem.unwrap_or(what);
     vec![
         desired_condition(READY, false, reason, message),
         desired_condition(RECONCILING, true, reason, message),
@@ -267,7 +267,7 @@ fn failed_conditions(old: &PackedBundleStatus, failure: &JobFailure) -> Vec<Desi
     let tell = |type_, status| desired_condition(type_, status, reason.as_str(), message);
     let stalled = || vec![tell(READY, false), tell(STALLED, true)];
     match (failure.class(), reason) {
-        // Somebody must make it, so it will not pass by itself.
+        // Needs a change by a user, so it does not resolve by itself.
         (_, Reason::SourceNotFound | Reason::PodDenied | Reason::JobFailed)
         | (Class::Invalid | Class::Internal, _) => stalled(),
         (Class::Unavailable, _) if condition::is_true(&old.conditions, READY) => {

@@ -1,5 +1,5 @@
-//! A tenant's own Sigstore: which services vouch for its signatures, and what they are believed by.
-//! Both lie in one `ConfigMap` of its namespace.
+//! A tenant's own Sigstore: the services that its signatures are made with, and the trust root that
+//! verifies them. One `ConfigMap` in its namespace contains both.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,8 +20,8 @@ use crate::{
 
 const FIELD: &str = "spec.signing.signingConfigRef";
 
-/// What the sign Job needs to know about the `ConfigMap`, which is checked first: a person is told
-/// at once what would fail there.
+/// What the sign Job needs from the `ConfigMap`, which is checked first: the user learns
+/// immediately what would fail there.
 pub(super) async fn check_services(
     namespace: &str,
     name: &str,
@@ -45,7 +45,7 @@ pub(super) async fn check_services(
     })
 }
 
-/// What the services are believed by.
+/// The trust root that verifies the services' responses.
 pub(super) async fn load_trust_root(
     namespace: &str,
     name: &str,
@@ -93,8 +93,8 @@ struct OidcDiscoveryDocument {
     issuer: String,
 }
 
-/// Who issues the tokens of this cluster's ServiceAccounts. Kubernetes lets every ServiceAccount
-/// ask.
+/// The issuer of this cluster's ServiceAccount tokens. Kubernetes lets every ServiceAccount read
+/// it.
 pub(super) async fn discover_issuer(context: &ReconcileContext) -> Result<String, ReconcileError> {
     let request = Request::new("/.well-known").get("openid-configuration", &GetParams::default());
     let request = request.map_err(|error| {

@@ -1,5 +1,5 @@
-//! Keeps the content of trust roots that TUF repositories give, in `ConfigMap`s of the system
-//! namespace: those who judge read them there.
+//! Refreshes trust roots from TUF repositories, and stores them in `ConfigMap`s of the system
+//! namespace, where verifiers read them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -42,22 +42,22 @@ use crate::{
     },
 };
 
-/// How soon a repository that failed is asked again, at most.
+/// The longest delay before a failed repository is tried again.
 const MAX_RETRY_DELAY: Duration = Duration::from_mins(5);
 
-/// Bytes of roots and last good state in one `ConfigMap` while the newest refresh failed: there is
-/// room for a MiB.
+/// Bytes of roots and last good state in one `ConfigMap` while the newest refresh failed: the limit
+/// is one MiB.
 const MAX_KEPT: usize = 900 << 10;
 
 type TrustRootConfigMapData = BTreeMap<String, String>;
 
-/// How trust roots are fetched, and when that was tried last.
+/// Fetches trust roots, and remembers the last attempts.
 pub(super) struct TrustRootRefresher {
     source: Arc<dyn TrustSource>,
     failed: Mutex<HashMap<String, FailedTrustRootRefresh>>,
 }
 
-/// The last try at one object, which failed.
+/// The last failed attempt for one object.
 #[derive(Clone)]
 struct FailedTrustRootRefresh {
     generation: Option<i64>,
@@ -66,7 +66,7 @@ struct FailedTrustRootRefresh {
 }
 
 impl TrustRootRefresher {
-    /// Nothing was tried yet.
+    /// A refresher that has not tried anything yet.
     pub(super) fn new(source: Arc<dyn TrustSource>) -> Self {
         Self {
             source,
@@ -74,7 +74,7 @@ impl TrustRootRefresher {
         }
     }
 
-    /// The last try at this generation, if it failed, and it is too soon for another.
+    /// The last failure for this generation, if it is too early for another attempt.
     fn recent_failure(
         &self,
         root: &TrustRoot,
@@ -112,7 +112,7 @@ fn root_uid(root: &TrustRoot) -> String {
     root.uid().unwrap_or_default()
 }
 
-/// What is known of a root, after it was fetched if it is time.
+/// The result for a root, after a refresh if it is due.
 pub(super) async fn check_trust_root(
     root: &TrustRoot,
     context: &ReconcileContext,
@@ -125,7 +125,7 @@ pub(super) async fn check_trust_root(
     }
 }
 
-/// A root that people put into the cluster.
+/// A root that users put into the cluster.
 async fn check_provided_root(
     root: &TrustRoot,
     name: &str,
@@ -144,7 +144,7 @@ async fn check_provided_root(
     )))
 }
 
-/// A root that a repository gives.
+/// A root from a repository.
 async fn check_fetched_root(
     root: &TrustRoot,
     context: &ReconcileContext,
@@ -225,8 +225,7 @@ async fn check_fetched_root(
     })
 }
 
-/// What is told of what lies in the cluster now: by the same function that decides whether policies
-/// can use it.
+/// The status of the stored root, from the same function that decides whether policies can use it.
 fn evaluate_stored_root(
     root: &TrustRoot,
     first_root: Option<&str>,
@@ -242,8 +241,8 @@ fn evaluate_stored_root(
     let found = match root.find_fetched_root(first_root, seen, now) {
         Ok(found) => found,
         Err(error) => {
-            // What the repository said, if nothing was ever fetched; that all is over, if that is
-            // so.
+            // The repository's error, if nothing was ever fetched; the expiry, if the stored root
+            // has expired.
             let over = error.reason() == Reason::TrustRootExpired;
             let failure = failure
                 .filter(|_| !over)
@@ -279,7 +278,7 @@ fn evaluate_stored_root(
     }
 }
 
-/// What is shown of a root that is over.
+/// The status fields of an expired root.
 fn last_known_fields(
     root: &TrustRoot,
     first_root: Option<&str>,
@@ -344,7 +343,7 @@ async fn read_required_key(
     })
 }
 
-/// What was kept of the same repository.
+/// The stored state of the same repository.
 fn read_stored_root(
     root: &TrustRoot,
     first_root: Option<&str>,
@@ -362,7 +361,7 @@ fn read_stored_root(
     (kept.origin == root.origin_digest(first_root)).then_some(fetched)
 }
 
-/// Every root that was verified of the same repository.
+/// All verified roots of the same repository.
 fn read_verified_roots(
     root: &TrustRoot,
     first_root: Option<&str>,
@@ -382,8 +381,8 @@ fn read_verified_roots(
     roots
 }
 
-/// Newer roots beside the last good state, or alone where they revoked the keys of that: nobody is
-/// to read it any more.
+/// Newer roots with the last good state, or alone if they revoke the keys of that state: it must
+/// not be used any more.
 fn with_root_chain(
     root: &TrustRoot,
     first_root: Option<&str>,
@@ -412,11 +411,11 @@ fn with_root_chain(
         .collect())
 }
 
-/// What is kept of the roots of a repository.
+/// The stored roots of a repository.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct StoredTufRootChain {
-    /// Of which one: [`TrustRoot::origin_digest`].
+    /// The repository: [`TrustRoot::origin_digest`].
     origin: Digest,
     roots: TufRootChain,
 }
@@ -441,7 +440,7 @@ fn config_map_data(
     ]))
 }
 
-/// Keeps it, owned by its `TrustRoot`.
+/// Stores it, owned by its `TrustRoot`.
 async fn apply_config_map(
     root: &TrustRoot,
     data: TrustRootConfigMapData,
@@ -482,7 +481,7 @@ fn config_map_metadata(root: &TrustRoot) -> ObjectMeta {
     }
 }
 
-/// Remembers how the try ended, and tells a failure that is news. The failure that still stands.
+/// Records the result of an attempt, and reports a new failure. Returns the failure that remains.
 async fn record_outcome(
     root: &TrustRoot,
     renewed: &Result<TrustRootRenewal, TrustError>,

@@ -1,5 +1,5 @@
-//! Has bundles read back from the registry and judged by the one verifier. Only what is found here
-//! reaches the status.
+//! Reads bundles back from the registry and verifies them with the common verifier. Only these
+//! findings reach the status.
 
 use std::time::Duration;
 
@@ -36,33 +36,33 @@ use crate::{
     },
 };
 
-/// How long the verdict on one bundle may take. Nobody waits at the API server for it, and one
-/// bundle is not to hold up the others.
+/// The deadline of the verdict on one bundle. No API request waits for it, but one bundle must not
+/// delay the others.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// A bundle that stands as it should.
+/// A bundle that passed verification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AcceptedBundle {
-    /// Its name.
+    /// Its repository and digest.
     pub reference: PinnedReference,
     /// Its tag.
     pub tag: Option<ImageTag>,
-    /// What it consists of, if packgate packed it.
+    /// Its size and artifacts, if packgate packed it.
     pub size: Option<BundleSize>,
-    /// What it was admitted on.
+    /// The evidence that it was admitted on.
     pub evidence: Vec<EvidenceStatus>,
-    /// What policies say against it that only warn or audit.
+    /// Denials of policies that only warn or audit.
     pub warnings: Vec<JobFailure>,
-    /// Why nobody's signature stands behind it, if that is so.
+    /// Why it is accepted without a signature, if so.
     pub unsigned: Option<UnsignedReason>,
-    /// Why it may be called ready at all. Only a decision makes this.
+    /// What allows the condition `Ready`; only a policy decision makes one.
     pub grounds: AdmissionGrounds,
 }
 
-/// Why nobody's signature stands behind a bundle that is good all the same.
+/// Why a bundle without a signature is accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum UnsignedReason {
-    /// The installation lets bundles be packed without.
+    /// The installation allows unsigned bundles.
     AllowedByInstallation,
     /// A policy exempts it.
     Exempt(PolicyIdentity),
@@ -73,7 +73,7 @@ pub(super) enum UnsignedReason {
 }
 
 impl AcceptedBundle {
-    /// What was found out about it, in words: no more than is true.
+    /// The finding as a message for the status.
     pub(super) fn status_message(&self) -> String {
         let reference = &self.reference;
         match &self.unsigned {
@@ -110,7 +110,7 @@ impl AcceptedBundle {
 }
 
 impl UnsignedReason {
-    /// Its name.
+    /// The reason code.
     pub(super) const fn reason(&self) -> Reason {
         match self {
             Self::Exempt(_) => Reason::Exempt,
@@ -120,8 +120,8 @@ impl UnsignedReason {
     }
 }
 
-/// Verifies what a run packed: by the installation's or the tenant's signer and builder, against
-/// the frozen lock, and by every policy that governs it.
+/// Verifies a bundle of a run: with the installation's or the tenant's signer and builder, with the
+/// frozen lock, and with every governing policy.
 pub(super) async fn verify_packed_bundle(
     namespace: &str,
     packing: &PackingRequest,
@@ -148,7 +148,7 @@ pub(super) async fn verify_packed_bundle(
         .cloned();
     let mut policies = policy_cache::load_policies(namespace, context).await?;
     policies.extend(own);
-    let standing = read_state_in_time(
+    let state = read_state_in_time(
         &reference,
         tag.as_ref(),
         docker_config.as_deref(),
@@ -159,7 +159,7 @@ pub(super) async fn verify_packed_bundle(
     .await?;
     let CombinedPolicyResult {
         evidence, warnings, ..
-    } = match combine_verdicts(&standing.judgement.decision, signer.as_ref())? {
+    } = match combine_verdicts(&state.judgement.decision, signer.as_ref())? {
         Some(answer) => answer,
         None if is_signed => {
             return Err(ReconcileError::new(
@@ -169,18 +169,18 @@ pub(super) async fn verify_packed_bundle(
         }
         None => CombinedPolicyResult::default(),
     };
-    if standing.size.is_none_or(|size| size.lock != lock) {
+    if state.size.is_none_or(|size| size.lock != lock) {
         return Err(ReconcileError::new(
             Reason::LockMismatch,
             format!("{reference} was not packed from the frozen lock {lock}"),
         ));
     }
-    let grounds = admission_grounds(&standing.judgement.decision, &reference)?;
-    let evidence = with_sbom_evidence(evidence, packing, &standing.judgement, signer.as_ref())?;
+    let grounds = admission_grounds(&state.judgement.decision, &reference)?;
+    let evidence = with_sbom_evidence(evidence, packing, &state.judgement, signer.as_ref())?;
     Ok(AcceptedBundle {
         reference,
         tag,
-        size: standing.size,
+        size: state.size,
         evidence,
         warnings,
         unsigned: (!is_signed).then_some(UnsignedReason::AllowedByInstallation),
@@ -188,9 +188,9 @@ pub(super) async fn verify_packed_bundle(
     })
 }
 
-/// The evidence with the software bill of materials that was asked for: the very document that the
-/// lock in the bundle gives, attested by the same signer. That one lies in the registry which says
-/// something else is no evidence.
+/// The evidence, with the required SBOM: exactly the document that the bundle's lock names,
+/// attested by the same signer. An attestation with another document in the registry does not
+/// count.
 fn with_sbom_evidence(
     mut evidence: Vec<EvidenceStatus>,
     packing: &PackingRequest,
@@ -226,7 +226,7 @@ fn with_sbom_evidence(
     Ok(evidence)
 }
 
-/// Verifies a bundle that is there already, by every policy that governs it.
+/// Verifies an existing bundle with every governing policy.
 pub(super) async fn verify_adopted_bundle(
     namespace: &str,
     adoption: &BundleAdoption,
@@ -242,7 +242,7 @@ pub(super) async fn verify_adopted_bundle(
         None => None,
     };
     let policies = policy_cache::load_policies(namespace, context).await?;
-    let standing = read_state_in_time(
+    let state = read_state_in_time(
         &adoption.reference,
         None,
         docker_config.as_deref(),
@@ -258,21 +258,21 @@ pub(super) async fn verify_adopted_bundle(
             exempted,
         },
         otherwise,
-    ) = match combine_verdicts(&standing.judgement.decision, None)? {
+    ) = match combine_verdicts(&state.judgement.decision, None)? {
         Some(answer) => (answer, UnsignedReason::NotEnforced),
         None if context.installation.no_match.packed_bundle == NoMatchAction::Deny => {
             return Err(ungoverned_error(&adoption.reference));
         }
         None => (CombinedPolicyResult::default(), UnsignedReason::Ungoverned),
     };
-    let grounds = admission_grounds(&standing.judgement.decision, &adoption.reference)?;
+    let grounds = admission_grounds(&state.judgement.decision, &adoption.reference)?;
     let unsigned = evidence
         .is_empty()
         .then(|| exempted.map_or(otherwise, UnsignedReason::Exempt));
     Ok(AcceptedBundle {
         reference: adoption.reference.clone(),
         tag: None,
-        size: standing.size,
+        size: state.size,
         evidence,
         warnings,
         unsigned,
@@ -280,7 +280,7 @@ pub(super) async fn verify_adopted_bundle(
     })
 }
 
-/// What lets a bundle be called ready. Its policies were asked for denials before.
+/// What allows the condition `Ready`. The caller checked the denials before.
 fn admission_grounds(
     decision: &PolicyDecision,
     reference: &PinnedReference,
@@ -303,7 +303,7 @@ pub(super) async fn verify_context_artifact(
     context: &ReconcileContext,
 ) -> Result<(), ReconcileError> {
     let policies = policy_cache::load_policies(namespace, context).await?;
-    let standing = read_state_in_time(
+    let state = read_state_in_time(
         reference,
         None,
         docker_config,
@@ -312,7 +312,7 @@ pub(super) async fn verify_context_artifact(
         context,
     )
     .await?;
-    match combine_verdicts(&standing.judgement.decision, None)? {
+    match combine_verdicts(&state.judgement.decision, None)? {
         Some(_) => Ok(()),
         None => Err(ungoverned_error(reference)),
     }
@@ -339,8 +339,8 @@ async fn read_state_in_time(
         &asked,
         &InputLimits::DEFAULT,
     );
-    if let Ok(standing) = tokio::time::timeout(DEADLINE, Box::pin(looking)).await {
-        standing.map_err(|error| ReconcileError::from_classified(&error))
+    if let Ok(state) = tokio::time::timeout(DEADLINE, Box::pin(looking)).await {
+        state.map_err(|error| ReconcileError::from_classified(&error))
     } else {
         let message = format!(
             "no verdict within {} s: {} answers too slowly, or too much is attached to it",
@@ -362,7 +362,7 @@ fn ungoverned_error(reference: &PinnedReference) -> ReconcileError {
     )
 }
 
-/// What is asked of every bundle that this installation packs. `None` where nobody signs.
+/// The policy for every bundle that this installation packs. `None` if bundles are not signed.
 async fn build_signer_policy(
     namespace: &str,
     packing: &PackingRequest,
@@ -402,7 +402,7 @@ async fn build_signer_policy(
         .map_err(|error| ReconcileError::from_classified(&error))
 }
 
-/// What the tenant's signatures are recognised by.
+/// The authority of the tenant's signatures.
 async fn tenant_authority(
     namespace: &str,
     signer: &TenantSigner,
@@ -449,19 +449,19 @@ fn parse_public_key(pem: &str) -> Result<VerificationKey, ReconcileError> {
         .map_err(|error| ReconcileError::new(Reason::NoSigner, error.to_string()))
 }
 
-/// What all policies together come to, after modes.
+/// The combined result of all policies, after enforcement modes.
 #[derive(Debug, Default)]
 struct CombinedPolicyResult {
-    /// What it was admitted on.
+    /// The evidence that it was admitted on.
     evidence: Vec<EvidenceStatus>,
-    /// What policies say against it that do not enforce.
+    /// Denials of policies that do not enforce.
     warnings: Vec<JobFailure>,
     /// The first policy that exempts it.
     exempted: Option<PolicyIdentity>,
 }
 
-/// The answer of the policies that govern: one denial of a policy that enforces refuses. `None` if
-/// none governs.
+/// The combined verdict of the governing policies: one denial of an enforcing policy denies. `None`
+/// if none governs.
 fn combine_verdicts(
     decision: &PolicyDecision,
     own: Option<&PolicyAuthority>,
@@ -474,10 +474,10 @@ fn combine_verdicts(
                     if !answer.evidence.contains(&found) {
                         answer.evidence.push(found);
                     }
-                })
+                });
             }
             AdmissionVerdict::Exempt(by) => {
-                answer.exempted = answer.exempted.or_else(|| Some(by.policy().clone()))
+                answer.exempted = answer.exempted.or_else(|| Some(by.policy().clone()));
             }
             AdmissionVerdict::Deny(denials) if policy.mode == EnforcementMode::Enforce => {
                 return Err(ReconcileError::StatusFailure(denial_failure(

@@ -13,37 +13,37 @@ pub const RESERVED_FOLDER: &str = ".packgate";
 
 /// A relative path with `/` between segments that cannot leave the folder it is put under.
 ///
-/// It has no `..`, no empty segment, no control character (nor, where a lock names it, another that
-/// nobody sees), no backslash and no scheme, at most [`MAX_PATH`] bytes, and is not below
+/// It has no `..`, no empty segment, no control character (nor, in a lock, any other invisible
+/// character), no backslash and no scheme, at most [`MAX_PATH`] bytes, and is not below
 /// [`RESERVED_FOLDER`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BundlePath(String);
 
-/// Why a target is refused.
+/// Why a path is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BundlePathError {
     /// Nothing is left after cleaning.
     #[error("must not be empty")]
     Empty,
-    /// A segment `..`.
+    /// A segment is `..`.
     #[error("must not contain \"..\"")]
     Parent,
-    /// A control character.
+    /// It contains a control character.
     #[error("must not contain control characters")]
     Control,
-    /// A character that nobody sees, or that changes the order in which others are seen.
+    /// It contains a character that is invisible, or that changes the display order of others.
     #[error("must not contain invisible or bidirectional control characters, such as U+{0:04X}")]
     Invisible(u32),
     /// A backslash, which some systems take for a separator.
     #[error("must not contain a backslash")]
     Backslash,
-    /// `oci://…` and the like.
+    /// It has a scheme, like `oci://…`.
     #[error("must be a path, not a URL")]
     Scheme,
-    /// Longer than [`MAX_PATH`].
+    /// It is longer than [`MAX_PATH`].
     #[error("must have at most 1024 bytes")]
     TooLong,
-    /// The first segment is ours.
+    /// The first segment is the reserved folder.
     #[error("must not start with .packgate, which is reserved for packgate")]
     Reserved,
     /// Ends in `/`, so it names a folder.
@@ -59,7 +59,7 @@ impl BundlePath {
         clean_path(name)
     }
 
-    /// The path.
+    /// The path as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -74,7 +74,7 @@ impl BundlePath {
         self.0.match_indices('/').map(|(at, _)| &self.0[..at])
     }
 
-    /// Does `other` lie below this path?
+    /// True if `other` is below this path.
     pub fn contains(&self, other: &Self) -> bool {
         other
             .0

@@ -1,8 +1,8 @@
 //! Context artifacts: a lock and the files that it names, one raw layer each, as `oras push` makes
-//! them (formats page, "Bundle bytes").
+//! them.
 //!
-//! What is *not* checked here: what the layers hold. Who opens one checks its digest, and the
-//! lock's checksum after that.
+//! What is *not* checked here: the content of the layers. The code that opens one checks its
+//! digest, and then the lock's checksum.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::{
     reason::{ClassifiedError, Reason},
 };
 
-/// Where the lock lies if nobody says otherwise.
+/// The default path of the lock.
 pub const DEFAULT_LOCK_PATH: &str = "lock.yaml";
 
 /// The files of a context artifact, by path.
@@ -24,9 +24,9 @@ pub struct ContextArtifactFiles(BTreeMap<String, ContextArtifactFile>);
 /// One file of a context artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContextArtifactFile {
-    /// Its content.
+    /// The descriptor of its content.
     pub blob: Descriptor,
-    /// Permission bits: 0755 if the annotation `dev.packgate.file.mode` says so, else 0644.
+    /// Permission bits: 0755 if the annotation `dev.packgate.file.mode` is that, else 0644.
     pub mode: u32,
 }
 
@@ -42,13 +42,13 @@ pub enum ContextArtifactError {
     Title {
         /// The title, shortened.
         title: String,
-        /// What is wrong with it.
+        /// Why it is not a valid path.
         cause: BundlePathError,
     },
     /// A title that starts at the root of a file system.
     #[error("context artifact: title {0:?} is absolute")]
     Absolute(String),
-    /// Two layers with one title.
+    /// Two layers have the same title.
     #[error("context artifact: two layers have the title {0:?}")]
     DuplicateTitle(String),
     /// A file where another one needs a folder.
@@ -56,7 +56,7 @@ pub enum ContextArtifactError {
     FileInsideFile {
         /// The file.
         file: String,
-        /// What would be in it.
+        /// The file that would be below it.
         inside: String,
     },
 }
@@ -164,7 +164,7 @@ fn check_path_conflicts(
     Ok(())
 }
 
-/// The folder that a lock at `lock_path` lies in, relative to the artifact; empty for its top.
+/// The folder of a lock at `lock_path`, relative to the artifact; empty at its root.
 pub fn lock_folder(lock_path: &str) -> &str {
     lock_path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }

@@ -1,10 +1,10 @@
-//! What cosign stored before registries knew referrers: tags beside the subject, `sha256-<hex>.sig`
-//! and its like.
+//! cosign's tags for a subject: `sha256-<hex>.sig` and similar, which cosign used before registries
+//! supported referrers.
 //!
 //! Source: cosign, specs/SIGNATURE_SPEC.md ("Storage") and specs/ATTESTATION_SPEC.md. A tag names a
 //! manifest; every layer of it is one signature or attestation, and the annotations of the layer
-//! carry what is needed to verify it. Whoever may push a tag may replace all of them at once, which
-//! is why nothing here counts unless a policy lists it.
+//! contain its verification material. Anyone with push access can replace all of them at once, so
+//! none of them counts unless a policy accepts this format.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -30,28 +30,28 @@ pub const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 pub const LOG_ENTRY: &str = "dev.sigstore.cosign/bundle";
 /// JSON of an RFC 3161 timestamp.
 pub const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
-/// The predicate type of an attestation. A claim: readers open the envelope.
+/// The predicate type of an attestation. A claim: the envelope is authoritative.
 pub const PREDICATE_TYPE: &str = "predicateType";
 
 /// `critical.type` of a payload.
 pub const SIMPLE_SIGNING_TYPE: &str = "cosign container image signature";
 
-/// One of the tags beside a subject.
+/// The kind of a cosign tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CosignTagKind {
     /// `.sig`: signatures.
     Signatures,
     /// `.att`: attestations.
     Attestations,
-    /// `.sbom`: SBOMs. Nobody signs them there; they are only carried along.
+    /// `.sbom`: SBOMs. They are unsigned, and are only copied.
     Sboms,
 }
 
 impl CosignTagKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::Signatures, Self::Attestations, Self::Sboms];
 
-    /// What the tag ends in.
+    /// The suffix of the tag.
     pub const fn suffix(self) -> &'static str {
         match self {
             Self::Signatures => ".sig",
@@ -60,7 +60,7 @@ impl CosignTagKind {
         }
     }
 
-    /// The tag beside `subject`.
+    /// The tag of this kind for `subject`.
     pub fn tag_for(self, subject: &Digest) -> ImageTag {
         ImageTag::cosign_tag(subject, self.suffix())
     }
@@ -75,13 +75,13 @@ impl CosignTagKind {
     }
 }
 
-/// The payload of a signature, as far as it is read. Unknown fields are signed as well and say
-/// nothing to us.
+/// The fields of a signature's payload that are read. Other fields are signed as well and are
+/// ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SimpleSigningPayload {
-    /// What must be understood.
+    /// The fields that a verifier must understand.
     pub critical: SimpleSigningCritical,
-    /// What need not be.
+    /// Optional fields.
     #[serde(default)]
     pub optional: Value,
 }
@@ -89,16 +89,16 @@ pub struct SimpleSigningPayload {
 /// The part of the payload that must be understood.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SimpleSigningCritical {
-    /// As what it is known.
+    /// The identity of the image.
     pub identity: SimpleSigningIdentity,
-    /// What is signed.
+    /// The signed image.
     pub image: SimpleSigningImage,
-    /// [`SIMPLE_SIGNING_TYPE`].
+    /// Must be [`SIMPLE_SIGNING_TYPE`].
     #[serde(rename = "type")]
     pub kind: String,
 }
 
-/// As what an image is known.
+/// The name under which an image is signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SimpleSigningIdentity {
     /// Its repository. cosign wrote nothing here for a long time.
@@ -106,10 +106,10 @@ pub struct SimpleSigningIdentity {
     pub docker_reference: String,
 }
 
-/// What is signed.
+/// The signed image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SimpleSigningImage {
-    /// The manifest's digest.
+    /// The digest of the manifest.
     #[serde(rename = "docker-manifest-digest")]
     pub docker_manifest_digest: String,
 }
@@ -189,7 +189,7 @@ mod tests {
         let subject = Digest::of_bytes(b"");
         let tags: Vec<String> = CosignTagKind::ALL
             .iter()
-            .map(|beside| beside.tag_for(&subject).to_string())
+            .map(|tag_kind| tag_kind.tag_for(&subject).to_string())
             .collect();
         let hex = subject.hex_digits();
         assert_eq!(

@@ -1,8 +1,8 @@
 //! Content digests: SHA-256, written `sha256:<64 lower-case hex>`.
 //!
 //! Source: OCI image-spec 1.1, descriptor.md, section "Digests". The specification registers
-//! `sha512` too; packgate judges `sha256` only, so that one artifact has one name (`threats.md`,
-//! row 9).
+//! `sha512` too; packgate accepts `sha256` only, so that one artifact has one digest
+//! (docs/threat-model.md, row 9).
 
 use std::{fmt, str::FromStr};
 
@@ -18,7 +18,7 @@ pub struct Digest([u8; 32]);
 /// Why a string is no [`Digest`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
-    /// No `sha256:` in front.
+    /// The prefix `sha256:` is missing.
     #[error("digest {0:?} must start with \"sha256:\", the only algorithm that is supported")]
     Algorithm(String),
     /// Not 64 lower-case hexadecimal digits.
@@ -101,10 +101,10 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// Is `told` a digest of other bytes than these? Of the algorithms that OCI registers (image-spec
-/// 1.1, descriptor.md): sha256 and sha512. What is no such digest contradicts nothing.
-pub fn is_digest_mismatch(told: &str, bytes: &[u8]) -> bool {
-    let Some((algorithm, digits)) = told.split_once(':') else {
+/// True if `declared` is a digest of other bytes than these. It knows the algorithms that OCI
+/// registers (image-spec 1.1, descriptor.md): sha256 and sha512. Any other text is no mismatch.
+pub fn is_digest_mismatch(declared: &str, bytes: &[u8]) -> bool {
+    let Some((algorithm, digits)) = declared.split_once(':') else {
         return false;
     };
     let actual = match algorithm {
@@ -112,11 +112,12 @@ pub fn is_digest_mismatch(told: &str, bytes: &[u8]) -> bool {
         "sha512" => digest(&SHA512, bytes),
         _ => return false,
     };
-    hex::decode(digits)
-        .is_ok_and(|told| told.len() == actual.as_ref().len() && told != actual.as_ref())
+    hex::decode(digits).is_ok_and(|declared| {
+        declared.len() == actual.as_ref().len() && declared != actual.as_ref()
+    })
 }
 
-/// Computes a [`Digest`] piece by piece.
+/// Computes a [`Digest`] incrementally.
 #[derive(Clone)]
 pub struct DigestHasher(Context);
 
@@ -126,7 +127,7 @@ impl DigestHasher {
         Self(Context::new(&SHA256))
     }
 
-    /// Takes in more bytes.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
@@ -163,7 +164,7 @@ mod tests {
     #[test]
     fn only_a_digest_that_can_be_computed_contradicts() {
         let sha512 = format!("sha512:{}", hex::encode(digest(&SHA512, b"").as_ref()));
-        for told in [
+        for declared in [
             EMPTY,
             &EMPTY.replace('e', "E"),
             &sha512,
@@ -174,10 +175,10 @@ mod tests {
             "sha512:00",
             "md5:d41d8cd98f00b204e9800998ecf8427e",
         ] {
-            assert!(!is_digest_mismatch(told, b""), "{told}");
+            assert!(!is_digest_mismatch(declared, b""), "{declared}");
         }
-        for told in [EMPTY, &EMPTY.to_uppercase().replace("SHA", "sha"), &sha512] {
-            assert!(is_digest_mismatch(told, b"other"), "{told}");
+        for declared in [EMPTY, &EMPTY.to_uppercase().replace("SHA", "sha"), &sha512] {
+            assert!(is_digest_mismatch(declared, b"other"), "{declared}");
         }
     }
 

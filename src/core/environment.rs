@@ -1,5 +1,5 @@
-//! What is known of the environment of processes. Nothing here reads it.
+//! Facts about processes' environment variables. Nothing here reads them.
 
-/// Variables that hold secrets of ours. No program that we start needs one, so none inherits them:
-/// neither a plug-in that signs, nor a helper that knows registries' passwords.
+/// Environment variables with secrets. Child processes do not need them and do not inherit them:
+/// neither signing plug-ins nor registry credential helpers.
 pub const SECRET_VARIABLES: [&str; 2] = ["COSIGN_PASSWORD", "SIGSTORE_ID_TOKEN"];

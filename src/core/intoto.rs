@@ -22,19 +22,19 @@ pub struct Statement {
     /// [`STATEMENT_V1`] or [`STATEMENT_V01`].
     #[serde(rename = "_type")]
     pub statement_type: String,
-    /// What the statement is about.
+    /// The subjects of the statement.
     pub subject: Vec<InTotoSubject>,
-    /// What kind of claim it makes.
+    /// The predicate type.
     pub predicate_type: String,
-    /// The claim.
+    /// The predicate.
     #[serde(default)]
     pub predicate: Value,
 }
 
-/// One subject.
+/// A subject of a statement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InTotoSubject {
-    /// Name, such as `registry/repository`. cosign's signatures carry none.
+    /// The name, such as `registry/repository`. cosign's signatures have none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Digests by algorithm, in lower-case hexadecimal.

@@ -1,6 +1,6 @@
-//! Reading JSON from outside: capped, bounded in depth, and without duplicate keys.
+//! Parses untrusted JSON: limited in size and depth, and without duplicate keys.
 //!
-//! Two readers that disagree about which of two equal keys counts can be made to judge different
+//! Two parsers that disagree about which of two equal keys counts can be made to read different
 //! documents, so a document with duplicate keys at any depth is refused. Serde's own structs refuse
 //! duplicates of the fields they know only.
 
@@ -18,12 +18,12 @@ const MAX_KEYS: usize = 16_384;
 /// Why a document was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
-    /// More bytes than the cap.
+    /// It is larger than the limit.
     #[error("document of {size} bytes is over the limit of {limit}")]
     TooLarge {
         /// Its size in bytes.
         size: usize,
-        /// The cap in bytes.
+        /// The limit in bytes.
         limit: usize,
     },
     /// Not JSON, nested too deep, a duplicate key, or not of the expected shape.
@@ -69,13 +69,13 @@ pub fn estimate_memory(bytes: &[u8]) -> usize {
     weight
 }
 
-/// Bytes of the smallest object that is not empty: one node of a tree, which has room for eleven
-/// keys and values.
+/// Bytes of the smallest object that is not empty: one tree node, with capacity for eleven keys and
+/// values.
 const OBJECT: usize = 640;
-/// Bytes of a value in a list, which may have twice the room that it needs.
+/// Bytes of a value in a list, whose capacity may be twice its length.
 const VALUE: usize = 64;
 
-/// Walks a document and keeps nothing of it but the keys of the objects that are open.
+/// Walks a document and stores nothing but the keys of open objects.
 #[derive(Clone, Copy)]
 struct StrictJsonVisitor(usize);
 

@@ -1,10 +1,10 @@
-//! Every bound on input from outside: its unit, its default, and the attack that it stops. For
-//! people: docs/spec/limits.md.
+//! Every limit on untrusted input: its unit, its default, and the attack that it stops. For users:
+//! docs/spec/limits.md.
 
-/// Bounds on what is read from a registry, a file or a request.
+/// Limits on data from a registry, a file or a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InputLimits {
-    /// Bytes of one manifest or index. Stops a registry from filling our memory with one answer.
+    /// Bytes of one manifest or index. Stops a registry from filling our memory with one response.
     pub manifest_bytes: usize,
     /// Bytes of one Sigstore bundle. Provenance of a lock with 10,000 artifacts fits; a gigabyte of
     /// padding does not.
@@ -16,16 +16,16 @@ pub struct InputLimits {
     /// Referrers whose manifest is fetched and opened. Bounds the requests that one hostile subject
     /// costs.
     pub referrers_opened: usize,
-    /// Bytes of evidence that are read for one question: manifests, Sigstore bundles, payloads.
+    /// Bytes of evidence that are read for one request: manifests, Sigstore bundles, payloads.
     /// Stops one hostile subject from costing a gigabyte.
     pub evidence_bytes: u64,
-    /// Bytes of evidence of one question that are in memory at once. Stops many bundles, each
-    /// within its bound, from filling it together.
+    /// Bytes of evidence of one request that are in memory at once. Stops many bundles, each within
+    /// its limit, from filling it together.
     pub evidence_held_bytes: usize,
-    /// Bytes of memory, about, of the verified statements of one question. Stops JSON that is small
-    /// as text and large in memory.
+    /// Approximate bytes of memory of the verified statements of one request. Stops JSON that is
+    /// small as text and large in memory.
     pub statement_bytes: usize,
-    /// Signature checks for one question, beyond the first of each candidate. Stops many bundles
+    /// Signature checks for one request, beyond the first of each candidate. Stops many bundles
     /// times many keys.
     pub signature_checks: usize,
     /// Transparency log entries in one Sigstore bundle. Stops amplification: 2,000 copies of one
@@ -35,23 +35,21 @@ pub struct InputLimits {
     pub timestamps: usize,
     /// Subjects in one statement. Stops statements about everything.
     pub subjects: usize,
-    /// Bytes of the certificates of a company's own authority. Stops files that fill the webhook's
-    /// memory.
+    /// Bytes of the certificates of a private CA. Stops files that fill the webhook's memory.
     pub authority_bytes: usize,
-    /// Certificates of a company's own authority. Stops path building among many certificates of
-    /// one name.
+    /// Certificates of a private CA. Stops path building among many certificates of one name.
     pub authority_certificates: usize,
     /// Bytes of its revocation lists. Stops files that fill the webhook's memory.
     pub revocation_bytes: usize,
-    /// Its revocation lists. Stops a list for each certificate that somebody made up.
+    /// Its revocation lists. Stops one list for each of many invented certificates.
     pub revocation_lists: usize,
     /// Levels of nesting in JSON. Stops stack exhaustion.
     pub json_depth: usize,
     /// Bytes of a lockfile. Stops a document that fills memory.
     pub lock_bytes: usize,
-    /// Artifacts in a lockfile. Stops bundles that nobody can list or unpack.
+    /// Artifacts in a lockfile. Stops bundles too large to list or unpack.
     pub artifacts: usize,
-    /// Platforms of a lockfile. Stops an index that nobody can read.
+    /// Platforms of a lockfile. Stops an index too large to be read.
     pub platforms: usize,
     /// Artifacts of a lockfile, each counted once for each platform that it is packed for. Stops a
     /// small lock that makes a thousand times its size.
@@ -65,7 +63,7 @@ pub struct InputLimits {
 }
 
 impl InputLimits {
-    /// The defaults of every face of packgate.
+    /// The defaults of all of packgate's interfaces.
     pub const DEFAULT: Self = Self {
         manifest_bytes: 4 << 20,
         sigstore_bundle_bytes: 4 << 20,

@@ -16,7 +16,7 @@ pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 /// A layer compressed with Zstandard.
 pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
-/// Bytes that say nothing of themselves.
+/// Bytes of unknown type.
 pub const OCTET_STREAM: &str = "application/octet-stream";
 /// A bundle in the `Artifact` format.
 pub const ARTIFACT: &str = "application/vnd.packgate.bundle.v1+json";
@@ -34,21 +34,21 @@ pub const SPDX: &str = "application/spdx+json";
 /// A `CycloneDX` document in JSON.
 pub const CYCLONEDX: &str = "application/vnd.cyclonedx+json";
 
-/// What a registry is asked for when a manifest of any kind will do.
+/// The accepted types in requests for a manifest of any kind.
 pub const ACCEPT_MANIFESTS: [&str; 4] = [MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX];
 
-/// Is it a manifest with layers?
+/// True for the type of a manifest with layers.
 pub fn is_manifest(media_type: &str) -> bool {
     matches!(media_type, MANIFEST | DOCKER_MANIFEST)
 }
 
-/// Is it a list of manifests?
+/// True for the type of an index.
 pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, INDEX | DOCKER_INDEX)
 }
 
-/// Is it any Sigstore bundle, whatever its version
-/// (`application/vnd.dev.sigstore.bundle.v0.3+json`, `…bundle+json;version=0.1`)?
+/// True for a Sigstore bundle of any version (`application/vnd.dev.sigstore.bundle.v0.3+json`,
+/// `…bundle+json;version=0.1`).
 pub fn is_sigstore_bundle(media_type: &str) -> bool {
     media_type.starts_with("application/vnd.dev.sigstore.bundle") && media_type.contains("json")
 }

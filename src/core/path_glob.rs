@@ -1,5 +1,5 @@
-//! Patterns for paths: `*` is one or more characters but `/`, `**` one or more whole segments, the
-//! rest is literal.
+//! Patterns for paths: `*` matches one or more characters except `/`, `**` one or more whole
+//! segments, the rest is literal.
 
 use std::{fmt, str::FromStr};
 
@@ -10,19 +10,19 @@ pub struct PathGlob(String);
 /// Why a pattern is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PathGlobError {
-    /// Nothing there.
+    /// It is empty.
     #[error("pattern is empty")]
     Empty,
-    /// `**` beside other characters of one segment.
+    /// `**` is not a whole segment.
     #[error("pattern {0:?}: ** must stand alone between slashes")]
     DoubleStar(String),
-    /// Too long.
+    /// It is too long; its size in bytes.
     #[error("pattern of {0} bytes is too long")]
     TooLong(usize),
 }
 
 impl PathGlob {
-    /// Does the whole path match?
+    /// True if the whole path matches.
     pub fn matches_path(&self, path: &str) -> bool {
         let pattern: Vec<&str> = self.0.split('/').collect();
         let path: Vec<&str> = path.split('/').collect();
@@ -51,7 +51,7 @@ impl FromStr for PathGlob {
     }
 }
 
-/// Paths in a bundle begin with a name, so what stands before it means nothing.
+/// Paths in a bundle begin with a name, so leading slashes have no effect.
 fn strip_leading_slashes(mut text: &str) -> &str {
     while let Some(rest) = text.strip_prefix("./").or_else(|| text.strip_prefix('/')) {
         text = rest;
@@ -69,7 +69,7 @@ fn match_segments(pattern: &[&str], path: &[&str]) -> bool {
     match_with_stars(pattern, path, |p| *p == "**", |p, s| matches_wildcard(p, s))
 }
 
-/// Does the whole text match a pattern in which `*` is one or more characters?
+/// True if the whole text matches a pattern in which `*` is one or more characters.
 pub(super) fn matches_wildcard(pattern: &str, text: &str) -> bool {
     match_with_stars(
         pattern.as_bytes(),
@@ -81,8 +81,8 @@ pub(super) fn matches_wildcard(pattern: &str, text: &str) -> bool {
 
 /// Matches items against a pattern in which a star stands for one or more of them.
 ///
-/// When an item does not fit, the last star takes one more: what came before it need not be looked
-/// at again, because any later fit of it would leave less to match. So it takes at most as many
+/// When an item does not match, the last star takes one more: earlier items need not be tried
+/// again, because a later match of them would leave fewer to match. So it takes at most as many
 /// steps as the two lengths multiplied.
 pub(super) fn match_with_stars<P, T>(
     pattern: &[P],

@@ -1,4 +1,4 @@
-//! Predicates that people bring: their type by name or URI, and their JSON.
+//! Predicates of users: their type by name or URI, and their JSON.
 
 use serde_json::Value;
 use url::Url;
@@ -30,13 +30,13 @@ const MAX_TYPE: usize = 512;
 /// Why a predicate or its type is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PredicateError {
-    /// Neither a name of ours nor a URI.
+    /// Neither a known name nor a URI.
     #[error("predicate type {0:?} must be a URI or one of {names}", names = predicate_type_names())]
     Type(String),
-    /// A signature is no attestation.
+    /// A signature is not an attestation.
     #[error("predicate type {0:?} is what a signature has; use `packgate sign`")]
     Signature(String),
-    /// Over a limit.
+    /// It is larger than a limit.
     #[error(
         "predicate has {size} bytes, the limit is {limit}; attach it as a referrer of its own and \
             attest its digest"
@@ -50,7 +50,7 @@ pub enum PredicateError {
     /// Not JSON, a duplicate key, or nested too deep.
     #[error("predicate is not acceptable JSON: {0}")]
     Json(JsonError),
-    /// JSON, but no object (in-toto attestation framework, spec/v1/statement.md).
+    /// JSON, but not an object (in-toto attestation framework, spec/v1/statement.md).
     #[error("predicate must be a JSON object")]
     NoObject,
 }
@@ -68,7 +68,7 @@ fn predicate_type_names() -> String {
     ALIASES.map(|(name, _)| name).join(", ")
 }
 
-/// The URI that `text` means: one of cosign's names, or an absolute URI as it is.
+/// The URI of `text`: one of cosign's short names, or an absolute URI unchanged.
 pub fn predicate_type_uri(text: &str) -> Result<String, PredicateError> {
     let shown = || text.chars().take(120).collect();
     if text == intoto::COSIGN_SIGN {
@@ -87,10 +87,10 @@ pub fn predicate_type_uri(text: &str) -> Result<String, PredicateError> {
         .ok_or_else(|| PredicateError::Type(shown()))
 }
 
-/// Reads a predicate: a JSON object without duplicate keys, small and flat enough that every
-/// verifier with these limits reads the statement around it.
+/// Parses a predicate: a JSON object without duplicate keys, small and flat enough that every
+/// verifier with these limits accepts the statement around it.
 pub fn parse_predicate(bytes: &[u8], limits: &InputLimits) -> Result<Value, PredicateError> {
-    // The statement is one level more.
+    // The statement adds one level.
     let value: Value = json::parse_strict(
         bytes,
         limits.sigstore_bundle_bytes,

@@ -1,7 +1,7 @@
-//! The provenance that packing leaves: SLSA v1, build type [`BUILD_TYPE`].
+//! The provenance of packing: SLSA v1, build type [`BUILD_TYPE`].
 //!
-//! The external parameters are complete: the lock and they give the bundle's bytes. What is *not*
-//! decided here: whether the claims are true. Who calls this has packed the bundle.
+//! The external parameters are complete: together with the lock they determine the bundle's bytes.
+//! What is *not* checked here: whether the claims are true. The caller has packed the bundle.
 
 use std::collections::BTreeMap;
 
@@ -21,29 +21,29 @@ use super::{
     },
 };
 
-/// What the dependency on the lock is called.
+/// The name of the dependency on the lock.
 const LOCK: &str = "lock";
 
-/// What was packed, and how.
+/// What was packed, and with which options.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildParameters<'a> {
     /// The lock.
     pub lock: &'a Lockfile,
     /// Digest of its canonical form.
     pub lock_digest: Digest,
-    /// The version of the packing rules, such as `1`.
+    /// The version of the pack format, such as `1`.
     pub pack_format: &'a str,
-    /// `Image` or `Artifact`.
+    /// The format, `Image` or `Artifact`.
     pub format: &'a str,
-    /// What was done to the layers.
+    /// The compression of the layers, as recorded.
     pub compression: RecordedCompression<'a>,
     /// The user's annotations.
     pub annotations: &'a Annotations,
-    /// Were files outside of the lock's folder allowed?
+    /// Whether files outside of the lock's folder were allowed.
     pub allow_outside: bool,
     /// Seconds since 1970, if given. 0 is a value.
     pub source_date_epoch: Option<i64>,
-    /// Where artifacts were really taken from, by artifact name, if that was not their origin. URLs
+    /// The actual download locations, by artifact name, where they differ from the origin. URLs
     /// without credentials.
     pub downloads: &'a BTreeMap<String, String>,
 }
@@ -51,40 +51,40 @@ pub struct BuildParameters<'a> {
 /// The compression of the layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordedCompression<'a> {
-    /// `None`.
+    /// Compression `None`.
     Uncompressed,
     /// `Zstd`. Its bytes depend on the encoder, so that is recorded.
     Zstd {
         /// Library and version, such as `libzstd 1.5.7`.
         encoder: &'a str,
-        /// Compression level.
+        /// The compression level.
         level: i32,
     },
-    /// `Zstd`, by an encoder that whoever vouches has not seen at work. Nothing is said of it: its
-    /// word would be hearsay.
+    /// Compression `Zstd`, by an encoder that the signer has not observed. It is not recorded,
+    /// because it would be an unverified claim.
     ZstdUnknownEncoder,
 }
 
-/// Who packed it, and when.
+/// The builder, and the time of the run.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildRun<'a> {
     /// The builder's id; on the command line [`super::slsa::CLI_BUILDER`], unless another is given.
     pub builder_id: &'a str,
-    /// Version of packgate.
+    /// The version of packgate.
     pub version: &'a str,
-    /// Which run it was.
+    /// The id of the run.
     pub invocation_id: &'a str,
-    /// Its start.
+    /// The start of the run.
     pub started_on: Timestamp,
-    /// Its end.
+    /// The end of the run.
     pub finished_on: Timestamp,
-    /// Who asked for it in a cluster. None on the command line.
+    /// The object of a cluster that requested it. `None` on the command line.
     pub requested: Option<RequestingObject<'a>>,
-    /// The software bill of materials that was made of it.
+    /// The SBOM that was generated.
     pub sbom: Option<&'a SbomDocument>,
 }
 
-/// The object of a cluster that asked for the bundle, and where its inputs came from.
+/// The object of a cluster that requested the bundle, and the source of its inputs.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestingObject<'a> {
     /// Its namespace.
@@ -93,14 +93,14 @@ pub struct RequestingObject<'a> {
     pub name: &'a str,
     /// Its UID.
     pub uid: &'a str,
-    /// Where the lock came from, such as `k8s://team-a/configmaps/siem-lock`.
+    /// The URI of the lock's source, such as `k8s://team-a/configmaps/siem-lock`.
     pub lock_uri: &'a str,
-    /// The image that packed: `oci://REPOSITORY`, and its digest.
+    /// The image of the packer: `oci://REPOSITORY`, and its digest.
     pub packer: Option<(&'a str, Digest)>,
 }
 
 impl RecordedCompression<'_> {
-    /// As it is written in reports and parameters.
+    /// The name in reports and parameters.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Uncompressed => "None",
@@ -110,7 +110,7 @@ impl RecordedCompression<'_> {
 }
 
 /// The statement about the bundle `digest`. `subject_name` is `registry/repository` without a tag,
-/// or the lock's name for layouts and archives; an empty one is left out.
+/// or the lock's name for layouts and archives; an empty one is omitted.
 pub fn provenance_statement(
     subject_name: &str,
     digest: &Digest,
@@ -124,7 +124,7 @@ pub fn provenance_statement(
     ))
 }
 
-/// The predicate.
+/// The provenance predicate.
 pub fn build_provenance(packed: &BuildParameters<'_>, run: &BuildRun<'_>) -> Provenance {
     Provenance {
         build_definition: BuildDefinition {
@@ -137,11 +137,10 @@ pub fn build_provenance(packed: &BuildParameters<'_>, run: &BuildRun<'_>) -> Pro
     }
 }
 
-/// Do both say that the same builder packed the same lock in the same way, for the same object,
-/// with the same by-products?
+/// True if both describe the same build: same builder, lock, options, requesting object and
+/// by-products.
 ///
-/// When that was, in which run and by which version does not count, so that a run that is done
-/// again finds what the first one left.
+/// Time, run id and version are ignored, so that a repeated run finds the results of the first one.
 pub fn is_same_build(a: &Provenance, b: &Provenance) -> bool {
     let what = |provenance: &'_ Provenance| {
         let BuildDefinition {

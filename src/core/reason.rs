@@ -1,31 +1,30 @@
-//! Why something ended the way it did: the stable [`Reason`], and the [`Class`] that decides what
-//! happens next.
+//! Causes of results: the stable [`Reason`], and the [`Class`] that decides how to react.
 //!
-//! A reason is an identifier that people script against: a condition's reason, a metric label, a
-//! field of the JSON report. A class is what a caller acts on: the command line's exit code, a
-//! Job's pod failure policy, a controller's retry.
+//! A reason is an identifier for scripts: a condition's reason, a metric label, a field of the JSON
+//! report. A class is what a caller acts on: the command line's exit code, a Job's pod failure
+//! policy, a controller's retry.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What happens next. Maps to the command line's exit code.
+/// How to react to a failure. Maps to the command line's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Class {
-    /// The answer is no. Exit code 1.
+    /// The verdict is a denial. Exit code 1.
     Denied,
-    /// Input, spec or configuration is wrong; a person must change it. Exit code 2.
+    /// Input, spec or configuration is invalid; the user must change it. Exit code 2.
     Invalid,
-    /// A dependency did not answer; trying again may help. Exit code 3.
+    /// A dependency is unavailable; a retry may help. Exit code 3.
     Unavailable,
-    /// Bytes contradict their digest, size or format. Exit code 4.
+    /// Bytes do not match their digest, size or format. Exit code 4.
     Corrupt,
-    /// Our bug. Exit code 70.
+    /// An internal error. Exit code 70.
     Internal,
 }
 
 impl Class {
-    /// The exit code of a command that ends with this class (`sysexits.h` for our own bugs).
+    /// The exit code of a command that ends with this class (`sysexits.h` for internal errors).
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Denied => 1,
@@ -47,12 +46,12 @@ macro_rules! reasons {
             /// Every reason, in declaration order.
             pub const ALL: &'static [Self] = &[$($(Self::$name,)*)*];
 
-            /// The class that this reason belongs to.
+            /// The class of this reason.
             pub const fn class(self) -> Class {
                 match self { $($(Self::$name => Class::$class,)*)* }
             }
 
-            /// The reason's name as it is written everywhere.
+            /// The reason's name in all outputs.
             pub const fn as_str(self) -> &'static str {
                 match self { $($(Self::$name => stringify!($name),)*)* }
             }
@@ -62,35 +61,35 @@ macro_rules! reasons {
 
 reasons! {
     Denied {
-        /// Nothing that could be a signature or attestation was found.
+        /// No signature or attestation was found.
         NoSignatures,
         /// No authority of the policy made any of the signatures.
         NoMatchingAuthority,
-        /// Fewer distinct authorities signed than the policy asks for.
+        /// Fewer distinct authorities signed than the policy requires.
         ThresholdNotMet,
-        /// A signature that names our key does not verify.
+        /// A signature that names a listed key is invalid.
         InvalidSignature,
         /// A verified statement is about another digest.
         SubjectMismatch,
-        /// The certificate's identity or issuer is not the one asked for.
+        /// The certificate's identity or issuer is not the required one.
         IdentityMismatch,
         /// The certificate was not valid at the signing time.
         CertificateExpired,
         /// The certificate does not chain to the trust root.
         UntrustedChain,
-        /// No evidence says when the signature was made.
+        /// There is no trusted evidence of the signing time.
         NoTrustedTime,
-        /// The log entry speaks of another signature, key or artifact.
+        /// The log entry is about another signature, key or artifact.
         LogEntryMismatch,
-        /// The log's inclusion proof or checkpoint does not hold.
+        /// The log's inclusion proof or checkpoint is invalid.
         InvalidInclusionProof,
-        /// The signed timestamp does not hold.
+        /// The signed timestamp is invalid.
         InvalidTimestamp,
         /// No provenance attestation was found.
         NoProvenance,
         /// The provenance names a builder that the policy does not list.
         BuilderNotTrusted,
-        /// The builder was named by an authority that may not speak for it.
+        /// The authority that signed the provenance is not permitted to sign for that builder.
         BuilderNotBoundToSigner,
         /// The builder's SLSA Build level is below the minimum.
         LevelTooLow,
@@ -98,15 +97,15 @@ reasons! {
         SourceMismatch,
         /// The provenance is older than the policy allows.
         ProvenanceTooOld,
-        /// The bundle or its provenance is not what the lock says.
+        /// The bundle or its provenance does not match the lock.
         LockMismatch,
-        /// Attestations exist, but none of the type asked for.
+        /// There are attestations, but none of the required type.
         PredicateTypeMismatch,
-        /// The reference carries no digest.
+        /// The reference has no digest.
         DigestRequired,
         /// The signature was made for another repository.
         RepositoryMismatch,
-        /// A piece of evidence could not be read.
+        /// An evidence item could not be parsed.
         MalformedEvidence,
         /// More referrers than the limit.
         TooManyReferrers,
@@ -116,41 +115,41 @@ reasons! {
         Revoked,
         /// The address may not be reached from here.
         AddressNotAllowed,
-        /// The trust root's own lifetime is over.
+        /// The trust root has expired.
         TrustRootExpired,
-        /// The Pod that should do the work was refused.
+        /// The Pod of a Job was refused.
         PodDenied,
         /// A Job ended without success.
         JobFailed,
-        /// An exemption lets it pass.
+        /// An exemption admits it.
         Exempt,
         /// No policy governs this use.
         Ungoverned,
     }
     Corrupt {
-        /// Bytes do not hash to the digest that names them.
+        /// Bytes do not match their digest.
         DigestMismatch,
-        /// There are more or fewer bytes than declared.
+        /// The number of bytes differs from the declared one.
         SizeMismatch,
         /// An artifact's bytes do not match the lock's checksum.
         ChecksumMismatch,
-        /// A manifest, index, config or layout contradicts its format.
+        /// A manifest, index, config or layout violates its format.
         MalformedManifest,
     }
     Unavailable {
-        /// The registry did not answer.
+        /// The registry is unavailable.
         RegistryUnavailable,
-        /// The registry refused, or asked for credentials that we do not have.
+        /// The registry refused, or requires credentials that are not configured.
         RegistryDenied,
-        /// The registry asked us to slow down.
+        /// The registry limits the rate of requests.
         RateLimited,
-        /// Time ran out.
+        /// The deadline has passed.
         DeadlineExceeded,
-        /// The trust root could not be had.
+        /// The trust root could not be fetched or read.
         TrustRootUnavailable,
         /// An artifact could not be fetched.
         FetchFailed,
-        /// What was named does not exist.
+        /// The named object does not exist.
         SourceNotFound,
         /// Too many verifications wait already.
         Overloaded,
@@ -158,23 +157,23 @@ reasons! {
         StorageFailed,
     }
     Invalid {
-        /// The lockfile or manifest is wrong.
+        /// The lockfile or manifest is invalid.
         InvalidLock,
-        /// An argument, field, policy or configuration is wrong.
+        /// An argument, field, policy or configuration is invalid.
         InvalidSpec,
-        /// An `oci` artifact whose checksum cannot be checked.
+        /// The checksum of an `oci` artifact cannot be verified.
         UnverifiableOci,
         /// The digest cannot be predicted from what is known.
         NotPredictable,
-        /// There is no usable signing key.
+        /// There is no valid signing key.
         NoSigner,
         /// A Secret may not be read.
         SecretAccessDenied,
-        /// The tag already names something else.
+        /// The tag already names another digest.
         TagConflict,
     }
     Internal {
-        /// A defect of packgate itself.
+        /// A bug in packgate.
         Internal,
     }
 }
@@ -185,12 +184,12 @@ impl fmt::Display for Reason {
     }
 }
 
-/// An error that knows its reason. Every top-level error of the project implements it.
+/// An error with a reason code. Every top-level error of the project implements it.
 pub trait ClassifiedError: std::error::Error {
     /// The stable name of the cause.
     fn reason(&self) -> Reason;
 
-    /// What happens next.
+    /// The class of the error.
     fn class(&self) -> Class {
         self.reason().class()
     }

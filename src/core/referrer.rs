@@ -1,5 +1,4 @@
-//! What a signature or attestation looks like in a registry: a Sigstore bundle, version 0.3, as an
-//! OCI referrer.
+//! Signatures and attestations in a registry: a Sigstore bundle, version 0.3, as an OCI referrer.
 //!
 //! Source: cosign 3 (`dev.sigstore.bundle.*` annotations), image-spec 1.1, manifest.md, "Guidelines
 //! for Artifact Usage". The manifest is pushed by digest and gets no tag.
@@ -20,31 +19,31 @@ use super::{
     provenance::format_rfc3339,
 };
 
-/// When the referrer was made (image-spec 1.1, annotations.md).
+/// The creation time of a referrer (image-spec 1.1, annotations.md).
 pub const CREATED: &str = "org.opencontainers.image.created";
-/// What the bundle holds.
+/// The kind of the bundle's content.
 pub const BUNDLE_CONTENT: &str = "dev.sigstore.bundle.content";
-/// The predicate type of the statement inside. A claim: readers open the bundle.
+/// The predicate type of the statement in it. A claim: the bundle is authoritative.
 pub const BUNDLE_PREDICATE_TYPE: &str = "dev.sigstore.bundle.predicateType";
 
-/// Bytes of a Sigstore bundle that its manifest holds as well, so that a reader needs one request
-/// for both. Whoever verifies at admission waits for every request; a registry that stores
-/// manifests in a database should not be made to store megabytes in it.
+/// The maximum size in bytes of a Sigstore bundle that is also embedded in its manifest, so that a
+/// reader needs one request for both. At admission every request adds latency; but a registry that
+/// stores manifests in a database should not have to store megabytes in it.
 const MAX_EMBEDDED_BUNDLE: usize = 32 << 10;
 
-/// A piece of content with its descriptor, ready to be pushed.
+/// Content with its descriptor, ready to be pushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReferrerContent {
-    /// What it is.
+    /// The descriptor.
     pub descriptor: Descriptor,
-    /// Its bytes.
+    /// The bytes.
     pub bytes: Bytes,
 }
 
-/// Everything that a referrer consists of, in the order in which it is pushed.
+/// All content of a referrer, in the order in which it is pushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReferrerArtifact {
-    /// The empty config. Its blob must really exist.
+    /// The empty config. Its blob must exist.
     pub config: ReferrerContent,
     /// The Sigstore bundle.
     pub layer: ReferrerContent,
@@ -52,13 +51,13 @@ pub struct ReferrerArtifact {
     pub manifest: ReferrerContent,
 }
 
-/// What is signed: the DSSE pre-authentication encoding of an in-toto statement.
+/// The signed bytes: the DSSE pre-authentication encoding of an in-toto statement.
 pub fn statement_pae(statement: &[u8]) -> Vec<u8> {
     sigstore_types::pae(media_type::IN_TOTO, statement)
 }
 
-/// The Sigstore bundle of a signed in-toto statement. `statement` are the bytes whose [`statement_pae`] was
-/// signed.
+/// The Sigstore bundle of a signed in-toto statement. `statement` are the bytes whose
+/// [`statement_pae`] was signed.
 pub fn dsse_envelope_bundle(
     statement: &[u8],
     signature: SignatureBytes,
@@ -77,7 +76,7 @@ pub fn dsse_envelope_bundle(
     serde_json::to_vec(&bundle).map(Bytes::from)
 }
 
-/// The Sigstore bundle of signed bytes, which have this digest.
+/// The Sigstore bundle of signed bytes with this digest.
 pub fn message_signature_bundle(
     digest: &Digest,
     signature: SignatureBytes,
@@ -98,8 +97,7 @@ pub fn message_signature_bundle(
     .map(Bytes::from)
 }
 
-/// The referrer that carries `sigstore_bundle`, whose statement has `predicate_type`, and refers to
-/// `subject`.
+/// The referrer of `subject` with `sigstore_bundle`, whose statement has `predicate_type`.
 pub fn bundle_referrer(
     sigstore_bundle: Bytes,
     predicate_type: &str,
@@ -146,8 +144,8 @@ pub fn bundle_referrer(
     })
 }
 
-/// A referrer that is the document `bytes` itself, called `title`, and refers to `subject`. Nobody
-/// signs it, and it carries no time: the same document gives the same referrer.
+/// A referrer of `subject` with the document `bytes`, called `title`, as its content. It is not
+/// signed and has no time: the same document gives the same referrer.
 pub fn document_referrer(
     bytes: Bytes,
     media_type: &str,
@@ -200,7 +198,7 @@ mod tests {
         let bytes = dsse_envelope_bundle(b"{}", SignatureBytes::from_bytes(b"sig"), material)
             .expect("JSON");
         let mut bundle: Value = serde_json::from_slice(&bytes).expect("JSON");
-        // Empty lists and messages that cosign leaves out; protobuf's JSON reads them as absent.
+        // Empty lists and messages, which cosign omits; protobuf's JSON treats them as absent.
         let material = bundle["verificationMaterial"]
             .as_object_mut()
             .expect("an object");

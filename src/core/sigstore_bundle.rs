@@ -1,8 +1,8 @@
 //! Sigstore bundles, version 0.3 (0.1 and 0.2 are read as well): a signature with what is needed to
 //! verify it.
 //!
-//! Source: sigstore protobuf-specs, `sigstore_bundle.proto`. Parsing here is shape and bounds only:
-//! sizes, counts, and that nothing in the document can be read in two ways.
+//! Source: sigstore protobuf-specs, `sigstore_bundle.proto`. Parsing checks structure and limits
+//! only: sizes, counts, and that the document is unambiguous.
 //!
 //! What is *not* checked here: any signature, certificate, log entry or timestamp. That is
 //! `core::verify`.
@@ -25,14 +25,14 @@ use super::{
 /// three.
 const MAX_CERTIFICATES: usize = 8;
 
-/// A bundle whose shape was checked. Nothing in it is authenticated.
+/// A bundle with a valid structure. Nothing in it is authenticated.
 #[derive(Clone, Debug)]
 pub struct SigstoreBundle(Bundle);
 
-/// What a bundle says its signature can be verified with.
+/// The verification material in a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BundleVerificationMaterial<'a> {
-    /// A key that the verifier has already; the hint may help to find it and proves nothing.
+    /// A key that the verifier has; the hint may help to find it and proves nothing.
     PublicKey {
         /// cosign writes base64 of the SHA-256 of the key's SPKI.
         hint: &'a str,
@@ -41,39 +41,38 @@ pub enum BundleVerificationMaterial<'a> {
     Certificate,
 }
 
-/// Why bytes are no bundle that we read.
+/// Why bytes are not a supported bundle.
 #[derive(Debug, thiserror::Error)]
 pub enum SigstoreBundleError {
     /// Too large, not JSON, nested too deep, a duplicate key, or a field is missing or of another
     /// type.
     #[error("Sigstore bundle cannot be read: {0}")]
     Json(#[from] JsonError),
-    /// The fields do not have the values that the format asks for; for example two signatures in
-    /// one envelope.
+    /// The fields do not conform to the format; for example two signatures in one envelope.
     #[error("Sigstore bundle cannot be read: {0}")]
     Format(#[from] sigstore_types::Error),
-    /// Not UTF-8.
+    /// It is not UTF-8.
     #[error("Sigstore bundle is not UTF-8")]
     NotText,
     /// None, or more than one, of the alternatives.
     #[error("Sigstore bundle must have exactly one of {alternatives}, it has {count}")]
     Alternatives {
-        /// The fields of which exactly one must be there.
+        /// The fields of which exactly one is required.
         alternatives: &'static str,
-        /// How many are.
+        /// The number of them.
         count: usize,
     },
-    /// More entries of a list than we look at.
+    /// A list is longer than the limit.
     #[error("Sigstore bundle has {count} {what}, the limit is {limit}")]
     TooMany {
-        /// The list.
+        /// The name of the list.
         what: &'static str,
         /// Its length.
         count: usize,
-        /// The cap.
+        /// The limit.
         limit: usize,
     },
-    /// One log vouches twice.
+    /// Two entries are from the same log.
     #[error("Sigstore bundle has two entries of one transparency log")]
     DuplicateLog,
 }
@@ -88,8 +87,8 @@ impl ClassifiedError for SigstoreBundleError {
 }
 
 impl SigstoreBundle {
-    /// Reads a bundle of at most `limits.sigstore_bundle_bytes`. Counts are checked before anything
-    /// is decoded.
+    /// Parses a bundle of at most `limits.sigstore_bundle_bytes`. Counts are checked before
+    /// anything is decoded.
     pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, SigstoreBundleError> {
         let shape: SigstoreBundleShape =
             json::parse_strict(bytes, limits.sigstore_bundle_bytes, limits.json_depth)?;
@@ -100,7 +99,7 @@ impl SigstoreBundle {
         Ok(Self(bundle))
     }
 
-    /// What it says it can be verified with.
+    /// The verification material.
     pub fn verification_material(&self) -> BundleVerificationMaterial<'_> {
         match &self.0.verification_material.content {
             VerificationMaterialContent::PublicKey(key) => {
@@ -123,7 +122,7 @@ impl SigstoreBundle {
         &self.0.verification_material.tlog_entries
     }
 
-    /// Does it carry anybody's word on when it was signed: log entries or timestamps?
+    /// True if it contains evidence of the signing time: log entries or timestamps.
     pub const fn has_time_evidence(&self) -> bool {
         let material = &self.0.verification_material;
         !material.tlog_entries.is_empty()
@@ -133,7 +132,7 @@ impl SigstoreBundle {
                 .is_empty()
     }
 
-    /// The bundle as the sigstore crates know it.
+    /// The bundle as a type of the sigstore crates.
     pub const fn as_sigstore_types(&self) -> &Bundle {
         &self.0
     }
@@ -151,8 +150,8 @@ fn check_distinct_logs(entries: &[TransparencyLogEntry]) -> Result<(), SigstoreB
     }
 }
 
-/// As much of a bundle as is needed to bound it: which alternatives there are, and how long the
-/// lists are.
+/// The part of a bundle that is needed to check its limits: the alternatives, and the lengths of
+/// lists.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SigstoreBundleShape {
@@ -317,7 +316,7 @@ mod tests {
         // Entries that cannot be decoded: had decoding come first, the reason would be another.
         let table: &[(&str, Change)] = &[
             ("5 transparency log entries", |b| {
-                b["verificationMaterial"]["tlogEntries"] = vec![Value::Null; 5].into()
+                b["verificationMaterial"]["tlogEntries"] = vec![Value::Null; 5].into();
             }),
             ("5 timestamps", |b| {
                 b["verificationMaterial"]["timestampVerificationData"] =
@@ -328,7 +327,7 @@ mod tests {
                     json!({"x509CertificateChain": {"certificates": vec![Value::Null; 9]}});
             }),
             ("over the limit", |b| {
-                b["padding"] = "x".repeat(4 << 20).into()
+                b["padding"] = "x".repeat(4 << 20).into();
             }),
         ];
         for (part, change) in table {
@@ -344,28 +343,28 @@ mod tests {
     fn what_can_be_read_in_two_ways_is_refused() {
         let table: &[(&str, Change)] = &[
             ("exactly one of publicKey", |b| {
-                b["verificationMaterial"]["certificate"] = json!({"rawBytes": "AA=="})
+                b["verificationMaterial"]["certificate"] = json!({"rawBytes": "AA=="});
             }),
             ("exactly one of publicKey", |b| {
-                b["verificationMaterial"] = json!({})
+                b["verificationMaterial"] = json!({});
             }),
             ("exactly one of dsseEnvelope", |b| {
-                b["messageSignature"] = json!({"signature": "AA=="})
+                b["messageSignature"] = json!({"signature": "AA=="});
             }),
             ("exactly one of dsseEnvelope", |b| {
-                b["dsseEnvelope"] = Value::Null
+                b["dsseEnvelope"] = Value::Null;
             }),
             ("exactly one signature, found 2", |b| {
-                b["dsseEnvelope"]["signatures"] = json!([{"sig": "AA=="}, {"sig": "AA=="}])
+                b["dsseEnvelope"]["signatures"] = json!([{"sig": "AA=="}, {"sig": "AA=="}]);
             }),
             ("exactly one signature, found 0", |b| {
-                b["dsseEnvelope"]["signatures"] = json!([])
+                b["dsseEnvelope"]["signatures"] = json!([]);
             }),
             ("missing field `mediaType`", |b| {
                 b.as_object_mut().expect("an object").remove("mediaType");
             }),
             ("media type", |b| {
-                b["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=9".into()
+                b["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=9".into();
             }),
             ("base64", |b| b["dsseEnvelope"]["payload"] = "%%".into()),
         ];

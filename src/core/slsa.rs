@@ -9,16 +9,16 @@ use serde_json::Value;
 pub const PROVENANCE_V1: &str = "https://slsa.dev/provenance/v1";
 /// The build type of packing: `docs/spec/pack-v1.md` describes its parameters.
 pub const BUILD_TYPE: &str = "https://packgate.dev/pack/v1";
-/// Who builds when a person runs the command line.
+/// The builder id of the command line.
 pub const CLI_BUILDER: &str = "https://packgate.dev/builder/cli";
 
-/// How something was built.
+/// A build's SLSA provenance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Provenance {
-    /// What went in.
+    /// The inputs.
     pub build_definition: BuildDefinition,
-    /// Who built it, and when.
+    /// The builder and the run.
     pub run_details: RunDetails,
 }
 
@@ -26,15 +26,15 @@ pub struct Provenance {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildDefinition {
-    /// How to read the rest.
+    /// The type of the build, which defines its parameters.
     pub build_type: String,
-    /// Everything that the user controls and that changes the output.
+    /// All parameters that the user controls and that change the output.
     #[serde(default)]
     pub external_parameters: Value,
-    /// What the builder set.
+    /// Parameters set by the builder.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub internal_parameters: Value,
-    /// What was used: the lock, and every artifact.
+    /// All inputs: the lock, and every artifact.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resolved_dependencies: Vec<ResourceDescriptor>,
 }
@@ -46,7 +46,7 @@ pub struct ResourceDescriptor {
     /// Its role, such as `artifact/install`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Where it is, by its own name.
+    /// Its canonical URI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
     /// Digests by algorithm.
@@ -55,7 +55,7 @@ pub struct ResourceDescriptor {
     /// Its media type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
-    /// Where it was really taken from, if that is not `uri`.
+    /// Where it was actually downloaded from, if that is not `uri`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub download_location: Option<String>,
 }
@@ -64,22 +64,22 @@ pub struct ResourceDescriptor {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunDetails {
-    /// Who built it.
+    /// The builder.
     pub builder: SlsaBuilder,
-    /// When, and which run.
+    /// The run's id and times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<SlsaBuildMetadata>,
-    /// What else came out.
+    /// Further outputs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub byproducts: Vec<ResourceDescriptor>,
 }
 
-/// Who built something.
+/// A builder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlsaBuilder {
-    /// The builder's identity: what policies trust.
+    /// The builder's identity, which policies trust.
     pub id: String,
-    /// Versions of its parts.
+    /// The versions of its components.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub version: BTreeMap<String, String>,
 }
@@ -88,7 +88,7 @@ pub struct SlsaBuilder {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SlsaBuildMetadata {
-    /// Which run.
+    /// The id of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invocation_id: Option<String>,
     /// Its start, RFC 3339.

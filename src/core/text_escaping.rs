@@ -1,7 +1,7 @@
-//! Characters that nobody sees, or that make a line read as something else.
+//! Characters that are invisible, or that change how a line is displayed.
 //!
 //! Source: The Unicode Standard 16.0, `DerivedGeneralCategory.txt` (Cc, Cf, Zl, Zp), and
-//! `DerivedCoreProperties.txt` for what else is ignored by default
+//! `DerivedCoreProperties.txt` for others that are ignored by default
 //! (`Default_Ignorable_Code_Point`): fillers, joiners and variation selectors.
 
 use std::fmt::Write;
@@ -36,7 +36,7 @@ const INVISIBLE: &[(char, char)] = &[
     ('\u{e0000}', '\u{e0fff}'),
 ];
 
-/// Is it a control character, or one that is not seen or changes the order in which others are?
+/// True for a control character, or one that is invisible or changes the display order of others.
 pub fn is_invisible(c: char) -> bool {
     let after = INVISIBLE.partition_point(|(first, _)| *first <= c);
     c.is_control()
@@ -46,13 +46,14 @@ pub fn is_invisible(c: char) -> bool {
             .is_some_and(|(_, last)| c <= *last)
 }
 
-/// Text for a terminal: what cannot be seen is written as `\u{202e}`. Line breaks and tabs stay.
+/// Text for a terminal: invisible characters are written as `\u{202e}`. Line breaks and tabs are
+/// kept.
 pub fn escape_invisible(text: &str) -> String {
     escape_invisible_with(text, |c, out| out.extend(c.escape_unicode()))
 }
 
-/// A JSON document for a terminal: the same document, in which what cannot be seen is written as
-/// `\u202e` (RFC 8259, section 7).
+/// A JSON document for a terminal: the same document, with invisible characters written as `\u202e`
+/// (RFC 8259, section 7).
 pub fn escape_invisible_json(document: &str) -> String {
     let write = |c: char, out: &mut String| {
         let mut units = [0; 2];
@@ -68,9 +69,9 @@ fn escape_invisible_with(text: &str, write: impl Fn(char, &mut String)) -> Strin
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if is_invisible(c) && !matches!(c, '\n' | '\t') {
-            write(c, &mut out)
+            write(c, &mut out);
         } else {
-            out.push(c)
+            out.push(c);
         }
     }
     out

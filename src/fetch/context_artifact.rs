@@ -1,5 +1,5 @@
 //! Files of a context artifact. A folder (an origin that ends in `/`) is packed as one
-//! deterministic tar, the same bytes that [`super::FileOrigin`] makes of these files on a disk.
+//! deterministic tar, equal to [`super::FileOrigin`]'s for the same files on disk.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub struct ContextArtifactOrigin {
 }
 
 impl ContextArtifactOrigin {
-    /// Reads which files the artifact has. Origins are relative to the folder of `lock_path`.
+    /// Reads the list of files of the artifact. Origins are relative to the folder of `lock_path`.
     pub async fn load_artifact(
         source: Arc<dyn ContentSource>,
         digest: &Digest,
@@ -114,7 +114,7 @@ impl ArtifactOrigin for ContextArtifactOrigin {
     }
 }
 
-/// No files at all: what a lock means that came without a context artifact.
+/// No files at all: the origin for a lock without a context artifact.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MissingContextOrigin;
 
@@ -131,7 +131,7 @@ impl ArtifactOrigin for MissingContextOrigin {
     }
 }
 
-/// Which files the context artifact `digest` has.
+/// The files of the context artifact `digest`.
 pub async fn context_files(
     source: &dyn ContentSource,
     digest: &Digest,

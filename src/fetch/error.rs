@@ -1,4 +1,4 @@
-//! What can go wrong while fetching.
+//! Errors of fetching.
 
 use crate::{
     core::{
@@ -12,7 +12,7 @@ use crate::{
 /// Why an artifact could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// There is no such file.
+    /// The file does not exist.
     #[error("{origin} was not found")]
     NotFound {
         /// The origin.
@@ -33,7 +33,7 @@ pub enum FetchError {
         /// The origin.
         origin: String,
     },
-    /// A file, where no file system is meant.
+    /// A file origin without a file system.
     #[error(
         "file origin {origin:?} cannot be resolved inside a cluster: push lock and files together as \
             a context artifact and name it in spec.source.ociRef"
@@ -42,10 +42,10 @@ pub enum FetchError {
         /// The origin.
         origin: String,
     },
-    /// Not a context artifact.
+    /// It is not a context artifact.
     #[error(transparent)]
     Context(#[from] ContextArtifactError),
-    /// Something that is neither a file nor a folder.
+    /// Neither a file nor a folder.
     #[error("{origin} is not a regular file{hint}")]
     NotAFile {
         /// The origin.
@@ -56,17 +56,17 @@ pub enum FetchError {
     /// Reading failed.
     #[error("{origin} could not be read: {cause}")]
     ReadFailed {
-        /// The origin, without anything secret.
+        /// The origin, without secrets.
         origin: String,
-        /// What happened.
+        /// The error.
         cause: String,
     },
-    /// The server could not be asked.
+    /// The HTTP request failed.
     #[error("{origin} could not be read: {source}")]
     Http {
-        /// The origin, without anything secret.
+        /// The origin, without secrets.
         origin: String,
-        /// What happened.
+        /// The error.
         source: HttpError,
     },
     /// An image without a digest.
@@ -78,12 +78,12 @@ pub enum FetchError {
         /// The origin.
         origin: String,
     },
-    /// The registry.
+    /// The registry failed.
     #[error("{origin}: {source}")]
     Registry {
         /// The origin.
         origin: String,
-        /// What the registry said.
+        /// The registry's error.
         source: OciError,
     },
 }

@@ -20,17 +20,17 @@ use crate::core::{
     pack::{TarFile, TarSegment, plan_tar_segments},
 };
 
-/// May an origin lie outside of the lock's folder?
+/// Whether an origin may be outside of the lock's folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutsideFolderPolicy {
-    /// No: neither by `..`, nor as an absolute path, nor through a symbolic link.
+    /// It must not be: neither by `..`, nor as an absolute path, nor through a symbolic link.
     #[default]
     Refused,
-    /// Yes.
+    /// It may be.
     Allowed,
 }
 
-/// Files under one folder.
+/// Files below one folder.
 #[derive(Clone, Debug)]
 pub struct FileOrigin {
     folder: PathBuf,
@@ -167,7 +167,7 @@ struct PlannedTarFile {
     inode: u64,
 }
 
-/// The same file, as long as it was then.
+/// A reader that fails if the file's size changes.
 struct UnchangedFileReader {
     inner: File,
     left: u64,
@@ -175,7 +175,7 @@ struct UnchangedFileReader {
 }
 
 impl UnchangedFileReader {
-    /// A link that has taken the file's place would lead anywhere.
+    /// A link that replaced the file could lead anywhere.
     fn open_planned(
         PlannedTarFile {
             path,
@@ -241,7 +241,7 @@ struct FolderWalk<'a> {
 }
 
 impl FolderWalk<'_> {
-    /// Depth costs memory and no stack: folders lie in each other as deep as somebody likes.
+    /// Iterates instead of recursing: deep nesting costs memory and no stack.
     fn collect_files(&mut self, root: &Path) -> Result<(), FetchError> {
         let mut folders = vec![(root.to_owned(), String::new())];
         while let Some((folder, prefix)) = folders.pop() {
@@ -250,7 +250,7 @@ impl FolderWalk<'_> {
         Ok(())
     }
 
-    /// Returns the folders inside of it. `prefix` is empty or ends in `/`.
+    /// Returns its subfolders. `prefix` is empty or ends in `/`.
     fn read_folder(
         &mut self,
         folder: &Path,
@@ -450,7 +450,7 @@ mod tests {
             path.push("d");
             fs::create_dir(&path).expect("a folder");
         }
-        // A worker thread of the runtime has no more.
+        // A worker thread of the runtime has no larger stack.
         let origin = FileOrigin::new(folder.path().join("in"), OutsideFolderPolicy::Refused);
         let work = move || {
             origin
@@ -467,7 +467,7 @@ mod tests {
         assert!(outcome.expect_err("too deep").contains("longer than 1024"));
     }
 
-    /// Reads the folder as a tar after `change` was made to what was planned.
+    /// Reads the folder as a tar after `change` was made to the planned files.
     fn read_changed(change: impl FnOnce(&Path)) -> io::Result<Vec<u8>> {
         let folder = folder();
         let mut reader = FileOrigin::new(folder.path().join("in"), OutsideFolderPolicy::Refused)

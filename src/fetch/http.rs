@@ -1,5 +1,4 @@
-//! Downloads. A connection that breaks in the middle is taken up again where it broke; the lock's
-//! checksum covers the whole.
+//! Downloads. A broken connection is resumed; the lock's checksum covers the whole content.
 
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::{
     http::{self, HttpClient, HttpResponse, HttpResponseHead, StatusCode, header},
 };
 
-/// How often a download that broke is taken up again.
+/// The maximum number of resumptions of a download.
 const MAX_RESUMES: u32 = 5;
 
 /// Downloads over `http` and `https`.
@@ -70,10 +69,10 @@ impl ArtifactOrigin for HttpOrigin {
     }
 }
 
-/// What tells one state of the content from another (RFC 9110, sections 8.8 and 13.1.5).
+/// The validators of a version of the content (RFC 9110, sections 8.8 and 13.1.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct HttpContentVersion {
-    /// What is sent in `If-Range`: a strong entity tag, else the time of the last change.
+    /// The value of `If-Range`: a strong entity tag, else the time of the last change.
     validator: Option<String>,
     length: Option<u64>,
 }
@@ -90,7 +89,7 @@ impl HttpContentVersion {
         }
     }
 
-    /// Is this answer the rest of the same content, from byte `done` on?
+    /// True if this response is the rest of the same content, from byte `done` on.
     fn is_continued_by(&self, head: &HttpResponseHead, done: u64) -> bool {
         let range = head
             .header(header::CONTENT_RANGE)
@@ -137,8 +136,8 @@ impl ResumableHttpDownload {
         }
     }
 
-    /// Asks for the rest. A server that cannot give just the rest, or not say that it is the rest
-    /// of the same, ends the download: nobody would notice two halves of two versions while a lock
+    /// Requests the rest. If the server cannot send just the rest, or not confirm that it is of the
+    /// same version, the download fails: two halves of two versions would go unnoticed while a lock
     /// is made.
     async fn resume_download(&mut self, cause: String) -> std::io::Result<()> {
         let ended = || std::io::Error::other(cause.clone());
@@ -184,7 +183,7 @@ fn download_error(origin: &str, cause: &str) -> FetchError {
     }
 }
 
-/// Queries carry access tokens.
+/// Queries may contain access tokens.
 fn without_query(origin: &str) -> String {
     origin
         .split(['?', '#'])
@@ -209,7 +208,7 @@ mod tests {
         http::{HttpOptions, HttpProxy, PrivateAddresses},
     };
 
-    /// Answers one connection after the other with these bytes, and returns what was asked.
+    /// Responds to one connection after the other with these bytes, and returns the requests.
     fn serve(answers: Vec<String>) -> (String, std::thread::JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let origin = format!(

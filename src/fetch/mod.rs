@@ -1,7 +1,7 @@
-//! EFFECT. Where artifacts come from: files next to the lock or in a context artifact, downloads,
-//! images in registries.
+//! EFFECT. Origins of artifacts: files next to the lock or in a context artifact, downloads, images
+//! in registries.
 //!
-//! An origin yields bytes and checks nothing: who reads them compares them with the lock.
+//! An origin yields bytes and checks nothing: the reader compares them with the lock.
 
 mod context_artifact;
 mod error;
@@ -28,26 +28,26 @@ use crate::{
     oci::ContentReader,
 };
 
-/// What to fetch.
+/// A request to fetch an artifact.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchRequest<'a> {
-    /// The kind of origin.
+    /// The type of origin.
     pub origin_type: OriginType,
-    /// The origin as it stands in the lock.
+    /// The origin as written in the lock.
     pub origin: &'a str,
-    /// Which part of an image.
+    /// The selected part of an image.
     pub oci: Option<&'a OciSelection>,
 }
 
-/// Bytes that come from an origin.
+/// The opened content of an origin.
 pub struct OpenedArtifact {
     /// The bytes.
     pub content: ArtifactStream,
-    /// Where they were really taken from, if that is not the origin.
+    /// The actual download location, if that is not the origin.
     pub download_location: Option<String>,
 }
 
-/// A stream of bytes, blocking or not, as the origin has it.
+/// A stream of bytes, blocking or asynchronous.
 pub enum ArtifactStream {
     /// From the disk: to be read off the async threads.
     Blocking(Box<dyn std::io::Read + Send>),
@@ -55,26 +55,26 @@ pub enum ArtifactStream {
     Stream(ContentReader),
 }
 
-/// A place that artifacts come from.
+/// A source of artifacts.
 #[async_trait]
 pub trait ArtifactOrigin: Send + Sync {
-    /// Opens the bytes that `request` names.
+    /// Opens the content that `request` names.
     async fn open_artifact(&self, request: FetchRequest<'_>) -> Result<OpenedArtifact, FetchError>;
 
-    /// Finds out what digest an `oci` origin names now. `None` for the other kinds.
+    /// Resolves an `oci` origin to its current digest. `None` for other kinds.
     async fn resolve_oci_digest(
         &self,
         request: FetchRequest<'_>,
     ) -> Result<Option<Digest>, FetchError>;
 }
 
-/// Hands each request to the origin of its kind.
+/// Passes each request to the origin of its kind.
 pub struct OriginDispatcher {
     /// Files next to the lock, or in a context artifact.
     pub file: Arc<dyn ArtifactOrigin>,
-    /// Downloads.
+    /// For downloads.
     pub http: Arc<dyn ArtifactOrigin>,
-    /// Registries.
+    /// For registries.
     pub registry: Arc<dyn ArtifactOrigin>,
 }
 

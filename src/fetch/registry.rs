@@ -1,7 +1,7 @@
-//! Images in registries, as one deterministic tar of an OCI layout, and single blobs as they are.
+//! Images in registries, as one deterministic tar of an OCI layout, and single blobs unchanged.
 //!
-//! The archive holds everything that the digest names (or one platform's manifest), and nothing
-//! that varies: no tag, no time.
+//! The archive contains everything that the digest refers to (or one platform's manifest), and
+//! nothing that varies: no tag, no time.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -29,13 +29,13 @@ use crate::{
 };
 
 const SCHEME: &str = "oci://";
-/// Documents in one image, nested at most so deep.
+/// The maximum depth of nested documents in one image.
 const MAX_DEPTH: usize = 4;
 const MAX_BLOBS: usize = 10_000;
 /// Bytes of all documents of one image, which are in memory until the archive is read.
 const MAX_DOCUMENTS: u64 = 64 << 20;
 
-/// Opens repositories: knows how each registry is reached, and what it is shown.
+/// Opens repositories, with the settings and credentials of each registry.
 pub trait RepositoryOpener: Send + Sync {
     /// The repository, for reading. Sends nothing yet.
     fn open_repository(
@@ -50,7 +50,7 @@ pub struct RegistryOrigin {
 }
 
 impl RegistryOrigin {
-    /// Images in what `repositories` opens.
+    /// Images in the repositories that `repositories` opens.
     pub fn new(repositories: Arc<dyn RepositoryOpener>) -> Self {
         Self { repositories }
     }
@@ -157,7 +157,7 @@ async fn open_blob(
     source.open_content(&blob).await
 }
 
-/// One platform's manifest of an index. A manifest stands for itself.
+/// One platform's manifest of an index. A manifest is returned as it is.
 async fn select_platform(
     source: &dyn ContentSource,
     root: ResolvedManifest,
@@ -185,9 +185,9 @@ async fn archive_image(
     source: Arc<dyn ContentSource>,
     root: ResolvedManifest,
 ) -> Result<ContentReader, OciError> {
-    let mut gathered = ImageContents::default();
+    let mut contents = ImageContents::default();
     let document = root.parse_document(&InputLimits::DEFAULT)?;
-    gathered
+    contents
         .add_document(&*source, &root.descriptor, root.bytes.clone(), &document, 0)
         .await?;
     let index = serde_json_canonicalizer::to_vec(&ImageIndex::new(vec![
@@ -204,7 +204,7 @@ async fn archive_image(
         size: bytes.len() as u64,
         content: ArchivedFileContent::Bytes(bytes),
     });
-    let blobs = gathered
+    let blobs = contents
         .parts
         .into_iter()
         .map(|(digest, (size, part))| TarFile {
@@ -227,8 +227,8 @@ struct ImageContents {
 }
 
 impl ImageContents {
-    /// Takes in a document and all below it. One that was taken in is not entered again: indexes
-    /// that list each other's children over and over would never come to an end.
+    /// Adds a document and everything below it, once: indexes that repeatedly list each other's
+    /// children would never end otherwise.
     fn add_document<'a>(
         &'a mut self,
         source: &'a dyn ContentSource,
@@ -304,7 +304,7 @@ mod tests {
         oci::{ContentTarget, MemoryTarget, PushContent},
     };
 
-    /// Counts what is opened.
+    /// Counts the opened content.
     #[derive(Default)]
     struct Counting(MemoryTarget, AtomicUsize);
 
@@ -379,7 +379,7 @@ mod tests {
         }
     }
 
-    /// The archive's bytes, and how much was opened for it.
+    /// The archive's bytes, and the number of opened blobs.
     async fn read_archive(source: Counting, root: &Descriptor) -> Result<(Vec<u8>, usize), Reason> {
         let source = Arc::new(source);
         let root = source

@@ -1,4 +1,4 @@
-//! Reads a planned tar whose contents lie partly in memory and partly in a registry.
+//! Reads a planned tar whose contents are partly in memory and partly in a registry.
 
 use std::{io::Cursor, sync::Arc};
 
@@ -11,14 +11,15 @@ use crate::{
     oci::{ContentReader, ContentSource, OciError},
 };
 
-/// What lies in an archive: bytes that are known, or a blob that is still in the registry.
+/// The content of an archived file: known bytes, or a blob in the registry.
 #[derive(Clone)]
 pub(super) enum ArchivedFileContent {
     Bytes(Bytes),
     Blob(Descriptor),
 }
 
-/// Reads the pieces one after the other; blobs are checked against their descriptors on the way.
+/// Reads the parts one after the other; blobs are verified with their descriptors while they are
+/// read.
 pub(super) fn read_tar_stream(
     source: Arc<dyn ContentSource>,
     pieces: Vec<TarSegment<ArchivedFileContent>>,

@@ -1,9 +1,9 @@
-//! Which addresses may be reached: the guard against server-side request forgery.
+//! Allowed addresses: the protection against server-side request forgery.
 //!
-//! In a cluster a reference can be written by a tenant, so a connection must not become a way to
-//! the node's metadata service, to the node itself or to the Pod network. The check is on the
-//! address that the connection goes to, after the name was looked up, so a name that changes its
-//! address between check and use (DNS rebinding) gains nothing.
+//! In a cluster a tenant chooses references, so a connection must not give access to the node's
+//! metadata service, to the node itself or to the Pod network. The check is on the address that the
+//! connection goes to, after the name was looked up, so a name that changes its address between
+//! check and use (DNS rebinding) has no effect.
 
 use std::{
     fmt,
@@ -14,54 +14,54 @@ use std::{
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-/// Which addresses may be reached.
+/// The addresses that may be reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AddressPolicy {
-    /// All of them: the command line, where the user could reach them as well.
+    /// All of them: for the command line, whose user could reach them as well.
     #[default]
     Any,
     /// Never loopback, link-local, multicast, unspecified or reserved ones, nor the metadata
     /// services of clouds.
     Cluster {
-        /// What about private ones (RFC 1918, RFC 6598, RFC 4193)?
+        /// The rule for private addresses (RFC 1918, RFC 6598, RFC 4193).
         private: PrivateAddresses,
     },
 }
 
-/// What a cluster's policy says of private addresses.
+/// A cluster policy's rule for private addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PrivateAddresses {
-    /// All may be reached: registries.
+    /// All are allowed: for registries.
     Allowed,
-    /// Those in these networks may be reached; an empty list is none.
+    /// Those in these networks are allowed; an empty list allows none.
     Listed(Vec<Cidr>),
 }
 
-/// A network: an address and the length of its prefix in bits, written `10.0.0.0/8`.
+/// A network: an address and a prefix length in bits, written `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr {
     address: IpAddr,
     prefix: u8,
 }
 
-/// Why an address may not be reached.
+/// Why an address is not allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{address} is {kind}, which the address policy does not allow")]
 pub struct AddressError {
-    /// The address, or the name that has no other.
+    /// The address, or the name that resolves to no other.
     pub address: String,
-    /// What kind of address it is.
+    /// The kind of address.
     pub kind: AddressKind,
 }
 
-/// What is special about an address.
+/// The kind of a special address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressKind {
     /// The machine itself.
     Loopback,
     /// The network segment: where most metadata services live.
     LinkLocal,
-    /// Many machines.
+    /// A multicast address.
     Multicast,
     /// `0.0.0.0/8`, `::`: reaches the machine itself on Linux.
     Unspecified,
@@ -88,7 +88,7 @@ impl fmt::Display for AddressKind {
 }
 
 impl AddressPolicy {
-    /// May this address be reached?
+    /// Checks that this address is allowed.
     pub fn check_address(&self, address: IpAddr) -> Result<(), AddressError> {
         let Self::Cluster { private } = self else {
             return Ok(());
@@ -108,8 +108,7 @@ impl AddressPolicy {
         }
     }
 
-    /// May this URL be asked for, as far as can be told without looking up its name? Names are
-    /// checked when they are looked up.
+    /// Checks a URL without a name lookup. Names are checked when they are resolved.
     pub fn check_url(&self, url: &Url) -> Result<(), AddressError> {
         match url.host() {
             Some(Host::Ipv4(address)) => self.check_address(address.into()),
@@ -118,7 +117,7 @@ impl AddressPolicy {
         }
     }
 
-    /// Keeps of a name's addresses those that may be reached; an error if none is left.
+    /// The allowed addresses of a name; an error if there are none.
     fn filter_addresses(
         &self,
         name: &str,
@@ -141,7 +140,7 @@ impl AddressPolicy {
         }
     }
 
-    /// Looks `name` up and keeps what may be reached.
+    /// Resolves `name` to its allowed addresses.
     pub(super) async fn resolve_host(&self, name: &str) -> std::io::Result<Vec<SocketAddr>> {
         let found = tokio::net::lookup_host((name, 0)).await?.collect();
         self.filter_addresses(name, found)
@@ -158,8 +157,8 @@ impl PrivateAddresses {
     }
 }
 
-/// An IPv4 address that is dressed as an IPv6 one reaches the IPv4 one: mapped and compatible (RFC
-/// 4291), NAT64 (RFC 6052), 6to4 (RFC 3056).
+/// The IPv4 address in an IPv6 one: mapped and compatible (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC
+/// 3056).
 fn effective_address(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else {
         return address;
@@ -233,7 +232,7 @@ impl Cidr {
     }
 }
 
-/// A string that is no network.
+/// A string is not a valid network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("network {0:?} must be an address with the length of its prefix, such as 10.0.0.0/8")]
 pub struct CidrError(String);
@@ -255,7 +254,7 @@ impl FromStr for Cidr {
     }
 }
 
-/// Looks names up and lets only allowed addresses through to the connector.
+/// Resolves names and passes only allowed addresses to the connector.
 pub(super) struct AddressFilteringResolver(pub(super) AddressPolicy);
 
 impl Resolve for AddressFilteringResolver {

@@ -1,4 +1,4 @@
-//! Sends requests.
+//! The HTTP client.
 
 use std::{
     sync::{
@@ -21,8 +21,8 @@ use super::{
     request::HttpRequestBody, retry::RetryBackoff,
 };
 
-/// Redirects of one request. Enough for a registry that hands its blobs to a store behind a
-/// delivery network.
+/// The maximum number of redirects of one request. Enough for a registry that redirects to a store
+/// behind a content delivery network.
 const MAX_REDIRECTS: usize = 5;
 
 /// Sends requests under the rules of this module. Clones share their connections.
@@ -42,8 +42,8 @@ pub struct HttpClient {
 impl HttpClient {
     /// A client.
     ///
-    /// Errors: [`HttpError::Setup`] for certificates or a proxy that cannot be used,
-    /// [`HttpError::Address`] for a proxy that may not be reached.
+    /// Errors: [`HttpError::Setup`] for invalid certificates or an invalid proxy,
+    /// [`HttpError::Address`] for a proxy whose address is not allowed.
     pub fn new(options: &HttpOptions) -> Result<Self, HttpError> {
         let client = client_builder(options)?
             .build()
@@ -70,15 +70,15 @@ impl HttpClient {
         }
     }
 
-    /// Requests that were sent, with every retry and redirect, by this client and its clones.
+    /// The number of requests sent, with every retry and redirect, by this client and its clones.
     pub fn request_count(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Sends a request, follows redirects and tries again where that is allowed. The answer may
-    /// have any status.
+    /// Sends a request, follows redirects and retries where that is allowed. The response may have
+    /// any status.
     pub async fn send_request(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        // The library's futures have kilobytes; whoever calls us should not carry them around.
+        // The library's futures have kilobytes; boxed, they do not enlarge those of callers.
         Box::pin(self.follow_redirects(request)).await
     }
 
@@ -97,8 +97,8 @@ impl HttpClient {
         })
     }
 
-    /// Sends a request and reads the whole answer, at most `limit` bytes, within the time for small
-    /// answers.
+    /// Sends a request and reads the whole response, at most `limit` bytes, within the timeout of
+    /// small responses.
     pub async fn fetch_body(
         &self,
         request: HttpRequest,
@@ -112,7 +112,7 @@ impl HttpClient {
         self.with_response_timeout(&url, both).await?
     }
 
-    /// Bounds the time that a small answer may take, from the request to its last byte.
+    /// Limits the time of a small response, from the request to its last byte.
     pub async fn with_response_timeout<T>(
         &self,
         url: &Url,
@@ -171,9 +171,8 @@ impl HttpClient {
         ))
     }
 
-    /// Names are checked again where the connection is made. Behind a proxy it is the proxy that
-    /// connects, so the name is looked up here too; a name that only the proxy knows is left to the
-    /// proxy.
+    /// Names are checked again when a connection is made. A proxy makes its own connections, so the
+    /// name is resolved here too; a name that only the proxy can resolve is left to the proxy.
     async fn check_destination(&self, url: &Url) -> Result<(), HttpError> {
         let refuse = |cause| HttpError::Address {
             url: redact_url(url),
@@ -215,7 +214,7 @@ impl HttpClient {
         Ok((request, progress))
     }
 
-    /// Waits for the head of the answer as long as the upload makes progress.
+    /// Waits for the head of the response as long as the upload makes progress.
     async fn await_response(
         &self,
         request: reqwest::Request,
@@ -365,7 +364,7 @@ mod tests {
     #[tokio::test]
     async fn behind_a_proxy_names_are_looked_up_before_they_are_sent() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        // Nothing may be sent to it: a public address that nobody answers at (RFC 5737).
+        // Nothing may be sent to it: a public address without a host (RFC 5737).
         let proxy = HttpProxy::Through {
             address: "http://192.0.2.1:3128".parse().expect("valid"),
             credentials: None,

@@ -1,4 +1,4 @@
-//! What can go wrong with a request, in words that carry no secret.
+//! Errors of requests, with messages that contain no secret.
 
 use std::error::Error;
 
@@ -10,78 +10,78 @@ use super::{
 };
 use crate::core::reason::{ClassifiedError, Reason};
 
-/// Why there was no answer, or no usable one. An HTTP status is no error here: who asked knows what
-/// it means.
+/// Why there was no response, or an invalid one. An HTTP status is not an error here: its meaning
+/// depends on the request.
 ///
 /// Every `url` is shown without user info, query and fragment.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// The address may not be reached.
+    /// The address is not allowed.
     #[error("{url}: {cause}")]
     Address {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
         /// The address and the rule.
         cause: AddressError,
     },
-    /// No connection, or one that ended before an answer.
+    /// No connection, or one that ended before a response.
     #[error("{url}: {cause}")]
     Unreachable {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// What the system said.
+        /// The system's error.
         cause: String,
     },
     /// The connection ended in the middle of the body.
     #[error("{url}: the connection was interrupted: {cause}")]
     Broken {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// What the system said.
+        /// The system's error.
         cause: String,
     },
-    /// Time ran out.
+    /// A timeout.
     #[error("{url}: no {wait} within {seconds} s")]
     Timeout {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// What was waited for.
+        /// The wait that timed out.
         wait: &'static str,
-        /// How long, in seconds.
+        /// The timeout in seconds.
         seconds: u64,
     },
-    /// The body arrives too slowly.
+    /// The body arrives more slowly than the minimum transfer rate.
     #[error(
         "{url}: only {bytes} bytes arrived in {seconds} s, at least {least} bytes a second are \
             needed; raise the server's or the network's speed"
     )]
     TooSlow {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// What came.
+        /// The bytes received.
         bytes: u64,
-        /// In how many seconds.
+        /// The time in seconds.
         seconds: u64,
-        /// What is needed.
+        /// The required bytes.
         least: u64,
     },
-    /// The body is larger than what is read.
+    /// The body is larger than the limit.
     #[error("{url}: the response is larger than {limit} bytes")]
     TooLarge {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
-        /// The cap in bytes.
+        /// The limit in bytes.
         limit: usize,
     },
     /// A redirect that is not followed.
     #[error("{url}: {cause}")]
     Redirect {
-        /// What was asked for.
+        /// The requested URL.
         url: String,
         /// Why it is not followed.
         cause: String,
     },
-    /// The client cannot be set up, or the request not be made.
+    /// The client cannot be set up, or the request cannot be built.
     #[error("{what}: {cause}")]
     Setup {
         /// The option or the URL.
@@ -92,7 +92,7 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    /// Sorts the library's error. `answered`: the head of the answer had arrived.
+    /// Classifies the library's error. `answered`: the head of the response was received.
     pub(super) fn from_reqwest(error: reqwest::Error, url: &Url, answered: bool) -> Self {
         let url = redact_url(url);
         if let Some(cause) = find_cause::<AddressError>(&error) {
@@ -110,7 +110,7 @@ impl HttpError {
         }
     }
 
-    /// The same without what it tells of the network between here and there.
+    /// The same without details of the network.
     pub(super) fn without_network_details(self) -> Self {
         match self {
             Self::Unreachable { url, cause } => {
@@ -122,7 +122,7 @@ impl HttpError {
             }
             Self::Address { url, cause } => {
                 tracing::info!(url, %cause, "address is not allowed by the address policy");
-                // A name's addresses are the cluster's business.
+                // A name's addresses must not be disclosed.
                 let address = Url::parse(&url)
                     .ok()
                     .and_then(|url| url.host_str().map(ToOwned::to_owned))
@@ -136,13 +136,13 @@ impl HttpError {
         }
     }
 
-    /// May the same request succeed when it is sent again?
+    /// True if a retry of the same request may succeed.
     pub(super) const fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
 }
 
-/// Looks for an error of type `T` in the chain, also inside of [`std::io::Error`].
+/// Finds an error of type `T` in the chain, also inside of [`std::io::Error`].
 fn find_cause<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
     error_chain(error).find_map(|e| {
         let boxed = e

@@ -1,4 +1,4 @@
-//! How requests are made.
+//! Options of the HTTP client.
 
 use std::time::Duration;
 
@@ -7,76 +7,76 @@ use url::Url;
 
 use super::{AddressPolicy, MinTransferRate, Redacted};
 
-/// How requests are made. Every bound names the attack or fault that it ends.
+/// The options of a client. Each limit names the attack or fault that it stops.
 #[derive(Clone, Debug)]
 pub struct HttpOptions {
-    /// Certificates in PEM form that are trusted beside the system's. Default: none.
+    /// CA certificates in PEM that are trusted in addition to the system's. Default: none.
     pub extra_ca_pem: Option<Bytes>,
-    /// The proxy. Default: what the system says; under [`AddressPolicy::Cluster`] what is said here
-    /// alone.
+    /// The proxy. Default: the system's settings; under [`AddressPolicy::Cluster`] only what is set
+    /// here.
     pub proxy: HttpProxy,
-    /// Longest wait for a connection with its TLS handshake. Default: 10 s. Ends a host that does
-    /// not answer.
+    /// Timeout of a connection with its TLS handshake. Default: 10 s. Stops waiting for a host that
+    /// does not respond.
     pub connect_timeout: Duration,
-    /// Longest wait without a byte in either direction. Default: 60 s. Ends a server that hangs.
+    /// The longest wait without a byte in either direction. Default: 60 s. Stops waiting for a
+    /// server that hangs.
     pub idle_timeout: Duration,
-    /// Longest time for one small answer (manifest, list, token) from the request to its last byte.
-    /// Default: 60 s. Ends a slow drip.
+    /// Timeout of one small response (manifest, list, token), from the request to its last byte.
+    /// Default: 60 s. Stops a response that arrives in tiny parts.
     pub response_timeout: Duration,
-    /// The least that has to arrive of a body, however long it is. Default: nothing. Ends a slow
-    /// drip that has no end.
+    /// The minimum transfer rate of a body of any length. Default: none. Stops an endless response
+    /// in tiny parts.
     pub min_transfer_rate: Option<MinTransferRate>,
-    /// How much is told of a connection that was not made.
+    /// How much an error reveals about a failed connection.
     pub connection_error_detail: ConnectionErrorDetail,
-    /// How often a request is tried that may be repeated.
+    /// The retries of idempotent requests.
     pub retries: HttpRetryPolicy,
-    /// Which addresses may be reached.
+    /// The addresses that may be reached.
     pub addresses: AddressPolicy,
 }
 
-/// How much an error tells of a connection that was not made.
+/// How much an error reveals about a failed connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConnectionErrorDetail {
-    /// All that is known: refused, timed out, no such name, an invalid certificate.
+    /// The full cause: refused, timed out, unknown name, invalid certificate.
     #[default]
     FullCause,
-    /// That it was not made. Who asks may have chosen the address, and does not stand where we do:
-    /// the cause would tell them which ports are open there. It goes to the log.
+    /// Only that it failed. The user may have chosen the address, and may be outside of this
+    /// network: the cause would reveal which ports are open there. It is logged.
     OutcomeOnly,
 }
 
-/// Where requests go through. A proxy's address obeys the [`AddressPolicy`] too: who may name one
-/// could else reach anything.
+/// The proxy. The [`AddressPolicy`] applies to a proxy's address too: otherwise anyone who may name
+/// one could reach every address.
 #[derive(Clone, Debug, Default)]
 pub enum HttpProxy {
-    /// What `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say.
+    /// As in `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
     #[default]
     System,
-    /// None.
+    /// No proxy.
     Direct,
-    /// This one.
+    /// This proxy.
     Through {
         /// `http://proxy.example.com:3128`.
         address: Url,
         /// User name and password.
         credentials: Option<(String, Redacted<String>)>,
-        /// Hosts that are asked directly, in the form of `NO_PROXY`.
+        /// Hosts that are contacted directly, in the form of `NO_PROXY`.
         except: String,
     },
 }
 
-/// Attempts at a request that may be repeated: on connections that fail, and on HTTP 429, 500, 502,
-/// 503 and 504.
+/// Retries of idempotent requests: on connections that fail, and on HTTP 429, 500, 502, 503 and
+/// 504.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpRetryPolicy {
-    /// Attempts in all, the first included. Default: 3.
+    /// The number of attempts, including the first. Default: 3.
     pub attempts: u32,
-    /// Wait before the second attempt; it doubles each time, with jitter. Default: 200 ms.
+    /// The wait before the second attempt; it doubles each time, with jitter. Default: 200 ms.
     pub first_wait: Duration,
-    /// Longest wait that a `Retry-After` may ask for; a longer one ends the attempts. Default: 10
-    /// s.
+    /// The longest `Retry-After` that is followed; a longer one ends the attempts. Default: 10 s.
     pub longest_wait: Duration,
-    /// All waits of one request together. Default: 20 s.
+    /// The maximum total of waits of one request. Default: 20 s.
     pub budget: Duration,
 }
 

@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::core::text_escaping::is_invisible;
 
-/// A secret. It prints as `***` and is read with [`Redacted::expose`] only, so that every use can
+/// A secret. It prints as `***` and is only read with [`Redacted::expose`], so that every use can
 /// be found.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Redacted<T>(T);
@@ -48,8 +48,7 @@ impl<T> fmt::Display for Redacted<T> {
     }
 }
 
-/// A URL as it may be shown: without user info, query and fragment, each of which can carry a
-/// secret.
+/// A URL for output: without user info, query and fragment, each of which can contain a secret.
 pub fn redact_url(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
@@ -65,8 +64,7 @@ pub(super) fn strip_user_info(url: &mut Url) {
     let _ = url.set_password(None);
 }
 
-/// Text from outside as it may be shown: one line, no control characters, at most `limit`
-/// characters.
+/// Untrusted text for output: one line, no control characters, at most `limit` characters.
 pub fn sanitize_text(text: &str, limit: usize) -> String {
     let visible = text.chars().map(|c| if is_printable(c) { c } else { ' ' });
     let line = visible
@@ -81,8 +79,8 @@ pub fn sanitize_text(text: &str, limit: usize) -> String {
     }
 }
 
-/// Control characters move a terminal's cursor; the bidirectional ones make a line read as
-/// something else.
+/// Control characters move a terminal's cursor; the bidirectional ones change how a line is
+/// displayed.
 fn is_printable(c: char) -> bool {
     !is_invisible(c)
 }

@@ -1,4 +1,4 @@
-//! Where a redirect may lead.
+//! The rules for redirects.
 
 use reqwest::{
     Method, StatusCode,
@@ -13,14 +13,14 @@ use super::{
     response::HttpResponseHead,
 };
 
-/// What must not reach another origin.
+/// Headers that must not reach another origin.
 const CREDENTIALS: [HeaderName; 3] = [
     header::AUTHORIZATION,
     header::COOKIE,
     header::PROXY_AUTHORIZATION,
 ];
 
-/// The request that follows `answer`, or `None` if the answer is no redirect that concerns us.
+/// The request that follows `answer`, or `None` if the response is not a redirect to follow.
 pub(super) fn redirected_request(
     request: Option<HttpRequest>,
     answer: &HttpResponseHead,
@@ -66,8 +66,8 @@ fn redirect_location(answer: &HttpResponseHead) -> Option<&str> {
     redirects.then(|| answer.header(header::LOCATION)).flatten()
 }
 
-/// Reads a `Location` or link relative to `base`. Never from `https` to anything else, never to
-/// another scheme than the web's.
+/// Resolves a `Location` or link relative to `base`. Never from `https` to another scheme, never to
+/// a scheme other than `http` and `https`.
 pub(super) fn resolve_location(base: &Url, location: &str) -> Result<Url, String> {
     let mut url = base
         .join(location)

@@ -10,7 +10,8 @@ use url::Url;
 
 use super::Redacted;
 
-/// A request. GET, HEAD and PUT may be repeated; POST and PATCH only after [`HttpRequest::allow_retries`].
+/// A request. GET, HEAD and PUT may be retried; POST and PATCH only after
+/// [`HttpRequest::allow_retries`].
 pub struct HttpRequest {
     pub(super) method: Method,
     pub(super) url: Url,
@@ -19,7 +20,7 @@ pub struct HttpRequest {
     pub(super) repeatable: bool,
 }
 
-/// What is sent.
+/// The body of a request.
 pub(super) enum HttpRequestBody {
     Nothing,
     Bytes(Bytes),
@@ -40,17 +41,17 @@ impl HttpRequest {
         }
     }
 
-    /// `GET`.
+    /// A `GET` request.
     pub fn get(url: Url) -> Self {
         Self::new(Method::GET, url)
     }
 
-    /// Where it goes.
+    /// The URL of the request.
     pub const fn url(&self) -> &Url {
         &self.url
     }
 
-    /// Adds a header. A value that cannot be one is left out.
+    /// Adds a header. An invalid value is omitted.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -59,7 +60,7 @@ impl HttpRequest {
         self
     }
 
-    /// Sets `Authorization`. It reaches the URL's own origin only, whatever redirects say.
+    /// Sets `Authorization`. It is sent to the URL's own origin only, also after redirects.
     #[must_use]
     pub fn with_authorization(mut self, value: &Redacted<String>) -> Self {
         if let Ok(mut value) = HeaderValue::from_str(value.expose()) {
@@ -69,7 +70,7 @@ impl HttpRequest {
         self
     }
 
-    /// Sends these bytes.
+    /// Sets these bytes as the body.
     #[must_use]
     pub fn body(mut self, bytes: impl Into<Bytes>) -> Self {
         self.payload = HttpRequestBody::Bytes(bytes.into());
@@ -87,21 +88,21 @@ impl HttpRequest {
         self.header(header::CONTENT_LENGTH, &length.to_string())
     }
 
-    /// Says that sending this twice does no harm.
+    /// Marks the request as idempotent: it may be sent twice.
     #[must_use]
     pub const fn allow_retries(mut self) -> Self {
         self.repeatable = true;
         self
     }
 
-    /// Says that it is not to be sent twice, whatever its method.
+    /// Forbids to send the request twice, whatever its method.
     #[must_use]
     pub const fn forbid_retries(mut self) -> Self {
         self.repeatable = false;
         self
     }
 
-    /// The same request again, if that is possible: a stream can be sent once only.
+    /// A copy of the request, if that is possible: a stream can be sent once only.
     pub fn try_clone(&self) -> Option<Self> {
         let payload = match &self.payload {
             HttpRequestBody::Nothing => HttpRequestBody::Nothing,

@@ -1,4 +1,4 @@
-//! The head of an answer, and its body while it arrives.
+//! The head of a response, and its body while it arrives.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{
     HttpError, MinTransferRate, redact::redact_url, redirect, transfer_rate::TransferRateMonitor,
 };
 
-/// Status, headers and origin of an answer.
+/// The status, headers and origin of a response.
 #[derive(Clone, Debug)]
 pub struct HttpResponseHead {
     status: StatusCode,
@@ -23,13 +23,13 @@ pub struct HttpResponseHead {
     url: Url,
 }
 
-/// An answer whose body has not been read yet.
+/// A response whose body has not been read yet.
 #[derive(Debug)]
 pub struct HttpResponse {
     head: HttpResponseHead,
     response: Response,
     idle: Duration,
-    pace: Option<TransferRateMonitor>,
+    rate_monitor: Option<TransferRateMonitor>,
 }
 
 impl HttpResponseHead {
@@ -38,7 +38,7 @@ impl HttpResponseHead {
         self.status
     }
 
-    /// Where it came from, after redirects.
+    /// The URL of the response, after redirects.
     pub const fn url(&self) -> &Url {
         &self.url
     }
@@ -56,12 +56,13 @@ impl HttpResponseHead {
             .filter_map(|value| value.to_str().ok())
     }
 
-    /// Length of the body in bytes, if the server said it.
+    /// The length of the body in bytes, if the server declares it.
     pub fn content_length(&self) -> Option<u64> {
         self.header(header::CONTENT_LENGTH)?.parse().ok()
     }
 
-    /// What `Retry-After` asks for, in its form of seconds. Dates are left to the own waits.
+    /// The delay in `Retry-After`, if it is in seconds. Dates are ignored, and the client's own
+    /// delays are used.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         self.header(header::RETRY_AFTER)?
             .trim()
@@ -70,7 +71,7 @@ impl HttpResponseHead {
             .map(Duration::from_secs)
     }
 
-    /// Reads `location` (of a `Location` or `Link` header) relative to where this answer came from.
+    /// Resolves `location` (of a `Location` or `Link` header) relative to the URL of this response.
     /// Never from `https` to `http`.
     pub fn resolve_location(&self, location: &str) -> Result<Url, HttpError> {
         redirect::resolve_location(&self.url, location).map_err(|cause| HttpError::Redirect {
@@ -96,11 +97,11 @@ impl HttpResponse {
             head,
             response,
             idle,
-            pace: least.map(TransferRateMonitor::new),
+            rate_monitor: least.map(TransferRateMonitor::new),
         }
     }
 
-    /// Status, headers and origin.
+    /// The status, headers and origin.
     pub const fn head(&self) -> &HttpResponseHead {
         &self.head
     }
@@ -110,11 +111,11 @@ impl HttpResponse {
         self.head.status
     }
 
-    /// The next piece of the body.
+    /// The next chunk of the body.
     pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
-        let asked = Instant::now();
+        let started = Instant::now();
         match timeout(self.idle, self.response.chunk()).await {
-            Ok(Ok(chunk)) => self.check_transfer_rate(chunk, asked.elapsed()),
+            Ok(Ok(chunk)) => self.check_transfer_rate(chunk, started.elapsed()),
             Ok(Err(error)) => Err(HttpError::from_reqwest(error, &self.head.url, true)),
             Err(_) => Err(HttpError::Timeout {
                 url: redact_url(&self.head.url),
@@ -124,16 +125,16 @@ impl HttpResponse {
         }
     }
 
-    /// A piece, if enough came so far. The end of the body is always in time.
+    /// A chunk, if the transfer rate is sufficient so far. The end of the body is always in time.
     fn check_transfer_rate(
         &mut self,
         chunk: Option<Bytes>,
         waited: Duration,
     ) -> Result<Option<Bytes>, HttpError> {
-        let (Some(pace), Some(piece)) = (&mut self.pace, &chunk) else {
+        let (Some(rate_monitor), Some(received)) = (&mut self.rate_monitor, &chunk) else {
             return Ok(chunk);
         };
-        match pace.record_chunk(waited, piece.len()) {
+        match rate_monitor.record_chunk(waited, received.len()) {
             Ok(()) => Ok(chunk),
             Err(slow) => Err(HttpError::TooSlow {
                 url: redact_url(&self.head.url),
@@ -164,12 +165,12 @@ impl HttpResponse {
         Ok(body.freeze())
     }
 
-    /// The body up to `limit` bytes, whatever follows: for the text of an error.
+    /// At most `limit` bytes of the body; the rest is dropped. For the text of an error.
     pub async fn read_body_prefix(mut self, limit: usize) -> Bytes {
         let mut body = BytesMut::new();
         while let Ok(Some(chunk)) = self.next_chunk().await {
-            let room = limit - body.len();
-            body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+            let remaining = limit - body.len();
+            body.extend_from_slice(chunk.get(..remaining).unwrap_or(&chunk));
             if body.len() == limit {
                 break;
             }
@@ -177,7 +178,7 @@ impl HttpResponse {
         body.freeze()
     }
 
-    /// The body as a stream without a cap: who reads it bounds it.
+    /// The body as a stream without a limit, which the reader has to set.
     pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, HttpError>> + Send {
         futures::stream::try_unfold(self, |mut answer| async move {
             Ok(answer.next_chunk().await?.map(|chunk| (chunk, answer)))

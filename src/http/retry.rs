@@ -1,4 +1,4 @@
-//! When a request is tried again, and after which wait.
+//! Retries of requests, and the waits before them.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 
 use super::{HttpError, HttpResponse, HttpRetryPolicy};
 
-/// The waits that are left for one request.
+/// The remaining waits of one request.
 pub(super) struct RetryBackoff {
     own: ExponentialBackoff,
     longest: Duration,
@@ -34,17 +34,17 @@ impl RetryBackoff {
         &mut self,
         outcome: &Result<HttpResponse, HttpError>,
     ) -> Option<Duration> {
-        let asked = match outcome {
+        let server_wait = match outcome {
             Ok(answer) if is_transient_status(answer.status()) => answer.head().retry_after(),
             Err(error) if error.is_transient() => None,
             _ => return None,
         };
-        self.next_wait(asked)
+        self.next_wait(server_wait)
     }
 
-    fn next_wait(&mut self, asked: Option<Duration>) -> Option<Duration> {
+    fn next_wait(&mut self, server_wait: Option<Duration>) -> Option<Duration> {
         let own = self.own.next()?;
-        let wait = asked.map_or(own, |asked| asked.max(own));
+        let wait = server_wait.map_or(own, |server_wait| server_wait.max(own));
         self.left = self.left.checked_sub(wait)?;
         (wait <= self.longest).then_some(wait)
     }

@@ -1,14 +1,14 @@
-//! How fast a body has to arrive.
+//! The minimum transfer rate of bodies.
 
 use std::time::Duration;
 
-/// The least that has to arrive of a body. A server that sends a byte now and then is never silent
-/// for long, and would else hold whoever reads it for as long as it likes.
+/// The minimum transfer rate of a body. A server that sends single bytes never runs into an idle
+/// timeout, and could otherwise delay a reader for as long as it likes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MinTransferRate {
-    /// Bytes a second, on the average of a window.
+    /// Bytes per second, averaged over a window.
     pub bytes_per_second: u64,
-    /// The window: time that was waited for data. What the reader itself needs does not count.
+    /// The window: time spent waiting for data. The reader's own processing does not count.
     pub window: Duration,
 }
 
@@ -20,16 +20,16 @@ impl MinTransferRate {
     };
 }
 
-/// A window in which too little came.
+/// A window with too few bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TransferTooSlow {
     pub bytes: u64,
     pub seconds: u64,
-    /// Bytes a second that were needed.
+    /// The required bytes per second.
     pub least: u64,
 }
 
-/// What arrived in the current window.
+/// The bytes in the current window.
 #[derive(Debug)]
 pub(super) struct TransferRateMonitor {
     least: MinTransferRate,
@@ -46,7 +46,7 @@ impl TransferRateMonitor {
         }
     }
 
-    /// Counts a piece that was waited for. An error when a window is over and too little came.
+    /// Counts a received chunk. An error if a window has ended with too few bytes.
     pub(super) fn record_chunk(
         &mut self,
         waited: Duration,
@@ -98,7 +98,7 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(stream.record_chunk(Duration::from_secs(1), 100), Ok(()));
         }
-        // What came before does not count for what comes later.
+        // An earlier surplus does not count for later windows.
         assert!(stream.record_chunk(Duration::from_secs(10), 999).is_err());
     }
 }

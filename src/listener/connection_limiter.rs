@@ -1,9 +1,10 @@
-//! The connections that are open, and which of them makes room for another.
+//! The open connections, and which of them is closed for a new one.
 //!
-//! A peer that opens many can keep out nobody but itself: at its own bound, or when all places are
-//! taken and it holds the most, one of its own connections is closed. The first to go are those
-//! that never brought a request, the oldest first; then those that wait for the next one. One with
-//! a request under way never goes, so a peer whose connections are all at work is refused another.
+//! A peer that opens many can only exclude itself: at its own limit, or when all slots are taken
+//! and it holds the most, one of its own connections is closed. Those that never sent a request are
+//! closed first, the oldest of them before the others; then those that wait for the next request.
+//! One with a request in progress is never closed, so a peer whose connections are all busy is
+//! refused another.
 
 use std::{
     collections::HashMap,
@@ -34,7 +35,7 @@ struct ConnectionEntry {
     evicted: CancellationToken,
 }
 
-/// One open connection. Its place is free again when it is dropped.
+/// One open connection. Its slot is released when this is dropped.
 pub(super) struct AdmittedConnection {
     address: IpAddr,
     activity: ConnectionActivity,
@@ -42,7 +43,7 @@ pub(super) struct AdmittedConnection {
     open: Arc<Mutex<OpenConnections>>,
 }
 
-/// What happens on one connection.
+/// The activity of a connection.
 #[derive(Clone)]
 pub(super) struct ConnectionActivity(Arc<Mutex<ConnectionActivityState>>);
 
@@ -50,11 +51,11 @@ pub(super) struct ConnectionActivity(Arc<Mutex<ConnectionActivityState>>);
 struct ConnectionActivityState {
     requests_in_progress: usize,
     has_answered: bool,
-    /// When it was opened, or when the last answer was given.
+    /// When it was opened, or when the last response was sent.
     since: Instant,
 }
 
-/// A request under way, until it is dropped.
+/// A request in progress, until it is dropped.
 pub(super) struct RequestInProgress(ConnectionActivity);
 
 impl ConnectionLimiter {
@@ -65,7 +66,7 @@ impl ConnectionLimiter {
         }
     }
 
-    /// A place for a connection from `address`. `None`: there is none for it.
+    /// A slot for a connection from `address`. `None`: there is none for it.
     pub(super) fn admit_connection(&self, address: IpAddr) -> Option<AdmittedConnection> {
         let mut open = lock_unpoisoned(&self.open);
         let own = open.by_address.get(&address).map_or(0, Vec::len);
@@ -101,7 +102,7 @@ impl ConnectionLimiter {
 }
 
 impl OpenConnections {
-    /// Closes the connection of `address` that is missed least. `None`: all are at work.
+    /// Closes the least needed connection of `address`. `None`: all are busy.
     fn evict_least_needed(&mut self, address: IpAddr) -> Option<()> {
         let entries = self.by_address.get(&address)?;
         let idle = entries
@@ -127,17 +128,17 @@ impl OpenConnections {
 }
 
 impl AdmittedConnection {
-    /// Who opened it.
+    /// The address of the peer.
     pub(super) const fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// What happens on it.
+    /// The current activity.
     pub(super) fn activity(&self) -> ConnectionActivity {
         self.activity.clone()
     }
 
-    /// Cancelled when it has to make room.
+    /// Cancelled when the connection is evicted.
     pub(super) fn eviction_token(&self) -> CancellationToken {
         self.evicted.clone()
     }
@@ -166,18 +167,18 @@ impl ConnectionActivity {
         })))
     }
 
-    /// A request begins.
+    /// Marks the beginning of a request.
     pub(super) fn begin_request(&self) -> RequestInProgress {
         lock_unpoisoned(&self.0).requests_in_progress += 1;
         RequestInProgress(self.clone())
     }
 
-    /// Was a request of it ever answered?
+    /// True if a request on it was ever answered.
     pub(super) fn has_answered(&self) -> bool {
         self.current_state().has_answered
     }
 
-    /// When to look again whether it has been idle for too long. `None`: it has.
+    /// When to check its idle timeout again. `None`: it has passed.
     pub(super) fn next_idle_check(&self, bounds: ListenerLimits) -> Option<Instant> {
         let seen = self.current_state();
         if seen.requests_in_progress > 0 {

@@ -1,10 +1,10 @@
-//! EFFECT. Accepts connections and serves HTTP on them, with a bound on everything that a peer can
-//! make it wait for or keep.
+//! EFFECT. Accepts connections and serves HTTP on them, with a limit on all waiting and memory that
+//! a peer can cause.
 //!
-//! Whoever reaches the port can open connections, so nothing of one is waited for without an end:
-//! not its TLS handshake, not the head of a request, not its next request. Their number is bounded,
-//! for all peers and for each address; who holds the most makes room (`connection_limiter`). What a
-//! request's body may cost is bounded by who reads it.
+//! Any host that reaches the port can open connections, so each wait has a timeout: the TLS
+//! handshake, the head of a request, the next request. Their number is limited, for all peers and
+//! for each address; the peer with the most connections loses one (`connection_limiter`). The
+//! reader of a request's body limits its cost.
 
 mod connection_limiter;
 mod tls;
@@ -33,44 +33,46 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use connection_limiter::{AdmittedConnection, ConnectionLimiter};
 pub use tls::{ClientCaError, ClientCertificateVerifier, ReloadableTlsConfig};
 
-/// Bytes of a request's head, and of what is read ahead of a body over HTTP/1.1.
+/// Bytes of a request's head, and of the part of a body that is buffered over HTTP/1.1.
 const MAX_HEAD: usize = 32 << 10;
 /// Header fields of a request.
 const MAX_HEADERS: usize = 64;
-/// Bytes of a body that HTTP/2 sends before anybody asked for them. Small: a body that waits for
-/// its turn waits at the sender.
+/// Bytes of a body that HTTP/2 accepts before it is read. Small: a body that waits for its turn
+/// waits at the sender.
 const STREAM_WINDOW: u32 = 16 << 10;
-/// The same for a whole connection: every stream's, so that one that waits never stops another.
+/// The same for a whole connection: the windows of all streams, so that a waiting stream never
+/// blocks another.
 const CONNECTION_WINDOW: u32 = 2 << 20;
-/// How long a connection may take to end that was told to.
+/// How long a graceful shutdown of a connection may take.
 const GRACEFUL_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Pause after the system refused a connection, for example because files are used up.
+/// The pause after the system refused a connection, for example because file descriptors are used
+/// up.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// What connections may take.
+/// The limits of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerLimits {
-    /// Connections at once.
+    /// Concurrent connections.
     pub connections: usize,
-    /// Connections at once from one address.
+    /// Concurrent connections from one address.
     pub connections_per_address: usize,
-    /// Requests at once on one connection of HTTP/2.
+    /// Concurrent requests on one connection of HTTP/2.
     pub streams: u32,
-    /// How long a TLS handshake may take.
+    /// The timeout of a TLS handshake.
     pub handshake: Duration,
-    /// How long the head of the first request may take.
+    /// The timeout of the first request's head.
     pub head: Duration,
-    /// How long a connection lives without a request, once it has had one. Longer than API servers
-    /// keep it (90 s), so that it is they who close it.
+    /// The idle timeout of a connection after its first request. Longer than API servers keep
+    /// connections (90 s), so that they close them first.
     pub idle: Duration,
-    /// How often an HTTP/2 peer is asked whether it is there, and how long it may take to say so.
+    /// The interval of HTTP/2 pings, and the timeout of their acknowledgement.
     pub ping: (Duration, Duration),
-    /// How long requests that were begun may take when the process is to end.
+    /// How long requests in progress may take when the process ends.
     pub last_requests: Duration,
 }
 
 impl ListenerLimits {
-    /// For few peers that ask often.
+    /// For few peers that send many requests.
     pub const DEFAULT: Self = Self {
         connections: 512,
         connections_per_address: 128,
@@ -83,11 +85,11 @@ impl ListenerLimits {
     };
 }
 
-/// Who sent a request. An extension of each.
+/// The address of the client, as an extension of each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerAddress(pub IpAddr);
 
-/// Serves until `stop`; then requests that were begun are finished.
+/// Serves until `stop`; then requests in progress are finished.
 pub async fn serve_connections(
     listener: TcpListener,
     tls: Option<ReloadableTlsConfig>,
@@ -143,7 +145,8 @@ struct ConnectionServer {
 
 impl ConnectionServer {
     async fn handle_connection(&self, stream: TcpStream, connection: AdmittedConnection) {
-        // Without it the first answer of each connection waits for an acknowledgement, some 40 ms.
+        // Without it the first response on each connection waits for an acknowledgement, some 40
+        // ms.
         let _ = stream.set_nodelay(true);
         let evicted = connection.eviction_token();
         let served = async {
@@ -157,7 +160,7 @@ impl ConnectionServer {
             .await
             {
                 Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                    self.serve_http2(stream, connection).await
+                    self.serve_http2(stream, connection).await;
                 }
                 Ok(Ok(stream)) => self.serve_http1(stream, connection).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
@@ -179,9 +182,9 @@ impl ConnectionServer {
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
-            // It runs between requests, too. API servers speak HTTP/1.1 to webhooks and keep
-            // connections for 90 s: one that is closed under a review is a refusal. The first head
-            // has less time, by `ConnectionLifetime`.
+            // This timeout also runs between requests. API servers speak HTTP/1.1 to webhooks and
+            // keep connections for 90 s: closing one during a review denies that review. The first
+            // head has a shorter timeout, by `ConnectionLifetime`.
             .header_read_timeout(self.bounds.idle)
             .max_buf_size(MAX_HEAD)
             .max_header_size(MAX_HEAD)
@@ -231,7 +234,7 @@ impl ConnectionServer {
         }
     }
 
-    /// Answers requests, tells them who asks, and notes that they are under way.
+    /// Serves requests, passes on the address of the peer, and marks them as in progress.
     fn request_service(
         &self,
         connection: &AdmittedConnection,
@@ -262,20 +265,20 @@ impl ConnectionServer {
 
 /// How a connection is ended.
 enum ConnectionShutdown {
-    /// What was begun is finished.
+    /// Requests in progress are finished.
     Graceful,
-    /// At once.
+    /// Immediately.
     Immediate,
 }
 
-/// When a connection is to end.
+/// When a connection has to end.
 struct ConnectionLifetime<'a> {
     connection: &'a AdmittedConnection,
     bounds: ListenerLimits,
     next_check: Instant,
-    /// It was told to end, because nothing came.
+    /// A graceful shutdown was started because the connection was idle.
     idle_shutdown_sent: bool,
-    /// It was told to end, because the process does.
+    /// A graceful shutdown was started because the process ends.
     stopped: bool,
 }
 

@@ -1,5 +1,5 @@
-//! A server on loopback, and peers that mean no good. Bounds that must strike are short, bounds
-//! that must not are long.
+//! A server on loopback, and hostile peers. Limits that must be reached are short, limits that must
+//! not are long.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -21,12 +21,12 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::*;
 
-/// Longer than anything takes that works.
+/// Longer than any successful step takes.
 const PATIENCE: Duration = Duration::from_mins(1);
 const NEVER: Duration = Duration::from_hours(1);
 const SHORT: Duration = Duration::from_millis(200);
 
-/// Nothing strikes.
+/// No timeout is reached.
 const LONG: ListenerLimits = ListenerLimits {
     handshake: NEVER,
     head: NEVER,
@@ -39,7 +39,7 @@ struct Running {
     address: SocketAddr,
     stop: CancellationToken,
     task: JoinHandle<()>,
-    /// A slow request was begun.
+    /// A slow request was started.
     begun: Arc<Notify>,
 }
 
@@ -78,7 +78,7 @@ async fn start(tls: Option<ReloadableTlsConfig>, bounds: ListenerLimits) -> Runn
     }
 }
 
-/// A connection from another address of loopback.
+/// A connection from another loopback address.
 async fn connect_from(host: u8, to: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::from(([127, 0, 0, host], 0)))?;
@@ -108,7 +108,7 @@ async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), path: &str) -> 
     }
 }
 
-/// An authority that issues certificates.
+/// A CA that issues certificates.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -154,7 +154,7 @@ impl Authority {
         )
     }
 
-    /// A client that trusts this authority.
+    /// A client that trusts this CA.
     async fn client(
         &self,
         to: SocketAddr,
@@ -212,7 +212,7 @@ async fn what_never_becomes_a_request_is_closed() {
         stream.write_all(sent).await.expect("sent");
         rest(&mut stream).await;
     }
-    // A handshake whose peer then says nothing, half a head, and HTTP/2 that never asks anything.
+    // A handshake and then silence, half a head, and HTTP/2 without a request.
     for (protocol, sent) in [
         ("http/1.1", ""),
         ("http/1.1", "GET / HT"),
@@ -222,7 +222,7 @@ async fn what_never_becomes_a_request_is_closed() {
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0",
         ),
     ] {
-        // Under load the handshake may itself take too long, which is the same end.
+        // Under load the handshake itself may time out, which has the same result.
         let Ok(mut stream) = authority
             .client(tls.address, None, protocol.as_bytes())
             .await
@@ -339,7 +339,7 @@ async fn one_address_keeps_out_nobody_but_itself() {
             "{answer}"
         );
     }
-    // The oldest made room, and know it.
+    // The oldest connections were closed, and their peers notice.
     assert_eq!(rest(&mut silent[0]).await, "");
 }
 

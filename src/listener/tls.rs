@@ -1,4 +1,4 @@
-//! What is shown to peers, and what is asked of them.
+//! The TLS configuration: the server's certificate, and the client certificates that it requires.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -20,15 +20,15 @@ use x509_cert::{
 
 /// `commonName` (X.520).
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
-/// Bytes of the certificates that clients are checked with.
+/// The maximum size in bytes of the CA file for client certificates.
 const MAX_CA: usize = 1 << 20;
 
-/// How connections are encrypted, from the next one on.
+/// The TLS configuration of new connections.
 #[derive(Clone, Debug)]
 pub struct ReloadableTlsConfig(Arc<RwLock<Arc<ServerConfig>>>);
 
 impl ReloadableTlsConfig {
-    /// With this certificate, and asking for one of the client if `clients` says whose.
+    /// With this certificate; a client certificate is required if `clients` names its CAs.
     pub fn build_server_config(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
@@ -46,12 +46,12 @@ impl ReloadableTlsConfig {
         Ok(config)
     }
 
-    /// As `config` says.
+    /// A TLS acceptor with this configuration.
     pub fn new(config: ServerConfig) -> Self {
         Self(Arc::new(RwLock::new(Arc::new(config))))
     }
 
-    /// New connections are encrypted as `config` says; those that are open live on.
+    /// New connections use `config`; open ones stay as they are.
     pub fn replace(&self, config: ServerConfig) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     }
@@ -61,17 +61,17 @@ impl ReloadableTlsConfig {
     }
 }
 
-/// Whose certificates clients must show. A handshake without one fails.
+/// Verifies client certificates. A handshake without one fails.
 #[derive(Clone, Debug)]
 pub struct ClientCertificateVerifier {
     chains: Arc<dyn ClientCertVerifier>,
     names: Arc<[String]>,
 }
 
-/// Why clients cannot be checked.
+/// Why client certificates cannot be verified.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientCaError {
-    /// No certificates, or none that can be read.
+    /// No certificates, or none that can be parsed.
     #[error(
         "no certificate of a certificate authority in PEM ({0}); put the authority that issued the \
             client certificate of the API servers there"
@@ -80,8 +80,8 @@ pub enum ClientCaError {
 }
 
 impl ClientCertificateVerifier {
-    /// Clients must have a certificate of these authorities (PEM) for client authentication, with
-    /// one of these common names, if there are any.
+    /// Requires a certificate by these CAs (PEM) for client authentication, with one of these
+    /// common names, if any are given.
     pub fn new(authorities: &[u8], names: &[String]) -> Result<Self, ClientCaError> {
         if authorities.len() > MAX_CA {
             return Err(ClientCaError::Authority(format!(

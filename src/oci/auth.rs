@@ -1,8 +1,8 @@
 //! Credentials for registries, from the configuration file that `docker login` writes.
 //!
-//! The file's bytes are handed in; reading it is the command line's affair. A configuration may
-//! name helpers, programs that are run to get a credential: that is allowed by
-//! [`DockerConfig::allow_helpers`] only, because a file out of a Secret must never start a process.
+//! The caller reads the file. A configuration may name credential helpers, which are programs: they
+//! only run after [`DockerConfig::allow_helpers`], because a file from a Secret must never start a
+//! process.
 
 use std::{collections::BTreeMap, process::Stdio, time::Duration};
 
@@ -24,14 +24,14 @@ use crate::{
     http::Redacted,
 };
 
-/// Where Docker Hub's credentials are kept, whatever the host is called.
+/// The key of Docker Hub's credentials, for every name of its host.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
-/// A helper asks a person at most, and no longer than this.
+/// The timeout of a credential helper, which may ask the user.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(30);
-/// A helper's answer in bytes: a token may have some kilobytes.
+/// The maximum size of a helper's output in bytes: a token may have some kilobytes.
 const MAX_HELPER_OUTPUT_BYTES: u64 = 64 << 10;
 
-/// What a registry is shown.
+/// Credentials for a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegistryCredentials {
     /// A user name and a password or access token.
@@ -45,7 +45,7 @@ pub enum RegistryCredentials {
     IdentityToken(Redacted<String>),
 }
 
-/// Knows credentials.
+/// Looks up credentials by host.
 #[async_trait]
 pub trait CredentialStore: Send + Sync {
     /// The credentials for a registry host (`r.example.com:5000`, `docker.io`); `None` to stay
@@ -56,7 +56,7 @@ pub trait CredentialStore: Send + Sync {
     ) -> Result<Option<RegistryCredentials>, RegistryCredentialError>;
 }
 
-/// Knows none.
+/// A store without credentials.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AnonymousCredentials;
 
@@ -75,7 +75,7 @@ impl CredentialStore for AnonymousCredentials {
 pub struct HostCredentials {
     /// The host.
     pub host: String,
-    /// What it is shown.
+    /// The credentials for it.
     pub credentials: RegistryCredentials,
 }
 
@@ -92,15 +92,15 @@ impl CredentialStore for HostCredentials {
     }
 }
 
-/// Why credentials could not be had. No variant carries any part of a secret.
+/// Why credentials are not available. No variant contains any part of a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryCredentialError {
-    /// The configuration is not one.
+    /// The configuration is invalid.
     #[error("registry configuration cannot be read: line {line}, column {column}")]
     Malformed {
-        /// Line, from 1.
+        /// The line, from 1.
         line: usize,
-        /// Column.
+        /// The column.
         column: usize,
     },
     /// `auth` is not `base64(user:password)`.
@@ -111,21 +111,21 @@ pub enum RegistryCredentialError {
         /// The key in `auths`.
         key: String,
     },
-    /// A helper is named where none may run.
+    /// A helper is configured where none may run.
     #[error(
         "registry configuration names the credential helper {helper}, which must not run here; write \
             the credential into \"auths\""
     )]
     HelperNotAllowed {
-        /// Its name.
+        /// The helper's name.
         helper: String,
     },
-    /// A helper failed.
+    /// A credential helper failed.
     #[error("credential helper docker-credential-{helper}: {cause}")]
     Helper {
-        /// Its name.
+        /// The helper's name.
         helper: String,
-        /// What happened.
+        /// The error.
         cause: String,
     },
 }
@@ -136,7 +136,7 @@ impl ClassifiedError for RegistryCredentialError {
     }
 }
 
-/// Docker's configuration, as far as it speaks of credentials.
+/// The credentials in a Docker configuration.
 #[derive(Clone, Debug, Default)]
 pub struct DockerConfig {
     wire: DockerConfigFile,
@@ -162,9 +162,9 @@ struct DockerAuthEntry {
 }
 
 impl DockerConfig {
-    /// Reads `config.json`, or the `.dockerconfigjson` of a Secret.
+    /// Parses `config.json`, or the `.dockerconfigjson` of a Secret.
     pub fn parse(bytes: &[u8]) -> Result<Self, RegistryCredentialError> {
-        // The parser's own message quotes what it found, which may be a password.
+        // The parser's own message quotes the input, which may be a password.
         let wire =
             serde_json::from_slice(bytes).map_err(|e| RegistryCredentialError::Malformed {
                 line: e.line(),
@@ -176,7 +176,7 @@ impl DockerConfig {
         })
     }
 
-    /// Lets the programs run that the configuration names.
+    /// Allows to run the credential helpers that the configuration names.
     #[must_use]
     pub const fn allow_helpers(mut self) -> Self {
         self.helpers = true;
@@ -209,7 +209,7 @@ impl DockerConfig {
 
 #[async_trait]
 impl CredentialStore for DockerConfig {
-    /// The host's own helper, else the entry in `auths`, else the general store.
+    /// The host's own helper, else the entry in `auths`, else the general credential store.
     async fn credentials_for_host(
         &self,
         host: &str,
@@ -262,13 +262,13 @@ impl DockerConfig {
     }
 }
 
-/// docker/docker-credential-helpers: the server's address on stdin, JSON on stdout. What it prints
-/// is never shown: it may be the secret.
+/// docker/docker-credential-helpers: the server's address on stdin, JSON on stdout. Its output is
+/// never shown: it may be the secret.
 async fn run_helper(program: Command, server: &str) -> Result<Option<RegistryCredentials>, String> {
     let mut child = spawn_helper(program)?;
     if let Some(mut input) = child.stdin.take() {
-        // A helper that reads nothing has closed its end: its answer says more than the broken
-        // pipe.
+        // A helper may close its input without reading it: its output is more useful than the
+        // broken pipe.
         let _ = input.write_all(server.as_bytes()).await;
     }
     let mut output = Vec::new();
@@ -364,8 +364,8 @@ fn decode_auth(auth: &str) -> Option<RegistryCredentials> {
     })
 }
 
-/// The host that a key of `auths` stands for. A key with a path of its own is for a part of the
-/// host, and so for nothing here.
+/// The host of a key of `auths`. A key with a path applies to a part of the host only, and is
+/// ignored.
 fn auths_key_host(key: &str) -> Option<String> {
     let rest = key
         .strip_prefix("https://")
@@ -375,7 +375,8 @@ fn auths_key_host(key: &str) -> Option<String> {
     matches!(path.trim_end_matches('/'), "" | "v1" | "v2").then(|| canonical_or_lowercase(host))
 }
 
-/// The form of `Repository::host`. What is no host there stays as it is: it is nobody's.
+/// The host in the form of `Repository::host`. An invalid host is only lowercased and matches no
+/// registry.
 fn canonical_or_lowercase(host: &str) -> String {
     canonical_host(host).unwrap_or_else(|_| host.to_ascii_lowercase())
 }
@@ -402,7 +403,7 @@ mod tests {
 
     #[tokio::test]
     async fn keys_name_hosts_in_several_forms() {
-        // YTpi is a:b
+        // `YTpi` is `a:b` in base64.
         for (key, host, found) in [
             ("r.example.com", "r.example.com", true),
             ("https://r.example.com", "r.example.com", true),

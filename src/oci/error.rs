@@ -1,4 +1,4 @@
-//! What can go wrong with OCI content.
+//! Errors of OCI content.
 
 use crate::core::{
     oci::ManifestError,
@@ -8,28 +8,28 @@ use crate::core::{
 /// Why content could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum OciError {
-    /// There is no such tag, manifest or blob.
+    /// The tag, manifest or blob does not exist.
     #[error("{what} was not found in {location}")]
     NotFound {
-        /// Tag or digest.
+        /// The tag or digest.
         what: String,
-        /// Where it was looked for.
+        /// The repository, layout or archive.
         location: String,
     },
-    /// The registry did not answer, or not sensibly.
+    /// The registry is unavailable, or its response is invalid.
     #[error("{location} is unavailable: {cause}")]
     Unavailable {
         /// The registry or repository.
         location: String,
-        /// What happened instead.
+        /// The error.
         cause: String,
     },
-    /// Time ran out.
+    /// A timeout or deadline.
     #[error("{location} did not respond in time: {cause}")]
     Deadline {
         /// The registry or repository.
         location: String,
-        /// Which wait ended.
+        /// The timeout that was exceeded.
         cause: String,
     },
     /// HTTP 401 or 403.
@@ -42,7 +42,7 @@ pub enum OciError {
         location: String,
         /// The HTTP status.
         status: u16,
-        /// The registry's own words, shortened.
+        /// The registry's message, shortened.
         cause: String,
     },
     /// HTTP 429.
@@ -51,7 +51,7 @@ pub enum OciError {
         /// The registry or repository.
         location: String,
     },
-    /// The address may not be reached.
+    /// The address is not allowed.
     #[error("{location} is at an address that is not allowed: {cause}")]
     AddressNotAllowed {
         /// The registry or repository.
@@ -59,15 +59,15 @@ pub enum OciError {
         /// The address and the rule.
         cause: String,
     },
-    /// Bytes do not hash to their name.
+    /// Bytes do not match their digest.
     #[error("content of {expected} hashes to {actual}")]
     DigestMismatch {
-        /// The digest that was asked for.
+        /// The requested digest.
         expected: String,
-        /// The digest of what came.
+        /// The digest of the content.
         actual: String,
     },
-    /// A registry says itself that what it sent is something else.
+    /// The digest that a registry declares for its response does not match the content.
     #[error(
         "{location} sent a manifest for {what} that hashes to {actual}, and declares that it is \
             {expected} (Docker-Content-Digest), twice; the registry or something before it is \
@@ -78,19 +78,19 @@ pub enum OciError {
         location: String,
         /// The tag.
         what: String,
-        /// The digest that the registry tells.
+        /// The digest that the registry declares.
         expected: String,
-        /// The digest of what came.
+        /// The digest of the content.
         actual: String,
     },
     /// More or fewer bytes than declared.
     #[error("content of {digest} has {actual} bytes, {expected} were declared")]
     SizeMismatch {
-        /// The digest that was asked for.
+        /// The requested digest.
         digest: String,
         /// The declared size in bytes.
         expected: u64,
-        /// What came: a number, or "more".
+        /// The actual size: a number, or "more".
         actual: String,
     },
     /// A manifest or index is malformed.
@@ -104,15 +104,15 @@ pub enum OciError {
         /// What is wrong with it.
         cause: String,
     },
-    /// More referrers than are listed.
+    /// More referrers than the limit.
     #[error("{subject} has more than {limit} referrers")]
     TooManyReferrers {
-        /// What they refer to.
+        /// The subject of the referrers.
         subject: String,
         /// The limit.
         limit: usize,
     },
-    /// A referrer is stored, and the list under the referrers tag does not keep it.
+    /// A referrer is stored, but could not be kept in the list under the referrers tag.
     #[error(
         "{digest} is stored in {location}, but is missing from its list of referrers: {cause}; \
             sign again, fewer at a time, or use a registry with the referrers API (OCI \
@@ -121,15 +121,15 @@ pub enum OciError {
     ReferrerNotListed {
         /// The repository.
         location: String,
-        /// The referrer.
+        /// The digest of the referrer.
         digest: String,
-        /// What happened instead.
+        /// The error.
         cause: String,
     },
-    /// Content is larger than we read.
+    /// Content is larger than the limit.
     #[error("content of {what} has {size} bytes, the limit is {limit}")]
     LimitExceeded {
-        /// Its digest or name.
+        /// The digest or name of the document.
         what: String,
         /// Its size in bytes.
         size: u64,
@@ -141,16 +141,16 @@ pub enum OciError {
     Storage {
         /// The file or folder.
         path: String,
-        /// What the system said.
+        /// The system's error.
         cause: std::io::Error,
     },
-    /// A local place cannot be used as asked.
+    /// A local path cannot be used this way.
     #[error("{0}")]
     Invalid(String),
 }
 
 impl OciError {
-    /// Recovers the error that a checked stream carried through [`std::io::Error`].
+    /// Recovers the error that a verifying stream passed through [`std::io::Error`].
     pub fn from_io_error(error: std::io::Error, location: &str) -> Self {
         match error.downcast::<Self>() {
             Ok(inner) => inner,
@@ -161,7 +161,7 @@ impl OciError {
         }
     }
 
-    /// Wraps this error so that it can travel through a stream.
+    /// Wraps this error so that it can be passed through a stream.
     pub fn into_io_error(self) -> std::io::Error {
         std::io::Error::other(self)
     }

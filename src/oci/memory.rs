@@ -33,7 +33,7 @@ struct MemoryTargetContents {
 }
 
 impl MemoryTarget {
-    /// An empty one.
+    /// An empty target.
     pub fn new() -> Self {
         Self::default()
     }

@@ -1,7 +1,7 @@
-//! EFFECT. Where OCI content lies: memory, a layout on disk, an archive of a layout, a registry.
+//! EFFECT. Storage of OCI content: memory, a layout on disk, an archive of a layout, a registry.
 //!
-//! Two traits, [`ContentSource`] and [`ContentTarget`]. One function moves content between them, `service::copy`:
-//! push and pull are the same thing in two directions.
+//! Two traits, [`ContentSource`] and [`ContentTarget`]. One function moves content between them,
+//! `service::copy`: push and pull are the same thing in two directions.
 
 pub mod archive;
 pub mod auth;
@@ -30,7 +30,7 @@ pub use memory::MemoryTarget;
 /// A stream of bytes.
 pub type ContentReader = Box<dyn AsyncRead + Send + Unpin>;
 
-/// A manifest or index that a name was resolved to, with the very bytes that were hashed.
+/// A resolved manifest or index, with the exact bytes that were hashed.
 #[derive(Clone, Debug)]
 pub struct ResolvedManifest {
     /// Media type, digest and size of the bytes.
@@ -40,7 +40,7 @@ pub struct ResolvedManifest {
 }
 
 impl ResolvedManifest {
-    /// Reads the document.
+    /// Parses the document.
     pub fn parse_document(&self, limits: &InputLimits) -> Result<ManifestOrIndex, OciError> {
         Ok(ManifestOrIndex::parse(
             &self.descriptor.media_type,
@@ -50,30 +50,30 @@ impl ResolvedManifest {
     }
 }
 
-/// Somewhere that content can be read from. One value stands for one repository, layout or archive.
+/// A place to read content from. One value represents one repository, layout or archive.
 #[doc(alias = "RegistryHandler")]
 #[async_trait]
 pub trait ContentSource: Send + Sync {
-    /// How people call this place, without tag and digest: `r.example.com/team/app`, `oci:out`.
+    /// The name of this place, without tag and digest: `r.example.com/team/app`, `oci:out`.
     fn location(&self) -> String;
 
-    /// Finds the manifest or index that a tag or digest names, and reads it once. The bytes are at
-    /// most `limits.manifest_bytes` and hash to the returned descriptor; for a digest selector, to
-    /// that digest.
+    /// Resolves a tag or digest to its manifest or index, which is read once. The bytes are at most
+    /// `limits.manifest_bytes` and hash to the returned descriptor; for a digest selector, to that
+    /// digest.
     ///
-    /// Errors: [`OciError::NotFound`] if there is none.
+    /// Errors: [`OciError::NotFound`] if it does not exist.
     async fn resolve_manifest(
         &self,
         selector: &TagOrDigest,
         limits: &InputLimits,
     ) -> Result<ResolvedManifest, OciError>;
 
-    /// Opens content. The stream yields exactly `descriptor.size` bytes that hash to
-    /// `descriptor.digest`, or ends in an error ([`verify_stream::DigestVerifyingReader`]).
+    /// Opens content. The stream yields exactly `descriptor.size` bytes with the hash
+    /// `descriptor.digest`, or ends with an error ([`verify_stream::DigestVerifyingReader`]).
     async fn open_content(&self, descriptor: &Descriptor) -> Result<ContentReader, OciError>;
 
-    /// Lists what may refer to `subject`, at most `limits.referrers_listed`. The descriptors are
-    /// claims: who uses them opens each manifest and checks its `subject`. An error is never an
+    /// Lists possible referrers of `subject`, at most `limits.referrers_listed`. The descriptors
+    /// are claims: the caller opens each manifest and checks its `subject`. An error is never an
     /// empty list.
     async fn list_referrers(
         &self,
@@ -81,24 +81,24 @@ pub trait ContentSource: Send + Sync {
         limits: &InputLimits,
     ) -> Result<Vec<Descriptor>, OciError>;
 
-    /// Requests over a network that were sent for this value and its clones so far, with every
-    /// retry, redirect and token.
+    /// The number of network requests sent for this value and its clones so far, with every retry,
+    /// redirect and token request.
     fn request_count(&self) -> u64 {
         0
     }
 }
 
-/// What is pushed: bytes, or content that another place holds under the same descriptor.
+/// Content to push: bytes, or content of a source under the same descriptor.
 #[derive(Clone, Copy)]
 pub enum PushContent<'a> {
     /// These bytes.
     Bytes(&'a Bytes),
-    /// What this source holds. It is opened again when a push is tried again.
+    /// Content of this source. It is opened again when a push is retried.
     StoredIn(&'a dyn ContentSource),
 }
 
 impl PushContent<'_> {
-    /// Opens the content that `descriptor` describes, checked while it is read.
+    /// Opens the content of `descriptor`, verified while it is read.
     pub async fn open_reader(&self, descriptor: &Descriptor) -> Result<ContentReader, OciError> {
         match self {
             Self::Bytes(bytes) => Ok(Box::new(verify_stream::DigestVerifyingReader::new(
@@ -110,31 +110,31 @@ impl PushContent<'_> {
     }
 }
 
-/// Somewhere that content can be written to.
+/// A place to write content to.
 #[async_trait]
 pub trait ContentTarget: ContentSource {
-    /// Is this content there already?
+    /// True if the content exists.
     async fn content_exists(&self, descriptor: &Descriptor) -> Result<bool, OciError>;
 
     /// Writes content under its digest: a manifest or index if the media type says so, else a blob.
-    /// A manifest with a `subject` can be found through [`ContentSource::list_referrers`] afterwards, whatever
-    /// the registry supports. Does nothing if the content is there already.
+    /// A manifest with a `subject` can be found through [`ContentSource::list_referrers`]
+    /// afterwards, whatever the registry supports. Does nothing if the content exists already.
     async fn push_content(
         &self,
         descriptor: &Descriptor,
         content: PushContent<'_>,
     ) -> Result<(), OciError>;
 
-    /// Makes `tag` name a manifest or index that was pushed before.
+    /// Sets `tag` to a manifest or index that was pushed before.
     async fn tag_manifest(&self, descriptor: &Descriptor, tag: &ImageTag) -> Result<(), OciError>;
 
-    /// Makes everything durable. Nothing but an archive needs it.
+    /// Makes all changes durable. Only needed for archives and layouts.
     async fn commit_changes(&self) -> Result<(), OciError> {
         Ok(())
     }
 }
 
-/// A target on this machine that takes in blobs whose digest is known only when they are complete.
+/// A target on this machine that accepts blobs whose digest is only known when they are complete.
 pub trait LocalContentStore: ContentTarget {
     /// A new blob. Nothing is visible before [`BlobWriter::commit_blob`]; a writer that is dropped
     /// leaves nothing behind.
@@ -143,14 +143,14 @@ pub trait LocalContentStore: ContentTarget {
 
 /// A blob that is being written. Blocking: use it off the async threads.
 pub trait BlobWriter: std::io::Write + Send {
-    /// Stores the blob under its digest and says what it became.
+    /// Stores the blob under its digest, and returns digest and size.
     fn commit_blob(self: Box<Self>) -> Result<(Digest, u64), OciError>;
 }
 
 /// Reads content into memory, at most `limit` bytes, checked against its descriptor.
 ///
-/// Content that lies in the descriptor itself (image-spec 1.1, descriptor.md, `data`) is taken from
-/// there, without a request.
+/// Content embedded in the descriptor (image-spec 1.1, descriptor.md, `data`) is used without a
+/// request.
 pub async fn fetch_content(
     source: &dyn ContentSource,
     descriptor: &Descriptor,
@@ -162,15 +162,15 @@ pub async fn fetch_content(
     }
 }
 
-/// The content in the descriptor, if it is what the descriptor says. What is not is passed over:
-/// whoever wrote it may have erred in that alone.
+/// The embedded content of the descriptor, if it matches the descriptor. Otherwise it is ignored:
+/// only the embedded copy may be wrong.
 pub(crate) fn embedded_content(descriptor: &Descriptor, limit: usize) -> Option<Bytes> {
     let bytes = descriptor.embedded_content()?;
     let fits = bytes.len() <= limit && bytes.len() as u64 == descriptor.size;
     (fits && Digest::of_bytes(&bytes) == descriptor.digest).then(|| bytes.into())
 }
 
-/// Reads content into memory from where it is stored, whatever else holds it.
+/// Reads content into memory from its storage, even if it is embedded in the descriptor.
 pub async fn fetch_stored_content(
     source: &dyn ContentSource,
     descriptor: &Descriptor,
@@ -193,7 +193,7 @@ pub async fn fetch_stored_content(
     Ok(bytes.into())
 }
 
-/// Reads a manifest or index that a descriptor names.
+/// Reads the manifest or index of a descriptor.
 pub async fn fetch_document(
     source: &dyn ContentSource,
     descriptor: &Descriptor,

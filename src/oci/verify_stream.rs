@@ -1,4 +1,4 @@
-//! A reader that checks size and digest while it reads: never past the declared size, no trailing
+//! A reader that verifies size and digest while it reads: never past the declared size, no trailing
 //! bytes, no early end.
 
 use std::{
@@ -14,11 +14,11 @@ use crate::core::{
     oci::Descriptor,
 };
 
-/// Yields exactly what the descriptor declares, or ends in an [`OciError`] inside of an
+/// Yields exactly the content of the descriptor, or ends with an [`OciError`] inside of an
 /// [`std::io::Error`].
 ///
-/// The end of the stream is reported only after the digest was found right, so who reads to the end
-/// has read the right bytes.
+/// The end of the stream is only reported after the digest was verified, so a caller that reads to
+/// the end has read the right bytes.
 pub struct DigestVerifyingReader<R> {
     inner: R,
     digest: Digest,
@@ -28,7 +28,7 @@ pub struct DigestVerifyingReader<R> {
 }
 
 impl<R> DigestVerifyingReader<R> {
-    /// Checks `inner` against `descriptor`.
+    /// Verifies `inner` with `descriptor`.
     pub fn new(inner: R, descriptor: &Descriptor) -> Self {
         Self {
             inner,
@@ -54,7 +54,7 @@ impl<R> DigestVerifyingReader<R> {
         Ok(())
     }
 
-    /// An error stays one: who asks again is told again.
+    /// An error is permanent: later reads return it again.
     fn verify_end(&mut self) -> Result<(), OciError> {
         let Some(hasher) = &self.hasher else {
             return Ok(());

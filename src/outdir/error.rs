@@ -1,4 +1,4 @@
-//! What can go wrong while a bundle is unpacked.
+//! Errors of unpacking a bundle.
 
 use std::fmt::Display;
 
@@ -8,7 +8,7 @@ use crate::core::{
     unpack::ArchiveUnpackError,
 };
 
-/// Why nothing was unpacked. Whatever it is, the destination is as it was before.
+/// Why nothing was unpacked. The destination is always unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum OutDirError {
     /// The destination cannot be used.
@@ -16,26 +16,26 @@ pub enum OutDirError {
         "destination {path} {why}; give a folder that does not exist yet, next to ones that do"
     )]
     Destination {
-        /// The path as it was given.
+        /// The path as given.
         path: String,
         /// What is wrong with it.
         why: &'static str,
     },
-    /// Two things want one name.
+    /// Two files have the same name.
     #[error(
         "{0} would be written twice: two targets or archive entries have this name (where the file \
             system folds case, also in other case)"
     )]
     Collision(BundlePath),
-    /// A file or link lies where a folder is needed.
+    /// A file or link exists where a folder is needed.
     #[error("{path} cannot be written, because {above} is not a folder")]
     NoFolder {
-        /// What was to be written.
+        /// The path to write.
         path: BundlePath,
-        /// What is in the way.
+        /// The conflicting path.
         above: String,
     },
-    /// The file system does not take the name.
+    /// The file system does not accept the name.
     #[error("{0} has a name that this file system does not accept")]
     Name(BundlePath),
     /// The archive cannot be extracted.
@@ -43,31 +43,31 @@ pub enum OutDirError {
     Archive {
         /// The archive.
         archive: BundlePath,
-        /// The reason.
+        /// The error.
         cause: ArchiveUnpackError,
     },
-    /// More than is unpacked.
+    /// A limit of unpacking is exceeded.
     #[error("{archive} contains more than {limit} {unit}")]
     Limit {
         /// The archive.
         archive: BundlePath,
         /// The limit.
         limit: u64,
-        /// What is counted: entries or bytes.
+        /// The unit of the limit: entries or bytes.
         unit: &'static str,
     },
     /// The disk failed.
     #[error("{path}: {cause}")]
     Storage {
-        /// What was read or written.
+        /// The path that was read or written.
         path: String,
-        /// The system's words.
+        /// The system's error.
         cause: String,
     },
 }
 
 impl OutDirError {
-    /// The disk failed at `path`.
+    /// The error of the disk at `path`.
     pub fn storage_error(path: impl Display, cause: &std::io::Error) -> Self {
         Self::Storage {
             path: path.to_string(),

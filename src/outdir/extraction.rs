@@ -1,5 +1,5 @@
-//! Extraction: what every kind of archive has in common. Entries and bytes are counted while they
-//! are read, never believed.
+//! Extraction: the common part for every kind of archive. Entries and bytes are counted while they
+//! are read; declared numbers are not trusted.
 
 use std::{
     cell::Cell,
@@ -20,7 +20,7 @@ use crate::core::{
 
 const BUFFER: usize = 64 << 10;
 
-/// Extracts `extraction.archive`, which lies below `root`.
+/// Extracts `extraction.archive`, which is below `root`.
 pub(super) fn extract_archive(
     root: &Dir,
     extraction: &ArchiveExtractionPlan,
@@ -60,7 +60,7 @@ pub(super) fn extract_archive(
     }
 }
 
-/// Where entries go.
+/// The destination of entries.
 pub(super) struct ExtractionSink<'a> {
     root: &'a Dir,
     archive: &'a BundlePath,
@@ -71,7 +71,7 @@ pub(super) struct ExtractionSink<'a> {
 }
 
 impl ExtractionSink<'_> {
-    /// A folder.
+    /// Adds a folder.
     pub(super) fn add_folder(&mut self, name: &[u8]) -> Result<(), OutDirError> {
         self.count_entry()?;
         let path = unpack::entry_folder_path(self.into, name)
@@ -79,7 +79,7 @@ impl ExtractionSink<'_> {
         path.map_or(Ok(()), |path| tree::create_folder(self.root, &path))
     }
 
-    /// A file with all of `content`; says how many bytes that were.
+    /// Adds a file with all of `content`; returns the number of bytes.
     pub(super) fn add_file(
         &mut self,
         name: &[u8],
@@ -104,7 +104,7 @@ impl ExtractionSink<'_> {
         }
     }
 
-    /// A symbolic link.
+    /// Adds a symbolic link.
     pub(super) fn add_symlink(&mut self, name: &[u8], target: &[u8]) -> Result<(), OutDirError> {
         self.count_entry()?;
         let path =
@@ -119,7 +119,7 @@ impl ExtractionSink<'_> {
         self.check_entries(self.entries)
     }
 
-    /// Are this many entries too many?
+    /// Refuses more entries than the limit.
     pub(super) fn check_entries(&self, entries: u64) -> Result<(), OutDirError> {
         if entries > self.limits.unpack_entries {
             Err(self.limit_error(self.limits.unpack_entries, "entries"))
@@ -128,7 +128,7 @@ impl ExtractionSink<'_> {
         }
     }
 
-    /// The error of an archive that is refused.
+    /// The error of a refused archive.
     pub(super) fn archive_error(&self, cause: ArchiveUnpackError) -> OutDirError {
         OutDirError::Archive {
             archive: self.archive.clone(),
@@ -136,12 +136,12 @@ impl ExtractionSink<'_> {
         }
     }
 
-    /// The error of an archive whose bytes cannot be read.
+    /// The error of an archive that cannot be parsed.
     pub(super) fn malformed_error(&self, what: &dyn std::fmt::Display) -> OutDirError {
         self.archive_error(ArchiveUnpackError::Malformed(what.to_string()))
     }
 
-    /// What an error while reading means: the cap, the disk, or the archive.
+    /// Classifies an error while reading: the limit, the disk, or the archive.
     pub(super) fn read_error(&self, error: &io::Error) -> OutDirError {
         if is_byte_limit_error(error) {
             self.limit_error(self.limits.unpack_bytes, "bytes")
@@ -152,7 +152,7 @@ impl ExtractionSink<'_> {
         }
     }
 
-    /// The error of an archive that holds too much.
+    /// The error of an archive over a limit.
     pub(super) fn limit_error(&self, limit: u64, unit: &'static str) -> OutDirError {
         OutDirError::Limit {
             archive: self.archive.clone(),
@@ -162,18 +162,18 @@ impl ExtractionSink<'_> {
     }
 }
 
-/// Lets at most `left` bytes pass.
+/// Reads at most `left` bytes.
 pub(super) struct ByteLimitedReader<'a, R> {
     inner: R,
     left: &'a Cell<u64>,
 }
 
-/// More bytes than the cap.
+/// More bytes than the limit.
 #[derive(Debug, thiserror::Error)]
 #[error("more bytes than the limit")]
 struct ByteLimitExceeded;
 
-/// Did a [`ByteLimitedReader`] reader stop?
+/// True if a [`ByteLimitedReader`] reached its limit.
 pub(super) fn is_byte_limit_error(error: &io::Error) -> bool {
     error
         .get_ref()

@@ -2,8 +2,8 @@
 //! half-written.
 //!
 //! Everything goes through a [`Dir`] handle, so no path can leave the staging folder, and every
-//! file is created exclusively, so nothing is ever overwritten. Modes are set after creation: the
-//! umask does not count. All of it blocks: call it off the async threads.
+//! file is created exclusively, so nothing is ever overwritten. Modes are set after creation, so
+//! the umask has no effect. All of it blocks: call it outside of async threads.
 
 mod error;
 mod extraction;
@@ -28,11 +28,11 @@ use crate::core::{
     unpack::ArchiveExtractionPlan,
 };
 
-/// Mode of every folder.
+/// The mode of every folder.
 const FOLDER_MODE: u32 = 0o755;
 
-/// A folder that becomes the destination when it is complete. Dropped without [`OutDirStaging::commit_folder`],
-/// it leaves nothing behind.
+/// A folder that becomes the destination when it is complete. Dropped without
+/// [`OutDirStaging::commit_folder`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct OutDirStaging {
     folder: TempDir,
@@ -41,8 +41,8 @@ pub struct OutDirStaging {
 }
 
 impl OutDirStaging {
-    /// Makes `.NAME.packgate-XXXXXX` next to `destination`, which must not exist, or be an empty
-    /// folder. Nobody else can look into it before it is complete.
+    /// Creates `.NAME.packgate-XXXXXX` next to `destination`, which must not exist, or be an empty
+    /// folder. No other user can read it before it is complete.
     pub fn create(destination: &Path) -> Result<Self, OutDirError> {
         let refused = |why| OutDirError::Destination {
             path: destination.display().to_string(),
@@ -80,14 +80,14 @@ impl OutDirStaging {
         })
     }
 
-    /// Creates the file `path` with exactly this mode, and its folders. The caller writes what the
-    /// lock says.
+    /// Creates the file `path` with exactly this mode, and its folders. The caller writes the
+    /// content.
     pub fn write_file(&self, path: &BundlePath, mode: BundleFileMode) -> Result<File, OutDirError> {
         tree::create_file(&self.root, path, mode)
     }
 
     /// Extracts an archive that was written before. Existing files, and files outside of
-    /// `extraction.into`, cannot be touched.
+    /// `extraction.into`, cannot be changed.
     pub fn extract_archive(
         &self,
         extraction: &ArchiveExtractionPlan,
@@ -96,7 +96,7 @@ impl OutDirStaging {
         extraction::extract_archive(&self.root, extraction, limits)
     }
 
-    /// Makes the destination be what was written, in one step.
+    /// Renames the staging folder to the destination, atomically.
     pub fn commit_folder(self) -> Result<(), OutDirError> {
         let Self {
             folder,
@@ -116,7 +116,7 @@ impl OutDirStaging {
             }
             _ => failed(error),
         })?;
-        // The folder has another name now; there is nothing left to remove.
+        // The folder was renamed; there is nothing left to remove.
         let _ = folder.keep();
         Ok(())
     }

@@ -1,11 +1,11 @@
-//! Reads a tar from a stream. Headers are understood in `core::unpack::tar`.
+//! Reads a tar from a stream. Headers are parsed in `core::unpack::tar`.
 
 use std::io::Read;
 
 use super::{OutDirError, extraction::ExtractionSink};
 use crate::core::unpack::tar::{BLOCK, MAX_METADATA, PendingTarMetadata, TarEntryKind, TarHeader};
 
-/// Hands every entry to `sink`. The archive must end where it says, with nothing but zeros behind.
+/// Passes every entry to `sink`. After the end marker only zeros are allowed.
 pub(super) fn read_tar(
     stream: &mut dyn Read,
     sink: &mut ExtractionSink<'_>,
@@ -97,7 +97,7 @@ fn skip_padding(
         .map_err(|error| sink.read_error(&error))
 }
 
-/// The next block, or nothing at a clean end of the stream.
+/// The next block, or `None` at a clean end of the stream.
 fn next_block(
     stream: &mut dyn Read,
     sink: &ExtractionSink<'_>,
@@ -116,7 +116,7 @@ fn next_block(
         .map_err(|_| truncated_error(sink))
 }
 
-/// A second archive behind the end would be seen by some readers only.
+/// A second archive after the end would be visible to some readers only.
 fn expect_only_zeros(stream: &mut dyn Read, sink: &ExtractionSink<'_>) -> Result<(), OutDirError> {
     while let Some(block) = next_block(stream, sink)? {
         if block.iter().any(|byte| *byte != 0) {

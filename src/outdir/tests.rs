@@ -20,7 +20,7 @@ const SMALL: InputLimits = InputLimits {
     ..InputLimits::DEFAULT
 };
 
-/// A folder with a file that nobody may touch; the destination is `out`.
+/// A folder with a file that must not change; the destination is `out`.
 struct Bench(TempDir);
 
 impl Bench {
@@ -38,7 +38,7 @@ impl Bench {
         OutDirStaging::create(&self.destination()).expect("a staging folder")
     }
 
-    /// Only the canary is here, and it is alive.
+    /// Only the canary exists, and it is unchanged.
     fn assert_untouched(&self, what: &str) {
         assert_eq!(
             listing(self.0.path()),
@@ -68,7 +68,7 @@ fn write(staging: &OutDirStaging, target: &str, content: &[u8]) {
         .expect("written");
 }
 
-/// What is below a folder: contents of files, targets of links, modes of what is not plain.
+/// The contents of a folder: files, targets of links, and modes that are not the default.
 fn listing(root: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
@@ -221,7 +221,7 @@ fn no_name_is_written_twice() {
     assert_eq!(long.reason(), Reason::InvalidLock);
 }
 
-// --- Archives as people have them
+// --- Real archives
 
 macro_rules! data {
     ($name:literal) => {
@@ -337,8 +337,8 @@ fn bzip2(content: &[u8]) -> Vec<u8> {
     encoder.finish().expect("in memory")
 }
 
-/// Extracts `archive` into `opt`, where `opt/locked` lies already, and expects to be refused with
-/// nothing left.
+/// Extracts `archive` into `opt`, where `opt/locked` exists already, and expects an error and no
+/// leftovers.
 fn refused(
     what: &str,
     archive: &[u8],
@@ -478,7 +478,7 @@ fn hostile_entries_are_refused_and_nothing_is_left() {
         (
             "segment of 300",
             &[("p", b'L', "", &[b'x'; 300]), file("a")],
-            "does not take",
+            "does not accept",
         ),
         (
             "deep path",
@@ -651,7 +651,7 @@ fn zip_link(name: &str, target: &str) -> Vec<u8> {
     writer.finish().expect("in memory").into_inner()
 }
 
-/// The archive with every `from` as `to`, which has the same length.
+/// The archive with every `from` replaced by `to`, of the same length.
 fn patched(mut archive: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
     for at in 0..=archive.len() - from.len() {
         if archive[at..].starts_with(from) {

@@ -28,13 +28,13 @@ pub(super) fn create_file(
     Ok(file.into_std())
 }
 
-/// Creates a folder, unless it is there already.
+/// Creates a folder, unless it exists.
 pub(super) fn create_folder(root: &Dir, path: &BundlePath) -> Result<(), OutDirError> {
     let (folder, name) = open_parent(root, path)?;
     open_or_create_folder(&folder, name, path).map(|_| ())
 }
 
-/// Creates a symbolic link that does not exist yet. Where it may lead is decided in `core::unpack`.
+/// Creates a symbolic link that does not exist yet. `core::unpack` decides where it may lead.
 pub(super) fn create_link(root: &Dir, path: &BundlePath, target: &str) -> Result<(), OutDirError> {
     let (folder, name) = open_parent(root, path)?;
     folder

@@ -1,5 +1,5 @@
 //! Reads a zip archive. The `zip` crate finds and inflates entries; names, kinds, links and sizes
-//! are judged by us.
+//! are checked here.
 
 use std::{
     cell::Cell,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::core::unpack::{ArchiveUnpackError, displayed_name};
 
-/// Bytes that may be read before the entries are known. Stops a central directory from filling our
+/// Bytes that may be read before the entries are known. Stops a central directory from filling
 /// memory: 100,000 entries with names of 100 bytes have 15 MB.
 const DIRECTORY_BYTES: u64 = 64 << 20;
 /// The longest link target that is read, in bytes; longer ones are refused by `core::unpack`
@@ -27,8 +27,8 @@ const FOLDER: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
 
-/// Hands every entry to `sink`. Local headers must agree with the central directory, nothing may
-/// overlap, and no name may come twice.
+/// Passes every entry to `sink`. Local headers must agree with the central directory, nothing may
+/// overlap, and no name may occur twice.
 pub(super) fn read_zip(
     file: File,
     left: &Cell<u64>,

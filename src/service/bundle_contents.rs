@@ -1,9 +1,9 @@
-//! Opens a bundle that somebody packed, and re-derives every small byte of it from the lock that it
-//! carries.
+//! Opens a bundle that another party packed, and derives all its small documents again from the
+//! lock in it.
 //!
-//! What comes out is no claim: lock, config, manifest and index are byte for byte what packing this
-//! lock gives, with these layers. What is *not* checked here is what the layers hold;
-//! [`super::unpack`] does that while it reads them.
+//! The result is not a claim: lock, config, manifest and index are byte for byte what packing this
+//! lock gives, with these layers. What is *not* checked here is the content of the layers;
+//! [`super::unpack`] checks that while it reads them.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -28,9 +28,9 @@ use crate::{
 /// An opened bundle.
 #[derive(Clone, Debug)]
 pub struct BundleContents {
-    /// The lock that it carries.
+    /// The lock in the bundle.
     pub lock: Lockfile,
-    /// The plan that the lock gives.
+    /// The plan of the lock.
     pub plan: PackPlan,
     /// Its manifests: one, or one for each platform.
     pub parts: Vec<PlatformManifest>,
@@ -39,39 +39,39 @@ pub struct BundleContents {
 /// One manifest of a bundle.
 #[derive(Clone, Debug)]
 pub struct PlatformManifest {
-    /// The manifest.
+    /// The descriptor of the manifest.
     pub descriptor: Descriptor,
     /// The platform, if the bundle has several.
     pub platform: Option<Platform>,
-    /// Its number among the bundle's manifests; [`BundleContents::manifest_plan`] says what its layers must
-    /// hold.
+    /// Its number among the bundle's manifests; [`BundleContents::manifest_plan`] gives the
+    /// expected content of its layers.
     pub number: usize,
     /// Its layers without the lock's.
     pub layers: Vec<LayerBlob>,
 }
 
-/// Why something is not a bundle that packgate packed.
+/// Why something is not a bundle packed by packgate.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleContentsError {
     /// Reading failed.
     #[error(transparent)]
     Oci(#[from] OciError),
-    /// No bundle, or one that cannot be read.
+    /// Not a bundle, or one that cannot be parsed.
     #[error(transparent)]
     Embedded(#[from] BundleFormatError),
-    /// The lock inside is none.
+    /// The lock in the bundle is invalid.
     #[error("the lock inside of the bundle: {0}")]
     Lock(LockfileError),
-    /// The lock inside cannot be packed.
+    /// The lock in it cannot be packed.
     #[error("the lock inside of the bundle: {0}")]
     Plan(#[from] PackError),
-    /// It is not what packing the lock gives.
+    /// It differs from what packing the lock gives.
     #[error("{what} is not what packing the lock inside of the bundle gives")]
     Differs {
-        /// Which part.
+        /// The document that differs.
         what: String,
     },
-    /// More manifests than anybody needs.
+    /// Too many manifests.
     #[error("index has {0} manifests, the limit is {MAX_PLATFORMS}")]
     TooManyPlatforms(usize),
 }
@@ -92,7 +92,7 @@ impl ClassifiedError for BundleContentsError {
 const MAX_PLATFORMS: usize = InputLimits::DEFAULT.platforms;
 
 impl BundleContents {
-    /// Bytes of all its blobs and manifests, as packing counts them.
+    /// The size in bytes of all its blobs and manifests, as packing counts them.
     pub fn total_size(&self) -> Result<u64, PackError> {
         let mut size = 0_u64;
         for part in &self.parts {
@@ -122,8 +122,8 @@ impl BundleContents {
             .unwrap_or_default()
     }
 
-    /// What the layers of one of its manifests must hold: planned anew each time, so that only one
-    /// such plan is in memory.
+    /// The expected content of the layers of one manifest: planned anew each time, so that only one
+    /// plan is in memory.
     pub fn manifest_plan(&self, part: &PlatformManifest) -> ManifestPlan {
         self.plan
             .manifest_plan_at(part.number)
@@ -133,7 +133,7 @@ impl BundleContents {
             })
     }
 
-    /// Its manifests.
+    /// The descriptors of its manifests.
     pub fn manifest_descriptors(&self) -> Vec<Descriptor> {
         self.parts
             .iter()
@@ -142,7 +142,7 @@ impl BundleContents {
     }
 }
 
-/// A manifest as it was found.
+/// A manifest as fetched.
 struct FetchedManifest {
     descriptor: Descriptor,
     bytes: Bytes,
@@ -150,7 +150,8 @@ struct FetchedManifest {
     config: Bytes,
 }
 
-/// Opens the bundle that `root` is. At most one manifest and config are in memory at a time.
+/// Opens the bundle whose manifest or index is `root`. At most one manifest and config are in
+/// memory at a time.
 pub async fn open_bundle(
     source: &dyn ContentSource,
     root: &ResolvedManifest,
@@ -182,8 +183,8 @@ pub async fn open_bundle(
     let out_of_index = matches!(document, ManifestOrIndex::Manifest(_))
         && plan.platforms().any(|platform| platform.is_some());
     if out_of_index {
-        // One platform's manifest that was copied out of its index: its bytes must be what the plan
-        // gives for that platform.
+        // One platform's manifest, copied from its index: its bytes must equal the plan's for that
+        // platform.
         let platform = platform_of(&first.config, limits)?;
         plan = plan.with_only_platform(&platform);
         first.descriptor.platform = Some(platform);
@@ -253,7 +254,7 @@ async fn fetch_embedded_lock(
     Lockfile::from_canonical(&bytes, limits).map_err(BundleContentsError::Lock)
 }
 
-/// Writes the documents of the manifest with this number anew from the lock, and compares the
+/// Derives the documents of the manifest with this number again from the lock, and compares the
 /// bytes.
 fn rederive_manifest(
     plan: &PackPlan,
@@ -286,8 +287,8 @@ fn rederive_manifest(
     })
 }
 
-/// The layers with files: of what was found only digests and sizes are taken, so that nothing else
-/// of it can stay.
+/// The layers with files: only digests and sizes are taken from the fetched manifest, so that
+/// nothing else of it is kept.
 fn layer_blobs(
     output: &PackOptions,
     child: &FetchedManifest,

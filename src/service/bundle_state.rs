@@ -1,5 +1,5 @@
-//! How a bundle stands in its registry now: there or not, under its tag or not, and what the
-//! policies say of it.
+//! The current state of a bundle in its registry: whether it exists, whether its tag names it, and
+//! the policies' verdict.
 
 use jiff::Timestamp;
 
@@ -19,53 +19,53 @@ use crate::{
     oci::{ContentSource, OciError},
 };
 
-/// What is asked.
+/// A request for the state of a bundle.
 #[derive(Clone, Copy, Debug)]
 pub struct BundleStateRequest<'a> {
     /// The bundle.
     pub reference: &'a PinnedReference,
     /// The tag that must name it.
     pub tag: Option<&'a ImageTag>,
-    /// The policies that may have a say.
+    /// The policies that may govern it.
     pub policies: &'a [Policy],
-    /// The namespace that it is used in, as a `PackedBundle`.
+    /// The namespace of the use, as a `PackedBundle`.
     pub namespace: &'a str,
-    /// When.
+    /// The time of the evaluation.
     pub now: Timestamp,
 }
 
-/// How it stands.
+/// The state of a bundle.
 #[derive(Debug)]
 pub struct BundleState {
-    /// The verdict.
+    /// The verdict with its findings.
     pub judgement: BundleEvaluation,
-    /// What it consists of, if packgate packed it and no policy refuses it.
+    /// Its size, if packgate packed it and no policy denies it.
     pub size: Option<BundleSize>,
 }
 
-/// What a bundle consists of.
+/// The size of a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BundleSize {
     /// Bytes of all its blobs and manifests.
     pub bytes: u64,
     /// Layers of its largest manifest, with the lock's.
     pub layers: usize,
-    /// Artifacts in its lock.
+    /// The number of artifacts in its lock.
     pub artifacts: usize,
     /// Digest of its canonical lock.
     pub lock: Digest,
 }
 
-/// Why it cannot be said.
+/// Why the state cannot be determined.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleStateError {
     /// The repository cannot be opened.
     #[error(transparent)]
     Open(#[from] RepositoryOpenError),
-    /// The bundle, or its tag, is gone.
+    /// The bundle or its tag does not exist any more.
     #[error("{0} is not in the registry any more")]
     Gone(String),
-    /// The tag names something else.
+    /// The tag names another digest.
     #[error(
         "tag {tag} names {actual}, not {expected}; somebody moved it: tag the bundle again, or \
             choose another tag"
@@ -73,9 +73,9 @@ pub enum BundleStateError {
     Moved {
         /// The tag.
         tag: ImageTag,
-        /// The bundle.
+        /// The digest of the bundle.
         expected: Digest,
-        /// What it names.
+        /// The digest that the tag names.
         actual: Digest,
     },
     /// The registry failed.
@@ -98,28 +98,28 @@ impl ClassifiedError for BundleStateError {
     }
 }
 
-/// Looks at the bundle, reading with what `docker_config` knows of its registry.
+/// Reads the state of the bundle, with the credentials for its registry in `docker_config`.
 pub async fn read_bundle_state(
     registries: &dyn TenantRepositoryOpener,
     docker_config: Option<&[u8]>,
-    asked: &BundleStateRequest<'_>,
+    request: &BundleStateRequest<'_>,
     limits: &InputLimits,
 ) -> Result<BundleState, BundleStateError> {
-    let source = registries.open_repository(asked.reference.repository(), docker_config)?;
-    read_state_from(&*source, asked, limits).await
+    let source = registries.open_repository(request.reference.repository(), docker_config)?;
+    read_state_from(&*source, request, limits).await
 }
 
 async fn read_state_from(
     source: &dyn ContentSource,
-    asked: &BundleStateRequest<'_>,
+    request: &BundleStateRequest<'_>,
     limits: &InputLimits,
 ) -> Result<BundleState, BundleStateError> {
-    let digest = asked.reference.digest();
+    let digest = request.reference.digest();
     let root = source
         .resolve_manifest(&TagOrDigest::Digest(digest), limits)
         .await
-        .map_err(|error| gone_error(error, asked.reference))?;
-    if let Some(tag) = asked.tag {
+        .map_err(|error| gone_error(error, request.reference))?;
+    if let Some(tag) = request.tag {
         let named = source
             .resolve_manifest(&TagOrDigest::Tag(tag.clone()), limits)
             .await;
@@ -127,7 +127,7 @@ async fn read_state_from(
             .map_err(|error| {
                 gone_error(
                     error,
-                    format_args!("{}:{tag}", asked.reference.repository()),
+                    format_args!("{}:{tag}", request.reference.repository()),
                 )
             })?
             .descriptor
@@ -140,28 +140,28 @@ async fn read_state_from(
             });
         }
     }
-    let question = VerificationRequest {
-        policies: asked.policies,
-        reference: &asked.reference.to_string(),
-        repository: Some(asked.reference.repository()),
+    let verification = VerificationRequest {
+        policies: request.policies,
+        reference: &request.reference.to_string(),
+        repository: Some(request.reference.repository()),
         had_digest: true,
         used_as: ReferenceUse::PackedBundle,
-        namespace: Some(asked.namespace),
-        now: asked.now,
+        namespace: Some(request.namespace),
+        now: request.now,
         reading: EvidenceDepth::Needed,
     };
-    let judgement = verify::evaluate_bundle(source, &root, &question, limits).await?;
+    let judgement = verify::evaluate_bundle(source, &root, &verification, limits).await?;
     let size = match &judgement.contents {
         Some(contents) => Some(bundle_size(contents)?),
-        // Nobody asks for the size of what is refused, and nothing that nobody signed is opened
-        // where a signature is asked for.
+        // The size of a denied bundle is not needed, and an unsigned bundle is not opened where a
+        // signature is required.
         None if !judgement.decision.policies().is_empty() && !judgement.decision.is_admitted() => {
             None
         }
         None => match bundle_contents::open_bundle(source, &root, limits).await {
             Ok(contents) => Some(bundle_size(&contents)?),
             Err(BundleContentsError::Oci(error)) => return Err(error.into()),
-            // What others packed can be adopted as well.
+            // Bundles packed by other tools can be adopted as well.
             Err(_) => None,
         },
     };
@@ -231,7 +231,7 @@ mod tests {
                 .expect("a reference");
         let reference = reference.to_pinned().expect("pinned");
         let now = "2026-11-21T12:00:00Z".parse().expect("a time");
-        let asked = BundleStateRequest {
+        let request = BundleStateRequest {
             reference: &reference,
             tag: Some(tag),
             policies: &[],
@@ -241,7 +241,7 @@ mod tests {
         read_bundle_state(
             &One(Arc::clone(target)),
             None,
-            &asked,
+            &request,
             &InputLimits::DEFAULT,
         )
         .await
@@ -266,8 +266,8 @@ mod tests {
             "without its tag"
         );
         target.tag_manifest(&first, &tag).await.expect("tagged");
-        let standing = look_at(&target, first.digest, &tag).await.expect("there");
-        assert_eq!(standing.size, None, "somebody else's bundle has no lock");
+        let state = look_at(&target, first.digest, &tag).await.expect("there");
+        assert_eq!(state.size, None, "somebody else's bundle has no lock");
         let second = store(&target, br#"{"schemaVersion":2,"manifests":[] }"#).await;
         target.tag_manifest(&second, &tag).await.expect("tagged");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Reads single files out of a context artifact, such as the lock.
+//! Reads single files from a context artifact, such as the lock.
 
 use bytes::Bytes;
 
@@ -15,23 +15,23 @@ use crate::{
 /// Why a file could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ContextReadError {
-    /// The artifact cannot be read, or is none.
+    /// The artifact cannot be read, or is not a context artifact.
     #[error(transparent)]
     Context(#[from] FetchError),
-    /// There is no such file.
+    /// The file does not exist.
     #[error("context artifact {artifact} has no file {path:?}; its layers' titles are their paths")]
     NotFound {
         /// The artifact.
         artifact: String,
-        /// The path.
+        /// The path of the file.
         path: String,
     },
-    /// The file cannot be read, or is larger than the cap.
+    /// The file cannot be read, or is larger than the limit.
     #[error("{path:?} of the context artifact: {source}")]
     File {
-        /// The path.
+        /// The path of the file.
         path: String,
-        /// What happened.
+        /// The error.
         source: OciError,
     },
 }

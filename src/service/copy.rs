@@ -1,4 +1,4 @@
-//! Copies a bundle with everything that belongs to it: push and pull are this one function in two
+//! Copies a bundle with everything that it refers to: push and pull are this one function in two
 //! directions.
 
 use std::collections::{BTreeSet, HashSet};
@@ -17,16 +17,15 @@ use crate::{
     oci::{ContentSource, ContentTarget, OciError, PushContent, ResolvedManifest, fetch_document},
 };
 
-/// Blobs that are on their way at once.
+/// The number of blobs that are copied concurrently.
 const PARALLEL: usize = 4;
 /// Levels of documents: an index of manifests, their referrers, and what refers to these.
 const MAX_DEPTH: usize = 8;
 
-/// Are referrers copied too?
+/// Whether referrers are copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReferrerCopying {
-    /// All of them, at every level, and what lies under cosign's tags beside the root and beside
-    /// the manifests of an index.
+    /// All of them, at every level, and cosign's tags of the root and of the manifests of an index.
     Included,
     /// None.
     Excluded,
@@ -38,25 +37,25 @@ pub enum CopyError {
     /// Reading or writing failed.
     #[error(transparent)]
     Oci(#[from] OciError),
-    /// Something that belongs to it is not there.
+    /// Required content is missing.
     #[error("{root} is not complete: {missing}")]
     Incomplete {
-        /// What is copied.
+        /// The digest of the root that is copied.
         root: Digest,
-        /// What is missing, and where.
+        /// The missing content, and where it is missing.
         missing: OciError,
     },
-    /// Documents in documents in documents.
+    /// Documents are nested too deep.
     #[error("{0} is nested too deep")]
     TooDeep(Digest),
-    /// No child of that platform.
+    /// The index has no manifest for that platform.
     #[error("{root} has no manifest for {platform}, it has {available}")]
     NoSuchPlatform {
-        /// The index.
+        /// The digest of the index.
         root: Digest,
-        /// What was asked for.
+        /// The requested platform.
         platform: String,
-        /// What there is.
+        /// The available platforms.
         available: String,
     },
 }
@@ -72,8 +71,8 @@ impl ClassifiedError for CopyError {
     }
 }
 
-/// Copies `root` and all below it; the root itself last, so that it is never there without its
-/// parts. Referrers follow, each complete.
+/// Copies `root` and all that it refers to; the root itself last, so that it never exists without
+/// its content. Referrers follow, each of them complete.
 pub async fn copy_bundle(
     from: &dyn ContentSource,
     to: &dyn ContentTarget,
@@ -135,8 +134,8 @@ impl CopyJob<'_> {
         Ok(())
     }
 
-    /// Copies what cosign's tag names. What lies under that tag at the target stays, as far as it
-    /// is signatures or attestations.
+    /// Copies the manifest that a cosign tag names. Signatures or attestations under that tag at
+    /// the target are kept.
     async fn copy_cosign_tag(
         &self,
         tag: CosignTagKind,
@@ -194,8 +193,8 @@ impl CopyJob<'_> {
             for child in documents {
                 self.fetch_and_copy(child, seen, depth + 1).await?;
             }
-            // Files with equal content are one blob, which two uploads at once would send twice.
-            // Not `seen`: what one document calls a blob can be another's referrer.
+            // Files with equal content are one blob, which two concurrent uploads would send twice.
+            // Not `seen`: a blob of one document can be another's referrer.
             let mut once = HashSet::new();
             let pushes: Vec<_> = blobs
                 .into_iter()
@@ -229,7 +228,7 @@ impl CopyJob<'_> {
             let (bytes, document) = fetch_document(self.from, &referrer, self.limits)
                 .await
                 .map_err(|error| self.incomplete_error(error))?;
-            // A list is a claim: what refers to something else does not come along.
+            // A list is a claim: a manifest with another subject is not copied.
             if document
                 .subject()
                 .is_some_and(|named| named.digest == subject.digest)

@@ -1,8 +1,8 @@
-//! Signing and attesting in cosign's older form: a layer more under the tag `.sig` or `.att` beside
+//! Signing and attesting in cosign's older format: another layer under the tag `.sig` or `.att` of
 //! the subject.
 //!
-//! For registries and verifiers that know nothing newer. What is there stays, and what others add
-//! at the same time as well.
+//! For registries and verifiers without support for referrers. Existing layers, and those that
+//! other writers add at the same time, are kept.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde_json::json;
@@ -28,8 +28,8 @@ use crate::{
     signing::Signer,
 };
 
-/// Signs `subject`, known as `repository`, as `cosign sign` did. Returns the digest of the manifest
-/// that the tag names then.
+/// Signs `subject` in `repository`, as `cosign sign` did. Returns the digest of the manifest that
+/// the tag names afterwards.
 pub async fn sign_with_cosign_tag(
     target: &dyn ContentTarget,
     subject: &Descriptor,
@@ -54,8 +54,8 @@ pub async fn sign_with_cosign_tag(
     .await
 }
 
-/// Signs a claim about `subject` as `cosign attest` did. Returns the digest of the manifest that
-/// the tag names then.
+/// Attests `subject`, as `cosign attest` did. Returns the digest of the manifest that the tag names
+/// afterwards.
 pub async fn attest_with_cosign_tag(
     target: &dyn ContentTarget,
     subject: &Descriptor,
@@ -97,8 +97,8 @@ pub async fn attest_with_cosign_tag(
     .await
 }
 
-/// A key's signature. A certificate would be worth nothing here without a log's promise, which
-/// nobody asks for.
+/// A signature by a key. A certificate would be useless here without a log's inclusion promise,
+/// which is not requested.
 async fn sign_with_key(signer: &dyn Signer, message: &[u8]) -> Result<Vec<u8>, SignError> {
     let signature = signer.sign(message).await?;
     match signature.material.content {

@@ -1,4 +1,4 @@
-//! cosign's tags beside a subject: found, gathered as evidence, and added to.
+//! cosign's tags of a subject: found, read as evidence, and added to.
 
 use std::time::Duration;
 
@@ -17,23 +17,22 @@ use crate::{
     oci::{ContentSource, ContentTarget, OciError, PushContent, ResolvedManifest},
 };
 
-/// Attempts to get a layer under a tag while others write it too.
+/// Attempts to add a layer under a tag while others write it too.
 const ATTEMPTS: u32 = 24;
-/// Looks whether a layer is still there after it was written.
+/// The number of checks after a layer was written.
 const LOOKS: u32 = 2;
-/// Wait before the first look; the second is twice as long, and none of them begins with that of
-/// another writer.
+/// The wait before the first check; the second is twice as long, with jitter against other writers.
 const WAIT: Duration = Duration::from_millis(60);
 
-/// What the tag beside `subject` names, if it is there.
+/// The manifest that a cosign tag of `subject` names, if the tag exists.
 pub(super) async fn resolve_cosign_tag(
     source: &dyn ContentSource,
-    beside: CosignTagKind,
+    tag_kind: CosignTagKind,
     subject: &Digest,
     limits: &InputLimits,
 ) -> Result<Option<ResolvedManifest>, OciError> {
     match source
-        .resolve_manifest(&TagOrDigest::Tag(beside.tag_for(subject)), limits)
+        .resolve_manifest(&TagOrDigest::Tag(tag_kind.tag_for(subject)), limits)
         .await
     {
         Ok(found) => Ok(Some(found)),
@@ -42,25 +41,25 @@ pub(super) async fn resolve_cosign_tag(
     }
 }
 
-/// What was found under the tags, before its layers are fetched.
+/// The contents of the tags, before layers are fetched.
 #[derive(Default)]
 pub(super) struct CosignTagContents {
     pub(super) layers: Vec<CosignTagLayer>,
-    /// Configs of their manifests, of which somebody may want to see every byte.
+    /// The configs of their manifests, for checks that read every blob.
     pub(super) configs: Vec<(CosignTagKind, Digest, Descriptor)>,
     pub(super) unread: Vec<RejectedEvidence>,
 }
 
 /// A layer of such a manifest.
 pub(super) struct CosignTagLayer {
-    pub(super) beside: CosignTagKind,
+    pub(super) tag_kind: CosignTagKind,
     pub(super) manifest: Digest,
     pub(super) position: usize,
     pub(super) layer: Descriptor,
 }
 
-/// Reads the manifests under `.sig` and `.att`. That there is none is no error; a registry that
-/// does not answer or refuses is.
+/// Reads the manifests under `.sig` and `.att`. An absent tag is not an error; a registry that is
+/// unavailable or refuses is.
 pub(super) async fn read_cosign_tags(
     source: &dyn ContentSource,
     subject: &Digest,
@@ -75,16 +74,16 @@ pub(super) async fn read_cosign_tags(
 
 async fn read_cosign_tag(
     source: &dyn ContentSource,
-    beside: CosignTagKind,
+    tag_kind: CosignTagKind,
     subject: &Digest,
     limits: &InputLimits,
 ) -> Result<CosignTagContents, OciError> {
-    match resolve_cosign_tag(source, beside, subject, limits).await {
-        Ok(Some(found)) => Ok(CosignTagContents::from_manifest(beside, &found, limits)),
+    match resolve_cosign_tag(source, tag_kind, subject, limits).await {
+        Ok(Some(found)) => Ok(CosignTagContents::from_manifest(tag_kind, &found, limits)),
         Ok(None) => Ok(CosignTagContents::default()),
-        // There is no digest that it could be called by but the subject's.
+        // The manifest itself cannot be read, so the rejection names only the subject.
         Err(error) if is_caused_by_evidence(&error) => Ok(CosignTagContents::from_rejected(
-            CosignTagCandidate::rejected_unread(beside, *subject, None, &error),
+            CosignTagCandidate::rejected_unread(tag_kind, *subject, None, &error),
         )),
         Err(error) => Err(error),
     }
@@ -99,7 +98,7 @@ impl CosignTagContents {
     }
 
     fn from_manifest(
-        beside: CosignTagKind,
+        tag_kind: CosignTagKind,
         found: &ResolvedManifest,
         limits: &InputLimits,
     ) -> Self {
@@ -107,11 +106,11 @@ impl CosignTagContents {
         let manifest = match found.parse_document(limits) {
             Ok(ManifestOrIndex::Manifest(manifest)) => manifest,
             Ok(ManifestOrIndex::Index(_)) => {
-                return Self::from_rejected(CosignTagCandidate::rejected_index(beside, digest));
+                return Self::from_rejected(CosignTagCandidate::rejected_index(tag_kind, digest));
             }
             Err(error) => {
                 return Self::from_rejected(CosignTagCandidate::rejected_unread(
-                    beside, digest, None, &error,
+                    tag_kind, digest, None, &error,
                 ));
             }
         };
@@ -119,16 +118,16 @@ impl CosignTagContents {
             .layers
             .into_iter()
             .enumerate()
-            .filter(|(_, layer)| beside.layer_media_type() == Some(layer.media_type.as_str()));
+            .filter(|(_, layer)| tag_kind.layer_media_type() == Some(layer.media_type.as_str()));
         let layers = layers.map(|(at, layer)| CosignTagLayer {
-            beside,
+            tag_kind,
             manifest: digest,
             position: at + 1,
             layer,
         });
         Self {
             layers: layers.collect(),
-            configs: vec![(beside, digest, manifest.config)],
+            configs: vec![(tag_kind, digest, manifest.config)],
             unread: Vec::new(),
         }
     }
@@ -140,14 +139,14 @@ impl CosignTagContents {
         self
     }
 
-    /// Leaves `limit` layers, and says how many were too many.
+    /// Keeps `limit` layers, and returns how many were dropped.
     pub(super) fn truncate_layers(&mut self, limit: usize) -> usize {
         let over = self.layers.len().saturating_sub(limit);
         self.layers.truncate(limit);
         over
     }
 
-    /// Is there something that was not read because it is too large?
+    /// True if something was not read because it is too large.
     pub(super) fn is_too_large(&self) -> bool {
         self.unread
             .iter()
@@ -155,32 +154,31 @@ impl CosignTagContents {
     }
 }
 
-/// Adds layers, whose blobs are there, to what the tag beside `subject` names. What is there stays;
-/// what others add meanwhile as well.
+/// Adds layers, whose blobs exist already, to the manifest that a cosign tag of `subject` names.
+/// Existing layers are kept, and those that other writers add meanwhile as well.
 ///
-/// A registry protects nothing between reading a tag and writing it. So the tag is read again right
-/// before it is written, and a few times afterwards: whoever overwrites what others wrote is
-/// noticed by these, and they write again.
+/// A registry has no atomic update of a tag. So the tag is read again right before it is written,
+/// and a few times afterwards: a writer whose layers were overwritten notices, and writes again.
 ///
-/// Errors: something else than a manifest is under the tag, or others write it all the time.
+/// Errors: the tag names something other than a manifest, or other writers change it all the time.
 pub(super) async fn add_cosign_layers(
     target: &dyn ContentTarget,
-    beside: CosignTagKind,
+    tag_kind: CosignTagKind,
     subject: &Digest,
     layers: &[Descriptor],
     limits: &InputLimits,
 ) -> Result<Digest, OciError> {
     let (mut attempts, mut looks) = (0, 0);
     while attempts < ATTEMPTS {
-        let there = resolve_cosign_tag(target, beside, subject, limits).await?;
+        let there = resolve_cosign_tag(target, tag_kind, subject, limits).await?;
         let named = there.as_ref().map(|there| there.descriptor.digest);
         let before = there
             .as_ref()
-            .map(|there| parse_tagged_manifest(target, beside, there, limits))
+            .map(|there| parse_tagged_manifest(target, tag_kind, there, limits))
             .transpose()?;
         match (manifest_with_layers(before.as_ref(), layers), named) {
             (None, Some(named)) => {
-                // On this machine nobody else writes meanwhile.
+                // A local layout has no concurrent writers.
                 if looks == LOOKS || target.request_count() == 0 {
                     return Ok(named);
                 }
@@ -194,13 +192,13 @@ pub(super) async fn add_cosign_layers(
             (Some(next), _) => {
                 attempts += 1;
                 looks = 0;
-                write_cosign_tag(target, beside, subject, next, named, limits).await?;
+                write_cosign_tag(target, tag_kind, subject, next, named, limits).await?;
             }
         }
     }
     let cause = format!(
         "a layer was lost from {} {ATTEMPTS} times while others wrote it",
-        beside.tag_for(subject)
+        tag_kind.tag_for(subject)
     );
     Err(OciError::Unavailable {
         location: target.location(),
@@ -210,7 +208,7 @@ pub(super) async fn add_cosign_layers(
 
 fn parse_tagged_manifest(
     target: &dyn ContentTarget,
-    beside: CosignTagKind,
+    tag_kind: CosignTagKind,
     there: &ResolvedManifest,
     limits: &InputLimits,
 ) -> Result<ImageManifest, OciError> {
@@ -219,7 +217,7 @@ fn parse_tagged_manifest(
         ManifestOrIndex::Index(_) => {
             let cause = format!(
                 "its {} tag names an index and not a manifest with signatures",
-                beside.suffix()
+                tag_kind.suffix()
             );
             Err(OciError::Malformed {
                 location: target.location(),
@@ -229,10 +227,10 @@ fn parse_tagged_manifest(
     }
 }
 
-/// Writes the tag, unless it no longer names what was read.
+/// Writes the tag, unless it changed since it was read.
 async fn write_cosign_tag(
     target: &dyn ContentTarget,
-    beside: CosignTagKind,
+    tag_kind: CosignTagKind,
     subject: &Digest,
     (manifest, config): (ImageManifest, Vec<u8>),
     named: Option<Digest>,
@@ -241,7 +239,7 @@ async fn write_cosign_tag(
     let bytes =
         serde_json::to_vec(&manifest).map_err(|error| OciError::Invalid(error.to_string()))?;
     if bytes.len() > limits.manifest_bytes {
-        let what = beside.tag_for(subject).to_string();
+        let what = tag_kind.tag_for(subject).to_string();
         return Err(OciError::LimitExceeded {
             what,
             size: bytes.len() as u64,
@@ -255,13 +253,13 @@ async fn write_cosign_tag(
     target
         .push_content(&descriptor, PushContent::Bytes(&bytes.into()))
         .await?;
-    let there = resolve_cosign_tag(target, beside, subject, limits)
+    let there = resolve_cosign_tag(target, tag_kind, subject, limits)
         .await?
         .map(|there| there.descriptor.digest);
     if there != named {
         return Ok(());
     }
     target
-        .tag_manifest(&descriptor, &beside.tag_for(subject))
+        .tag_manifest(&descriptor, &tag_kind.tag_for(subject))
         .await
 }

@@ -1,9 +1,9 @@
-//! Gathers the evidence about a digest and has it judged, piece by piece: what was judged is
-//! dropped before more is read.
+//! Reads the evidence about a digest and verifies it item by item: each item is dropped before more
+//! is read.
 //!
-//! Small pieces come first, so that no number of large ones keeps a small signature from being
-//! found. What is not read because the question's bytes are used up is told, as what was not judged
-//! because its signature checks are.
+//! Small items come first, so that no number of large ones prevents a small signature from being
+//! found. Items that are not read because the request's byte budget is used up are reported, as are
+//! those not verified because its signature checks are.
 
 mod items;
 
@@ -39,66 +39,63 @@ use crate::{
     oci::{ContentSource, OciError, fetch_content, fetch_stored_content},
 };
 
-/// Pieces that are read at once.
+/// The number of items that are read concurrently.
 const PARALLEL: usize = 8;
 
-/// Where evidence is looked for, and how closely.
+/// Where evidence is searched, and how thoroughly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct EvidenceQuery {
-    /// How closely it is looked at.
+    /// How thoroughly evidence is read.
     pub(super) reading: EvidenceDepth,
-    /// Under cosign's tags `.sig` and `.att` too. Nobody asks for them otherwise: each is a
-    /// request.
+    /// Include cosign's tags `.sig` and `.att`. Otherwise they are not fetched: each is a request.
     pub(super) tags: bool,
 }
 
-/// Gathers the evidence about `subject`, and judges it.
+/// Reads the evidence about `subject`, and verifies it.
 ///
-/// A referrer that is malformed is evidence against itself alone, and so is what lies under a tag.
-/// A registry that does not answer, refuses or returns bytes that contradict their digest is an
-/// error: nobody can say then what was withheld.
+/// A malformed referrer is rejected on its own, and so is a malformed layer under a tag. A registry
+/// that is unavailable, refuses or returns bytes that do not match their digest is an error: it is
+/// unknown then which evidence is missing.
 pub(super) async fn verify_evidence(
     source: &dyn ContentSource,
     subject: &Descriptor,
     wanted: EvidenceQuery,
     trust: TrustedMaterial,
-    room: &mut MemoryBudget<'_>,
+    budget: &mut MemoryBudget<'_>,
     limits: &InputLimits,
 ) -> Result<VerificationFindings, VerifyError> {
-    let mut lists = list_evidence(source, subject, wanted, &room.document_limits()).await;
-    let clipped = room.document_limits().manifest_bytes < limits.manifest_bytes;
+    let mut lists = list_evidence(source, subject, wanted, &budget.document_limits()).await;
+    let clipped = budget.document_limits().manifest_bytes < limits.manifest_bytes;
     if clipped
         && (is_document_too_large(&lists)
-            || lists
-                .as_ref()
-                .is_ok_and(|(_, beside)| beside.is_too_large()))
-        && room.reserve_large_budget().await?
+            || lists.as_ref().is_ok_and(|(_, tags)| tags.is_too_large()))
+        && budget.reserve_large_budget().await?
     {
         lists = list_evidence(source, subject, wanted, limits).await;
     }
-    let (mut referrers, mut beside) = lists?;
+    let (mut referrers, mut tags) = lists?;
     let mut verifier = EvidenceVerifier::new(subject.digest, trust, limits);
     verifier.record_unopened(referrers.len().saturating_sub(limits.referrers_opened));
     referrers.truncate(limits.referrers_opened);
-    verifier.record_unopened(beside.truncate_layers(limits.referrers_opened - referrers.len()));
-    for rejected in mem::take(&mut beside.unread) {
+    verifier.record_unopened(tags.truncate_layers(limits.referrers_opened - referrers.len()));
+    for rejected in mem::take(&mut tags.unread) {
         verifier.record_rejection(rejected);
     }
-    if !room.is_large() {
+    if !budget.is_large() {
         verifier.limit_statement_memory(SMALL_STATEMENTS);
     }
-    let mut gathering = EvidenceCollector {
+    let mut collector = EvidenceCollector {
         source,
         subject: subject.digest,
         reading: wanted.reading,
         limits,
-        room,
+        budget,
         verifier: Some(Box::new(verifier)),
         stopped: StopOnDrop(Arc::default()),
     };
-    gathering.verify_referrers(referrers).await?;
-    gathering.verify_cosign_tags(beside).await?;
-    gathering
+    collector.verify_referrers(referrers).await?;
+    collector.verify_cosign_tags(tags).await?;
+    collector
         .verifier
         .map(|verifier| verifier.into_findings())
         .ok_or_else(lost_verifier_error)
@@ -123,7 +120,7 @@ async fn list_evidence(
     }
 }
 
-/// Can whoever attached the referrer have caused this, and nobody else?
+/// True if only whoever attached the referrer can have caused this error.
 pub(super) const fn is_caused_by_evidence(error: &OciError) -> bool {
     matches!(
         error,
@@ -138,7 +135,7 @@ fn lost_verifier_error() -> VerifyError {
     VerifyError::Worker("the state of the evidence verification was lost".into())
 }
 
-/// True once nobody waits for the answer any more.
+/// Becomes true once the request is cancelled.
 struct StopOnDrop(Arc<AtomicBool>);
 
 impl Drop for StopOnDrop {
@@ -152,8 +149,8 @@ struct EvidenceCollector<'a, 'r> {
     subject: Digest,
     reading: EvidenceDepth,
     limits: &'a InputLimits,
-    room: &'a mut MemoryBudget<'r>,
-    /// Absent while it works on another thread.
+    budget: &'a mut MemoryBudget<'r>,
+    /// `None` while it works on another thread.
     verifier: Option<Box<EvidenceVerifier>>,
     stopped: StopOnDrop,
 }
@@ -188,9 +185,9 @@ impl EvidenceCollector<'_, '_> {
         while let Some(batch) = self.next_batch(&mut stored)? {
             self.reserve_memory(&batch).await?;
             let (source, limits) = (self.source, self.limits);
-            let read = join_all(batch.into_iter().map(|piece: PendingReferrer| async move {
-                let content = fetch_referrer_bundle(source, &piece, limits).await;
-                (piece, content)
+            let read = join_all(batch.into_iter().map(|item: PendingReferrer| async move {
+                let content = fetch_referrer_bundle(source, &item, limits).await;
+                (item, content)
             }));
             let read = fail_on_registry_error(read.await)?;
             self.verify_batch(move |verifier, stopped| {
@@ -202,18 +199,19 @@ impl EvidenceCollector<'_, '_> {
         Ok(())
     }
 
-    /// What lies under cosign's tags. Many signatures have one payload, which is fetched once.
+    /// Layers under cosign's tags. Many signatures may have the same payload, which is fetched
+    /// once.
     async fn verify_cosign_tags(
         &mut self,
         found: cosign_tags::CosignTagContents,
     ) -> Result<(), VerifyError> {
         if self.reading == EvidenceDepth::EveryBlob {
-            for (beside, manifest, config) in &found.configs {
+            for (tag_kind, manifest, config) in &found.configs {
                 match fetch_stored_content(self.source, config, self.limits.config_bytes).await {
                     Err(error) if is_caused_by_evidence(&error) => self
                         .verifier_mut()?
                         .record_rejection(CosignTagCandidate::rejected_unread(
-                            *beside, *manifest, None, &error,
+                            *tag_kind, *manifest, None, &error,
                         )),
                     read => drop(read?),
                 }
@@ -261,8 +259,8 @@ impl EvidenceCollector<'_, '_> {
         self.verifier.as_deref_mut().ok_or_else(lost_verifier_error)
     }
 
-    /// The next pieces, as many as may be held at once and at least one. What the question has no
-    /// bytes left for is told and passed over.
+    /// The next items, as many as fit into memory and at least one. Items beyond the request's byte
+    /// budget are reported and skipped.
     fn next_batch<T: EvidenceItem>(
         &mut self,
         rest: &mut VecDeque<T>,
@@ -270,7 +268,7 @@ impl EvidenceCollector<'_, '_> {
         let (mut batch, mut held) = (Vec::new(), 0);
         while batch.len() < PARALLEL {
             let Some(next) = rest.pop_front() else { break };
-            let (size, left) = (next.read_size(self.limits), self.room.left);
+            let (size, left) = (next.read_size(self.limits), self.budget.left);
             if size > left {
                 let error = EvidenceBudgetExceeded {
                     size,
@@ -284,12 +282,12 @@ impl EvidenceCollector<'_, '_> {
                 })?;
                 continue;
             }
-            if !batch.is_empty() && held + size > self.room.held_bytes_limit() as u64 {
+            if !batch.is_empty() && held + size > self.budget.held_bytes_limit() as u64 {
                 rest.push_front(next);
                 break;
             }
             held += size;
-            self.room.left -= size;
+            self.budget.left -= size;
             batch.push(next);
         }
         Ok((!batch.is_empty()).then_some(batch))
@@ -297,10 +295,10 @@ impl EvidenceCollector<'_, '_> {
 
     /// Waits until there is memory for a batch.
     async fn reserve_memory<T: EvidenceItem>(&mut self, batch: &[T]) -> Result<(), VerifyError> {
-        let size = batch.iter().fold(0_u64, |sum, piece| {
-            sum.saturating_add(piece.read_size(self.limits))
+        let size = batch.iter().fold(0_u64, |sum, item| {
+            sum.saturating_add(item.read_size(self.limits))
         });
-        if size > self.room.held_bytes_limit() as u64 {
+        if size > self.budget.held_bytes_limit() as u64 {
             self.reserve_large_budget().await
         } else {
             Ok(())
@@ -308,13 +306,13 @@ impl EvidenceCollector<'_, '_> {
     }
 
     async fn reserve_large_budget(&mut self) -> Result<(), VerifyError> {
-        self.room.reserve_large_budget().await?;
+        self.budget.reserve_large_budget().await?;
         self.verifier_mut()?.release_withheld_memory();
         Ok(())
     }
 
-    /// Judges on another thread. What needs more memory than a small question has is judged again
-    /// when it is a large one.
+    /// Verifies on another thread. An item that needs more memory than a small request has is
+    /// verified again once the request is a large one.
     async fn verify_batch<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut EvidenceVerifier, &dyn Fn() -> bool) -> (Vec<DeferredEvidence>, Vec<T>)
@@ -325,9 +323,9 @@ impl EvidenceCollector<'_, '_> {
         if !again.is_empty() {
             self.reserve_large_budget().await?;
             self.run_verifier(move |verifier, stopped| {
-                again
-                    .into_iter()
-                    .for_each(|again| drop(again.verify_again(verifier, stopped)))
+                for deferred in again {
+                    drop(deferred.verify_again(verifier, stopped));
+                }
             })
             .await?;
         }
@@ -343,7 +341,7 @@ impl EvidenceCollector<'_, '_> {
             Arc::clone(&self.stopped.0),
         );
         let (verifier, done) = self
-            .room
+            .budget
             .run_on_thread(move || {
                 let done = work(&mut verifier, &|| stopped.load(Ordering::Relaxed));
                 (verifier, done)

@@ -1,9 +1,9 @@
-//! Shares of what there is little of, fair between namespaces and between registries.
+//! A queue for scarce resources that is fair between namespaces and between registries.
 //!
-//! No namespace and no registry may hold more than its part. Whoever asks for more waits in the
-//! line of their namespace, and when something is given back the namespaces take turns: who floods
-//! waits behind themselves, and a slow registry holds its own part only. Within a line those for
-//! another registry go past those whose registry's part is taken.
+//! No namespace and no registry may hold more than its quota. Further requests wait in the queue of
+//! their namespace, and released permits go to the namespaces in turn: a namespace with many
+//! requests only delays itself, and a slow registry holds only its own quota. Within a queue,
+//! requests for other registries overtake those whose registry has used up its quota.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,24 +13,24 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// How much there is, and how much of it is whose.
+/// The total number of permits, and the quotas.
 #[derive(Clone, Copy, Debug)]
 pub struct FairQueueLimits {
-    /// Shares that there are.
+    /// The total number of permits.
     pub all: usize,
-    /// Shares of one namespace.
+    /// Permits of one namespace.
     pub namespace: usize,
-    /// Shares for one registry, by its host.
+    /// Permits for one registry, by its host.
     pub host: usize,
-    /// Shares of one namespace for one registry.
+    /// Permits of one namespace for one registry.
     pub namespace_at_host: usize,
-    /// How many may wait.
+    /// The maximum number of waiting requests.
     pub waiting: usize,
-    /// How many of one namespace may wait.
+    /// The number of waiting requests of one namespace.
     pub waiting_of_namespace: usize,
 }
 
-/// For whom and for which registry.
+/// The namespace and the registry of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FairQueueKey {
     /// The namespace; empty on the command line.
@@ -40,7 +40,7 @@ pub struct FairQueueKey {
 }
 
 impl FairQueueKey {
-    /// The party of this namespace at this registry.
+    /// The key of this namespace and registry.
     pub fn new(namespace: Option<&str>, host: Option<&str>) -> Self {
         Self {
             namespace: namespace.unwrap_or_default().into(),
@@ -49,34 +49,34 @@ impl FairQueueKey {
     }
 }
 
-/// Why there is none at the moment.
+/// The quota that is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExhaustedQuota {
-    /// The namespace has its part.
+    /// The quota of the namespace.
     Namespace,
-    /// The registry has its part.
+    /// The quota of the registry.
     Host,
-    /// All are taken.
+    /// All permits.
     All,
 }
 
-/// Whose line is so long that nobody else may wait in it.
+/// The queue that is too long for another request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FairQueueFull {
-    /// That of the namespace.
+    /// The queue of the namespace.
     Namespace,
-    /// All lines together.
+    /// All queues together.
     All,
 }
 
-/// What is shared.
+/// The shared queue.
 #[derive(Debug)]
 pub struct FairQueue {
     bounds: FairQueueLimits,
     state: Mutex<FairQueueState>,
 }
 
-/// One share. It is given back when this is dropped.
+/// One permit, released on drop.
 #[derive(Debug)]
 pub struct FairQueuePermit {
     shares: Arc<FairQueue>,
@@ -92,7 +92,7 @@ struct FairQueueState {
     hosts: HashMap<Arc<str>, usize>,
     pairs: HashMap<FairQueueKey, usize>,
     lines: HashMap<Arc<str>, VecDeque<QueuedWaiter>>,
-    /// Namespaces of which somebody waits. The first is next.
+    /// Namespaces with waiting requests, in turn; the first is next.
     turns: VecDeque<Arc<str>>,
     waiting: usize,
     number: u64,
@@ -105,7 +105,7 @@ struct QueuedWaiter {
     ready: PermitSender,
 }
 
-/// Somebody who waits. They leave the line when this is dropped.
+/// A waiting request, which leaves the queue on drop.
 struct QueuePlaceGuard<'a> {
     shares: &'a FairQueue,
     namespace: Arc<str>,
@@ -113,7 +113,7 @@ struct QueuePlaceGuard<'a> {
 }
 
 impl FairQueue {
-    /// All of them are free.
+    /// A queue with all permits free.
     pub fn new(bounds: FairQueueLimits) -> Arc<Self> {
         Arc::new(Self {
             bounds,
@@ -121,8 +121,8 @@ impl FairQueue {
         })
     }
 
-    /// Takes a share if there is one now. Nobody who waits is passed by that: what keeps them
-    /// waiting keeps everybody like them.
+    /// Takes a permit if one is free now. It overtakes no waiting request that could take the same
+    /// permit: the quota that blocks those blocks all like them.
     pub fn try_acquire(
         self: &Arc<Self>,
         party: &FairQueueKey,
@@ -134,7 +134,7 @@ impl FairQueue {
         }
     }
 
-    /// Takes a share, and waits for it if need be.
+    /// Takes a permit, and waits for it if necessary.
     pub async fn acquire_permit(
         self: &Arc<Self>,
         party: &FairQueueKey,
@@ -155,11 +155,11 @@ impl FairQueue {
                 },
             )
         };
-        // Who waits is told before their end of the channel is dropped.
+        // A result is sent before the sender is dropped.
         receiver.await.unwrap_or(Err(FairQueueFull::All))
     }
 
-    /// How many wait.
+    /// The number of waiting requests.
     pub fn waiting_count(&self) -> usize {
         self.lock_state().waiting
     }
@@ -215,8 +215,8 @@ impl FairQueueState {
         decrement_count(&mut self.pairs, party);
     }
 
-    /// Puts somebody into the line of their namespace. When too many wait, the last of the longest
-    /// line has to go.
+    /// Adds a request to the queue of its namespace. If too many wait, the last one of the longest
+    /// queue is removed.
     fn enqueue_waiter(
         &mut self,
         party: &FairQueueKey,
@@ -259,7 +259,7 @@ impl FairQueueState {
         Ok(self.number)
     }
 
-    /// Whose turn it is of those who can be given a share now.
+    /// The next request, in turn, that can be given a permit now.
     fn next_waiter(&mut self, bounds: &FairQueueLimits) -> Option<QueuedWaiter> {
         for turn in 0..self.turns.len() {
             let namespace = self.turns.get(turn).map(Arc::clone)?;
@@ -271,7 +271,7 @@ impl FairQueueState {
                 continue;
             };
             let waiter = self.remove_waiter(&namespace, at)?;
-            // Who still waits of this namespace is behind all others now.
+            // A namespace with further waiting requests is last in turn now.
             if let Some(at) = self.turns.iter().position(|other| *other == namespace) {
                 self.turns.remove(at);
                 self.turns.push_back(namespace);
@@ -298,7 +298,7 @@ fn count_of<K: Eq + Hash>(counts: &HashMap<K, usize>, key: &K) -> usize {
     counts.get(key).copied().unwrap_or_default()
 }
 
-/// Nothing is remembered of who holds nothing.
+/// Entries with a count of 0 are removed.
 fn decrement_count<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         *count -= 1;
@@ -317,7 +317,7 @@ impl Drop for FairQueuePermit {
             given.push((ready, self.shares.grant_permit(&mut state, &party)));
         }
         drop(state);
-        // Of who has left meanwhile it comes back, and goes to the next.
+        // If the receiver is gone, the permit is returned, and goes to the next.
         for (ready, share) in given {
             drop(ready.send(Ok(share)));
         }

@@ -1,4 +1,4 @@
-//! Says what a bundle or image is, and what refers to it. Nothing is verified here but digests.
+//! Describes a bundle or image and its referrers. Only digests are verified here.
 
 use serde::Serialize;
 
@@ -20,56 +20,56 @@ use crate::{
     oci::{ContentSource, OciError, ResolvedManifest},
 };
 
-/// What was found.
+/// The result of an inspection.
 #[derive(Debug)]
 pub struct Inspection {
     /// The manifest or index.
     pub root: ResolvedManifest,
-    /// What it is, as a document.
+    /// Its parsed document.
     pub document: ManifestOrIndex,
     /// Its contents, if packgate packed it.
     pub contents: Option<BundleContents>,
-    /// What claims to refer to it.
+    /// Its referrers, unverified.
     pub referrers: Vec<ReferrerSummary>,
-    /// What lies under cosign's tags beside it.
+    /// Layers under its cosign tags.
     pub tags: Vec<CosignTagSummary>,
 }
 
-/// One layer of what a cosign tag names; nobody has looked into it.
+/// One layer of the manifest that a cosign tag names; its content is not verified.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CosignTagSummary {
     /// The tag.
     pub tag: String,
-    /// Digest of the manifest or index that it names.
+    /// The digest of the manifest or index that it names.
     pub digest: Digest,
-    /// The layer's type, or an index's own.
+    /// The media type of the layer, or of an index.
     pub media_type: String,
-    /// The predicate type, if its annotations say one.
+    /// The predicate type, if its annotations have one.
     pub predicate_type: Option<String>,
 }
 
-/// One claim of a registry or layout; nobody has looked into it.
+/// One referrer as listed by a registry or layout; its content is not verified.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReferrerSummary {
-    /// Digest of its manifest.
+    /// The digest of its manifest.
     pub digest: Digest,
-    /// What it is.
+    /// Its artifact type.
     pub artifact_type: Option<String>,
-    /// The predicate type, if its annotations say one.
+    /// The predicate type, if its annotations have one.
     pub predicate_type: Option<String>,
-    /// Bytes of its manifest.
+    /// The size of its manifest in bytes.
     pub size: u64,
 }
 
-/// Why it cannot be said.
+/// Why an inspection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
     /// Reading failed.
     #[error(transparent)]
     Oci(#[from] OciError),
-    /// It calls itself a bundle of packgate, and is none.
+    /// It has packgate's annotations, but is not a valid bundle.
     #[error(transparent)]
     Contents(#[from] BundleContentsError),
 }
@@ -83,7 +83,7 @@ impl ClassifiedError for InspectError {
     }
 }
 
-/// Inspects what `root` is.
+/// Inspects the manifest or index `root`.
 pub async fn inspect_bundle(
     source: &dyn ContentSource,
     root: ResolvedManifest,
@@ -106,8 +106,8 @@ pub async fn inspect_bundle(
         .map(summarize_referrer)
         .collect();
     let mut tags = Vec::new();
-    for beside in CosignTagKind::ALL {
-        tags.extend(list_cosign_tag(source, beside, &root.descriptor.digest, limits).await?);
+    for tag_kind in CosignTagKind::ALL {
+        tags.extend(list_cosign_tag(source, tag_kind, &root.descriptor.digest, limits).await?);
     }
     Ok(Inspection {
         root,
@@ -118,19 +118,19 @@ pub async fn inspect_bundle(
     })
 }
 
-/// What one tag names, layer by layer; at most as many as are opened of referrers.
+/// The layers of one tag; at most as many as there may be opened referrers.
 async fn list_cosign_tag(
     source: &dyn ContentSource,
-    beside: CosignTagKind,
+    tag_kind: CosignTagKind,
     subject: &Digest,
     limits: &InputLimits,
 ) -> Result<Vec<CosignTagSummary>, InspectError> {
-    let Some(found) = cosign_tags::resolve_cosign_tag(source, beside, subject, limits).await?
+    let Some(found) = cosign_tags::resolve_cosign_tag(source, tag_kind, subject, limits).await?
     else {
         return Ok(Vec::new());
     };
     let entry = |media_type: &str, predicate_type: Option<&String>| CosignTagSummary {
-        tag: beside.tag_for(subject).to_string(),
+        tag: tag_kind.tag_for(subject).to_string(),
         digest: found.descriptor.digest,
         media_type: sanitize_text(media_type),
         predicate_type: predicate_type.map(|text| sanitize_text(text)),
@@ -146,7 +146,7 @@ async fn list_cosign_tag(
     })
 }
 
-/// Whoever may attach a referrer writes these words, and they end up on terminals.
+/// Whoever can attach a referrer chooses these texts, and they are printed on terminals.
 fn summarize_referrer(descriptor: &Descriptor) -> ReferrerSummary {
     ReferrerSummary {
         digest: descriptor.digest,

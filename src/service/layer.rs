@@ -1,8 +1,8 @@
-//! Compares a layer with what the lock says that it is, byte for byte, while it is read.
+//! Compares a layer with the content that the lock defines, byte for byte, while it is read.
 //!
-//! No tar is ever parsed: the lock says what each layer must be, so its literal bytes are compared
-//! and its contents hashed. A path that the lock does not name cannot come out. Where the contents
-//! go is for the caller to say: into a folder, or nowhere.
+//! No tar is ever parsed: the lock defines each layer, so its literal bytes are compared and its
+//! contents hashed. A path that the lock does not name cannot be written. The caller chooses where
+//! the contents go: into a folder, or nowhere.
 
 use std::{
     io::{self, BufReader, Read, Write},
@@ -26,18 +26,18 @@ use crate::{
 };
 
 const BUFFER: usize = 256 << 10;
-/// The largest window that a zstd frame may ask memory for: 8 MiB, what every decoder has to
-/// support (RFC 8878, section 3.1.1.1.2). The level that layers are compressed with uses 2 MiB.
+/// The largest window that a zstd frame may require: 8 MiB, what every decoder has to support (RFC
+/// 8878, section 3.1.1.1.2). The level that layers are compressed with uses 2 MiB.
 const MAX_WINDOW_LOG: u32 = 23;
 
-/// Takes in the files of a layer.
+/// Receives the files of a layer.
 pub trait LayerFileSink: Send + 'static {
-    /// Where the content of this file goes. What is written may still turn out wrong: the error
+    /// The destination of this file's content. The content may still turn out to differ: the error
     /// comes later.
     fn open_file<'a>(&'a self, file: &PackedFile) -> Result<Box<dyn Write + 'a>, OutDirError>;
 }
 
-/// Keeps nothing.
+/// Discards the contents.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DiscardLayerFiles;
 
@@ -47,22 +47,22 @@ impl LayerFileSink for DiscardLayerFiles {
     }
 }
 
-/// A layer, and what it must be.
+/// A layer with its expected content.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpectedLayer<'a> {
     /// Its number in its manifest, the lock's being 0.
     pub number: usize,
     /// The platform of its manifest.
     pub platform: Option<&'a Platform>,
-    /// What it must hold.
+    /// The expected content.
     pub plan: &'a LayerPlan,
-    /// The blob.
+    /// The descriptor of the blob.
     pub blob: &'a LayerBlob,
     /// The bundle's format.
     pub format: BundleFormat,
 }
 
-/// Why a layer is not what it must be, or nobody can say.
+/// Why a layer does not match its plan, or cannot be compared.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
     /// Reading failed.
@@ -71,23 +71,23 @@ pub enum LayerError {
     /// Writing failed.
     #[error(transparent)]
     OutDir(#[from] OutDirError),
-    /// It holds something else than the lock says.
+    /// The content differs from the lock's.
     #[error("{layer}: it is not what the lock says: {cause}")]
     Differs {
-        /// Which layer: `layer 3`, `layer 3 of linux/arm64`.
+        /// The layer: `layer 3`, `layer 3 of linux/arm64`.
         layer: String,
-        /// What differs.
+        /// The difference.
         cause: String,
     },
-    /// A stream broke.
+    /// Decompression or reading of a stream failed.
     #[error("{layer}: it could not be read to its end: {cause}")]
     Broken {
-        /// Which layer.
+        /// The layer.
         layer: String,
-        /// What happened.
+        /// The error.
         cause: String,
     },
-    /// The worker thread ended early.
+    /// The worker thread panicked or was cancelled.
     #[error("internal: the worker thread ended early: {0}")]
     Worker(String),
 }
@@ -104,8 +104,8 @@ impl ClassifiedError for LayerError {
     }
 }
 
-/// Reads `layer` from `source` to its end and compares every byte, handing contents to `files` on
-/// the way. When the future is dropped, the thread that reads ends too.
+/// Reads `layer` from `source` completely and compares every byte, passing contents to `files`.
+/// When the future is dropped, the reading thread ends too.
 pub async fn compare_layer<F: LayerFileSink>(
     source: &dyn ContentSource,
     layer: ExpectedLayer<'_>,
@@ -120,7 +120,7 @@ pub async fn compare_layer<F: LayerFileSink>(
         .map_err(|e| LayerError::Worker(e.to_string()))?
 }
 
-/// One layer that is compared with what it must be.
+/// One layer under comparison.
 struct LayerComparison {
     layer: String,
     segments: Vec<TarSegment<Arc<PackedFile>>>,
@@ -159,8 +159,7 @@ impl LayerComparison {
             self.compare_tar(blob, files)
         };
         if let Err(error @ LayerError::Differs { .. }) = outcome {
-            // Bytes that contradict their digest explain everything else, so read on until that is
-            // known.
+            // A digest mismatch would explain every other difference, so read on until it is known.
             self.drain_blob(blob)?;
             return Err(error);
         }
@@ -168,11 +167,10 @@ impl LayerComparison {
         self.drain_blob(blob)
     }
 
-    /// Refuses, before anything is read, a blob that cannot be what the lock says.
+    /// Refuses a blob, before anything is read, whose size cannot match the lock.
     fn check_size(&self, size: u64) -> Result<(), LayerError> {
         let tar = total_segment_bytes(&self.segments);
-        // The most that zstd makes of what cannot be compressed, and then some
-        // (`ZSTD_COMPRESSBOUND`).
+        // The maximum output of zstd for incompressible data, with a margin (`ZSTD_COMPRESSBOUND`).
         let fits = if self.compressed {
             size <= tar.saturating_add(tar >> 7).saturating_add(1 << 20)
         } else {
@@ -186,7 +184,7 @@ impl LayerComparison {
     }
 
     /// Exactly one frame, as packgate writes it. A second or skippable frame would hide bytes
-    /// behind a diffID that still holds.
+    /// behind a diffID that still matches.
     fn compare_decompressed(
         &self,
         blob: &mut impl Read,
@@ -221,7 +219,7 @@ impl LayerComparison {
             match segment {
                 TarSegment::Literal(bytes) => self.compare_literal(tar, bytes, &mut hasher)?,
                 TarSegment::Content { content, .. } => {
-                    self.compare_content(tar, content, &mut hasher, files)?
+                    self.compare_content(tar, content, &mut hasher, files)?;
                 }
             }
         }

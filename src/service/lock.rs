@@ -1,5 +1,5 @@
-//! Makes, checks and refreshes lockfiles: fetches what they name, and finds out digests, sizes and
-//! what the layers will be.
+//! Makes, checks and refreshes lockfiles: fetches the artifacts, and computes digests, sizes and
+//! the layers.
 
 use std::{io::Write, sync::Arc};
 
@@ -29,35 +29,35 @@ use crate::{
     oci::{BlobWriter, LocalContentStore, OciError},
 };
 
-/// Why a lock could not be made or does not hold.
+/// Why a lock could not be made or does not match.
 #[derive(Debug, thiserror::Error)]
 pub enum LockServiceError {
-    /// The lock or manifest is wrong.
+    /// The lock or manifest is invalid.
     #[error(transparent)]
     Lock(#[from] LockfileError),
-    /// Its recorded layers are wrong.
+    /// Its recorded layers are invalid.
     #[error(transparent)]
     Plan(#[from] PackError),
-    /// An artifact could not be read, or is not what the lock says.
+    /// An artifact could not be read, or differs from the lock.
     #[error(transparent)]
     Transfer(#[from] TransferError),
     /// The scratch store failed.
     #[error(transparent)]
     Oci(#[from] OciError),
-    /// The lock has no layers recorded, so a check would say less than it seems to.
+    /// The lock has no recorded layers, so a check would be incomplete.
     #[error("the lock has no layers recorded; record them: packgate lock LOCK")]
     NotRecorded,
-    /// A layer is not what the lock has recorded.
+    /// A layer differs from the recorded one.
     #[error(
         "layer {number} became {actual}, the lock has recorded {recorded}; record it again: \
             packgate lock LOCK"
     )]
     Recorded {
-        /// Its number among the layers with files, from 1 on.
+        /// Its number among the layers with files, from 1.
         number: usize,
-        /// The lock's diffID.
+        /// The diffID in the lock.
         recorded: Digest,
-        /// What it became.
+        /// The actual diffID.
         actual: Digest,
     },
 }
@@ -85,8 +85,7 @@ pub struct LockService {
 }
 
 impl LockService {
-    /// Keeps downloads in `scratch` while it looks at them. Files next to the lock are read where
-    /// they are.
+    /// Stores downloads in `scratch` while it works. Local files are read in place.
     pub fn new(
         scratch: Arc<dyn LocalContentStore>,
         origin: Arc<dyn ArtifactOrigin>,
@@ -101,7 +100,7 @@ impl LockService {
         }
     }
 
-    /// Makes a lock: fetches everything, takes what comes as what is meant, and records the layers.
+    /// Makes a lock: fetches everything, locks the fetched content, and records the layers.
     pub async fn create_lock(
         &self,
         manifest: LockManifest,
@@ -136,7 +135,7 @@ impl LockService {
         Ok(lock)
     }
 
-    /// Fetches everything against the lock and records the layers. Nothing else changes.
+    /// Fetches everything, compares it with the lock and records the layers. Nothing else changes.
     pub async fn record_layers(&self, lock: &Lockfile) -> Result<Lockfile, LockServiceError> {
         lock.check_packable(self.allow_outside)?;
         self.progress.begin_task("locking", None);
@@ -152,14 +151,14 @@ impl LockService {
         Ok(lock)
     }
 
-    /// Fetches everything against the lock, its recorded layers included.
+    /// Fetches everything and compares it with the lock, including its recorded layers.
     pub async fn check_lock(&self, lock: &Lockfile) -> Result<(), LockServiceError> {
         if lock.layers.is_empty() {
             return Err(LockServiceError::NotRecorded);
         }
         let plan = PackPlan::new(lock, PackOptions::default())?;
         let found = self.record_layers(lock).await?;
-        // By the plan, because the lock may list its platforms in any order.
+        // In the plan's order, because the lock may list its platforms in any order.
         let recorded = plan
             .manifest_plans()
             .flat_map(|manifest| manifest.layers)
@@ -195,7 +194,7 @@ impl LockService {
         Ok(draft.into_locked(checksum, size, pinned)?)
     }
 
-    /// The origin of an image with the digest that it names now.
+    /// The origin of an image with its current digest.
     async fn pin_image(&self, draft: &DraftArtifact) -> Result<Option<String>, LockServiceError> {
         let request = FetchRequest {
             origin_type: draft.origin_type,
@@ -262,8 +261,7 @@ impl LockService {
         Ok(())
     }
 
-    /// Reads an artifact to its end. What does not lie on this machine already is kept in the
-    /// scratch store.
+    /// Reads an artifact completely. Content that is not local is kept in the scratch store.
     async fn fetch_artifact(
         &self,
         name: &str,
@@ -287,7 +285,7 @@ impl LockService {
         let sink = writer.map_or(ScratchSink::Nowhere, ScratchSink::InScratch);
         let (sink, digest, size) =
             transfer_artifact(name, opened.content, expected, sink, move |bytes| {
-                progress.advance_bytes(bytes)
+                progress.advance_bytes(bytes);
             })
             .await?;
         if let ScratchSink::InScratch(writer) = sink {
@@ -325,7 +323,7 @@ impl LockService {
             match segment {
                 TarSegment::Literal(bytes) => sink.0.update(&bytes),
                 TarSegment::Content { content, .. } => {
-                    sink = self.hash_file(lock, &content, sink).await?
+                    sink = self.hash_file(lock, &content, sink).await?;
                 }
             }
         }
@@ -379,11 +377,11 @@ impl LockService {
     }
 }
 
-/// Where a fetched artifact goes.
+/// The destination of a fetched artifact.
 enum ScratchSink {
-    /// It lies on this machine already.
+    /// The content is local already.
     Nowhere,
-    /// Into the scratch store, so that it is downloaded once.
+    /// The scratch store, so that it is downloaded once.
     InScratch(Box<dyn BlobWriter>),
 }
 

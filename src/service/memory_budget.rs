@@ -1,9 +1,9 @@
-//! What one question about a bundle may hold in memory and read, and the threads and the memory
-//! that all questions of the process share.
+//! The memory and bytes that one request about a bundle may use, and the threads and the memory
+//! that all requests of the process share.
 //!
-//! Almost every question is small: what it holds at once fits into [`SMALL_BUDGET_BYTES`] bytes. One that needs
-//! more has to wait until it is one of the few large ones, of which each namespace has one and all
-//! together a handful, whatever the number of questions is.
+//! Almost every request is small: the content that it holds in memory at once fits into
+//! [`SMALL_BUDGET_BYTES`] bytes. One that needs more waits until it is one of the few large ones,
+//! of which each namespace has one and all together a handful, whatever the number of requests is.
 
 use std::{
     num::NonZero,
@@ -26,14 +26,15 @@ use crate::{
     oci::{ContentSource, OciError, ResolvedManifest},
 };
 
-/// Bytes that a small question holds at once: its documents, and evidence that is not judged yet.
+/// Bytes that a small request holds in memory at once: its documents, and evidence that is not
+/// verified yet.
 const SMALL_BUDGET_BYTES: usize = 512 << 10;
-/// Bytes of memory, about, of the verified statements of a small question.
+/// Approximate bytes of memory for the verified statements of a small request.
 pub(super) const SMALL_STATEMENTS: usize = 1 << 20;
 
-/// Questions that may hold more than a small one, all at the same time.
+/// Concurrent large requests, which may hold more in memory than a small one.
 static LARGE: LazyLock<Arc<FairQueue>> = LazyLock::new(|| {
-    let unbounded = usize::MAX; // Who asks is bounded already.
+    let unbounded = usize::MAX; // The caller is limited already.
     FairQueue::new(FairQueueLimits {
         all: 3,
         namespace: 1,
@@ -44,7 +45,7 @@ static LARGE: LazyLock<Arc<FairQueue>> = LazyLock::new(|| {
     })
 });
 
-/// Threads that judge evidence: one for each core, of which a namespace has at most half.
+/// Threads that verify evidence: one for each core, of which a namespace has at most half.
 static THREADS: LazyLock<Arc<FairQueue>> = LazyLock::new(|| {
     let all = available_parallelism().map_or(1, NonZero::get);
     let half = all.div_ceil(2);
@@ -58,27 +59,27 @@ static THREADS: LazyLock<Arc<FairQueue>> = LazyLock::new(|| {
     })
 });
 
-/// What one question may hold and read.
+/// The memory and bytes that one request may use.
 pub(super) struct MemoryBudget<'a> {
     party: FairQueueKey,
     limits: &'a InputLimits,
     stage: &'a VerdictStageTracker,
     /// Bytes of evidence that may still be read.
     pub(super) left: u64,
-    /// Is it one of the large ones? What lies on this machine is bounded by whoever put it there.
+    /// The permit of a large request. Local content needs none: its owner bounds it.
     large: Option<FairQueuePermit>,
     is_local: bool,
 }
 
 impl<'a> MemoryBudget<'a> {
     pub(super) fn new(
-        question: &VerificationRequest<'_>,
+        request: &VerificationRequest<'_>,
         limits: &'a InputLimits,
         stage: &'a VerdictStageTracker,
     ) -> Self {
         let party = FairQueueKey::new(
-            question.namespace,
-            question.repository.map(ImageRepository::host),
+            request.namespace,
+            request.repository.map(ImageRepository::host),
         );
         Self {
             party,
@@ -86,11 +87,11 @@ impl<'a> MemoryBudget<'a> {
             stage,
             left: limits.evidence_bytes,
             large: None,
-            is_local: question.repository.is_none(),
+            is_local: request.repository.is_none(),
         }
     }
 
-    /// The limits, with no more for a document than there is room for.
+    /// The limits, with documents limited to the memory budget.
     pub(super) fn document_limits(&self) -> InputLimits {
         if self.is_large() || self.is_local {
             *self.limits
@@ -102,7 +103,7 @@ impl<'a> MemoryBudget<'a> {
         }
     }
 
-    /// Bytes of evidence that may be held at once.
+    /// Bytes of evidence that may be in memory at once.
     pub(super) const fn held_bytes_limit(&self) -> usize {
         let all = self.limits.evidence_held_bytes;
         if self.is_large() || all < SMALL_BUDGET_BYTES {
@@ -116,7 +117,7 @@ impl<'a> MemoryBudget<'a> {
         self.large.is_some()
     }
 
-    /// Waits to be one of the large ones. False if it is one already.
+    /// Waits to become a large request. False if it is one already.
     pub(super) async fn reserve_large_budget(&mut self) -> Result<bool, VerifyError> {
         if self.is_large() {
             return Ok(false);
@@ -132,7 +133,7 @@ impl<'a> MemoryBudget<'a> {
         Ok(true)
     }
 
-    /// Finds what is judged. Only a document that is too large for a small question is asked for
+    /// Resolves the subject. Only a document that is too large for a small request is fetched
     /// twice.
     pub(super) async fn resolve_subject(
         &mut self,
@@ -148,8 +149,8 @@ impl<'a> MemoryBudget<'a> {
         Ok(found?)
     }
 
-    /// Does work that takes a core, when a thread is free. It ends soon after nobody waits for it
-    /// any more only if it looks whether that is so.
+    /// Runs CPU-bound work once a thread is free. To end soon after the request is cancelled, the
+    /// work has to check for that itself.
     pub(super) async fn run_on_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -159,8 +160,7 @@ impl<'a> MemoryBudget<'a> {
             .acquire_permit(&self.party)
             .await
             .map_err(|_| VerifyError::Overloaded)?;
-        // The thread is taken until the work ends, and not only until somebody gives up waiting for
-        // it.
+        // The thread is occupied until the work ends, even if the request is cancelled before.
         let done = spawn_blocking(move || {
             let done = work();
             drop(thread);
@@ -174,7 +174,7 @@ impl<'a> MemoryBudget<'a> {
     }
 }
 
-/// Is a document larger than was asked for?
+/// True if the document exceeds the size limit of the request.
 pub(super) const fn is_document_too_large<T>(found: &Result<T, OciError>) -> bool {
     matches!(found, Err(OciError::LimitExceeded { .. }))
 }

@@ -1,5 +1,5 @@
-//! Use cases. They know the traits of `oci`, `fetch`, `signing` and `clock`, and none of their
-//! implementations.
+//! Use cases. They depend on the traits of `oci`, `fetch`, `signing` and `clock`, and on none of
+//! their implementations.
 
 pub mod bundle_contents;
 pub mod bundle_state;

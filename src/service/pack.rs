@@ -1,5 +1,5 @@
-//! Packs a lock: fetches every artifact against its checksum and writes the bundle into a store on
-//! this machine.
+//! Packs a lock: fetches every artifact, compares it with its checksum, and writes the bundle into
+//! a local store.
 
 use std::{io::Write, sync::Arc};
 
@@ -30,35 +30,35 @@ use crate::{
     },
 };
 
-/// Layers that are written at once. More would not be faster: the work is hashing.
+/// Layers written concurrently. More would not be faster: the work is hashing.
 const PARALLEL: usize = 2;
 
 /// Why packing failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PackServiceError {
-    /// The lock cannot be packed.
+    /// The lock is invalid.
     #[error(transparent)]
     Lock(#[from] LockfileError),
-    /// The lock cannot be packed as asked.
+    /// The lock cannot be packed with these options.
     #[error(transparent)]
     Plan(#[from] PackError),
-    /// An artifact could not be moved.
+    /// An artifact could not be transferred.
     #[error(transparent)]
     Transfer(#[from] TransferError),
     /// The store failed.
     #[error(transparent)]
     Oci(#[from] OciError),
-    /// A layer is not what the lock has recorded.
+    /// A layer differs from the recorded one.
     #[error(
         "layer with {files:?} became {actual}, the lock has recorded {recorded}; record it again: \
             packgate lock LOCK"
     )]
     Recorded {
-        /// The names of what is in it.
+        /// The names of the files in the layer.
         files: Vec<String>,
-        /// The lock's diffID.
+        /// The diffID in the lock.
         recorded: Digest,
-        /// What it became.
+        /// The actual diffID.
         actual: Digest,
     },
 }
@@ -75,16 +75,16 @@ impl ClassifiedError for PackServiceError {
     }
 }
 
-/// A bundle that lies in the store.
+/// A bundle in the store.
 #[derive(Clone, Debug)]
 pub struct StoredBundle {
-    /// Its manifest, or its index.
+    /// The descriptor of its manifest or index.
     pub root: Descriptor,
-    /// Bytes of all its blobs and manifests together.
+    /// The total size in bytes of all its blobs and manifests.
     pub size: u64,
     /// Layers of its first manifest, with the lock's.
     pub layers: usize,
-    /// Where artifacts were really taken from, by name, if not from their origin.
+    /// The actual download locations, by artifact name, where they differ from the origin.
     pub download_locations: Vec<(String, String)>,
 }
 
@@ -97,7 +97,7 @@ pub struct PackService {
 }
 
 impl PackService {
-    /// Packs into `store` what comes from `origin`.
+    /// Packs into `store` the artifacts of `origin`.
     pub fn new(
         store: Arc<dyn LocalContentStore>,
         origin: Arc<dyn ArtifactOrigin>,
@@ -110,8 +110,7 @@ impl PackService {
         }
     }
 
-    /// Packs `lock`. Nothing is tagged. Everything that can be refused without reading an artifact
-    /// is refused before.
+    /// Packs `lock`. Nothing is tagged. All checks that need no artifact are made first.
     pub async fn pack_lock(
         &self,
         lock: &Lockfile,
@@ -121,7 +120,7 @@ impl PackService {
         lock.check_packable(allow_outside)?;
         let plan = PackPlan::new(lock, output)?;
         if plan.output.format == BundleFormat::Artifact {
-            // All of it follows from the lock, so a manifest that nobody would read shows before
+            // All documents follow from the lock, so an oversized manifest is detected before
             // anything is fetched.
             plan.predict_digest()?;
         }
@@ -257,7 +256,7 @@ impl PackService {
         let progress = Arc::clone(&self.progress);
         Ok(
             transfer_artifact(&name, opened.content, Some(expected), sink, move |bytes| {
-                progress.advance_bytes(bytes)
+                progress.advance_bytes(bytes);
             })
             .await?
             .0,
@@ -265,7 +264,7 @@ impl PackService {
     }
 }
 
-/// Copies a bundle that was packed into `from` to where it is wanted, by digest: nothing is tagged.
+/// Copies a bundle that was packed into `from` to its destination, by digest: nothing is tagged.
 pub async fn push_bundle(
     from: &dyn ContentSource,
     to: &dyn ContentTarget,
@@ -313,7 +312,7 @@ fn check_recorded(
     }
 }
 
-/// Where a layer's tar goes: straight into a blob, or through the compressor.
+/// The destination of a layer's tar: a blob directly, or through the compressor.
 enum LayerBlobSink {
     Plain(Box<dyn BlobWriter>),
     Zstd {

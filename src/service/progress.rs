@@ -1,18 +1,18 @@
-//! How far long work has come, for a person who waits.
+//! Progress of long work, for users.
 
-/// Is told what is being done. All methods do nothing by default.
+/// Receives progress of a service. All methods do nothing by default.
 pub trait Progress: Send + Sync {
-    /// Work begins. `total` is its length in bytes, if known.
+    /// A task begins. `total` is its length in bytes, if known.
     fn begin_task(&self, _what: &str, _total: Option<u64>) {}
 
-    /// So many bytes more are done.
+    /// This many more bytes are done.
     fn advance_bytes(&self, _bytes: u64) {}
 
-    /// The work that was begun last has ended.
+    /// The last task has ended.
     fn end_task(&self) {}
 }
 
-/// Tells nobody.
+/// Discards all progress.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SilentProgress;
 

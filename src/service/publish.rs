@@ -1,8 +1,8 @@
-//! Makes a bundle public in one order only: look at the tag, sign, attest, verify what lies there
-//! now, then tag. Nobody can pull an unsigned bundle by name, and nothing is signed twice.
+//! Publishes a bundle in one fixed order: check the tag, sign, attest, verify the result in the
+//! registry, then tag. An unsigned bundle can never be pulled by tag, and nothing is signed twice.
 //!
-//! What is *not* checked here: that the bundle is worth a signature. Who calls this has packed it,
-//! or re-derived it ([`super::rebuild_and_sign`]).
+//! What is *not* checked here: whether the bundle may be signed. The caller has packed it, or
+//! derived it again ([`super::rebuild_and_sign`]).
 
 use std::time::Duration;
 
@@ -32,32 +32,32 @@ use crate::{
     signing::{BundleSigner, BundleSignerIdentity, SigningError},
 };
 
-/// Who signs, and what is claimed.
+/// The signer, and the content of the statements.
 #[derive(Clone, Copy)]
 pub struct SigningRequest<'a> {
-    /// Signs the bundle and the claim.
+    /// Signs the bundle and its provenance.
     pub signer: &'a dyn BundleSigner,
-    /// The subject's name in the claim: `registry/repository` without a tag. Empty where there is
+    /// The subject's name in statements: `registry/repository` without a tag. Empty where there is
     /// none.
     pub subject_name: &'a str,
-    /// How the bundle came to be.
+    /// The provenance of the bundle.
     pub provenance: &'a Provenance,
     /// Digest of the canonical lock that it was packed from.
     pub lock: Digest,
-    /// What it consists of, if that is to be attested, too.
+    /// The SBOM to attest, if any.
     pub sbom: Option<&'a SbomDocument>,
 }
 
-/// The name that it gets at last.
+/// The tag to set at the end.
 #[derive(Clone, Copy, Debug)]
 pub struct TagAssignment<'a> {
     /// The tag.
     pub tag: &'a ImageTag,
-    /// May it be taken from something else?
+    /// Whether the tag may be moved.
     pub policy: JobTagPolicy,
 }
 
-/// What became public.
+/// What was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishOutcome {
     /// Signed and attested.
@@ -66,45 +66,45 @@ pub enum PublishOutcome {
         signature: Digest,
         /// The referrer with the provenance.
         provenance: Digest,
-        /// The referrer that attests the software bill of materials, if one was asked for.
+        /// The referrer that attests the SBOM, if one was requested.
         sbom: Option<Digest>,
     },
-    /// Nobody was to sign.
+    /// Published without a signature, as requested.
     Unsigned,
 }
 
 /// Why nothing was tagged.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// Signing failed. Never taken for "unsigned".
+    /// Signing failed. Never treated as "unsigned".
     #[error(transparent)]
     Sign(#[from] SignError),
     /// The target failed.
     #[error(transparent)]
     Oci(#[from] OciError),
-    /// What lies there could not be judged.
+    /// The evidence in the registry could not be verified.
     #[error(transparent)]
     Verify(#[from] VerifyError),
-    /// The signer cannot say who it is.
+    /// The signer's identity is not available.
     #[error(transparent)]
     Signer(#[from] SigningError),
-    /// The signer's own public key cannot be read.
+    /// The signer's own public key cannot be parsed.
     #[error("the signer's public key: {0}")]
     Key(#[from] PublicKeyError),
-    /// There is no policy that could admit it.
+    /// No valid policy can be built for the signer.
     #[error("the signer's own policy: {0}")]
     Policy(#[from] PolicyError),
-    /// It is signed, and would not be admitted all the same.
+    /// It is signed, but would still be denied.
     #[error("{digest} was signed and is not admitted: {message}")]
     NotAdmitted {
-        /// The bundle.
+        /// The digest of the bundle.
         digest: Digest,
-        /// The first denial.
+        /// The reason of the first denial.
         reason: Reason,
-        /// The same in words.
+        /// The message of the first denial.
         message: String,
     },
-    /// The tag names something else, and may not move.
+    /// The tag names another digest, and must not be moved.
     #[error(
         "tag {tag} of {location} names {found} already, not {wanted}; choose another tag, or set \
             tagPolicy: Mutable"
@@ -114,12 +114,12 @@ pub enum PublishError {
         tag: ImageTag,
         /// The repository.
         location: String,
-        /// What it names.
+        /// The digest that the tag names.
         found: Digest,
-        /// What it should name.
+        /// The digest that it should name.
         wanted: Digest,
     },
-    /// Somebody else set the tag at the same time.
+    /// Another writer set the tag at the same time.
     #[error(
         "tag {tag} of {location} names {found} now, it was set to {wanted} a moment before; two \
             writers use one tag"
@@ -129,9 +129,9 @@ pub enum PublishError {
         tag: ImageTag,
         /// The repository.
         location: String,
-        /// What it names.
+        /// The digest that the tag names.
         found: Digest,
-        /// What it should name.
+        /// The digest that it should name.
         wanted: Digest,
     },
 }
@@ -151,12 +151,12 @@ impl ClassifiedError for PublishError {
     }
 }
 
-/// Signs and attests `root` if somebody is to vouch for it, verifies that as anybody would, and
+/// Signs and attests `root` if there is a signer, verifies the result like any other verifier, and
 /// tags it last.
 pub async fn publish_bundle(
     target: &dyn ContentTarget,
     root: &ResolvedManifest,
-    vouch: Option<SigningRequest<'_>>,
+    signing: Option<SigningRequest<'_>>,
     label: Option<TagAssignment<'_>>,
     clock: &dyn Clock,
     limits: &InputLimits,
@@ -164,10 +164,10 @@ pub async fn publish_bundle(
     if let Some(label) = &label {
         label.check_tag(target, root, limits).await?;
     }
-    let (published, permission) = match vouch {
-        None => (PublishOutcome::Unsigned, TagPermission::NobodySigns),
-        Some(vouch) => {
-            let attestor = BundleAttestor::new(vouch, target, root, clock, limits).await?;
+    let (published, permission) = match signing {
+        None => (PublishOutcome::Unsigned, TagPermission::Unsigned),
+        Some(signing) => {
+            let attestor = BundleAttestor::new(signing, target, root, clock, limits).await?;
             let (published, clearance) = Box::pin(attestor.attest_missing()).await?;
             (published, TagPermission::Cleared(clearance))
         }
@@ -179,19 +179,19 @@ pub async fn publish_bundle(
     Ok(published)
 }
 
-/// Why a bundle may get its name.
+/// What allows a bundle to be tagged.
 #[derive(Debug)]
 enum TagPermission {
-    /// What was signed and attested is admitted, as the registry lists it.
+    /// Its signature and attestations are admitted, as the registry lists them.
     Cleared(Clearance),
-    /// Whoever packs asked for no signature.
-    NobodySigns,
+    /// No signature was requested.
+    Unsigned,
 }
 
 impl TagAssignment<'_> {
-    /// Refuses a tag that may not move and names something else. Registries know no atomic
-    /// creation, so this is best effort. A registry that refuses to say is an error, never an
-    /// absent tag.
+    /// Refuses an immutable tag that names another digest. Registries cannot create tags
+    /// atomically, so this is best effort. A registry that refuses the request is an error, never
+    /// an absent tag.
     async fn check_tag(
         &self,
         target: &dyn ContentTarget,
@@ -263,9 +263,9 @@ const LISTING_WAITS: [Duration; 5] = [
     Duration::from_millis(1_600),
 ];
 
-/// One signer that vouches for one bundle.
+/// One signer and the bundle that it attests.
 struct BundleAttestor<'a> {
-    vouch: SigningRequest<'a>,
+    signing: SigningRequest<'a>,
     target: &'a dyn ContentTarget,
     root: &'a ResolvedManifest,
     clock: &'a dyn Clock,
@@ -275,13 +275,13 @@ struct BundleAttestor<'a> {
 
 impl<'a> BundleAttestor<'a> {
     async fn new(
-        vouch: SigningRequest<'a>,
+        signing: SigningRequest<'a>,
         target: &'a dyn ContentTarget,
         root: &'a ResolvedManifest,
         clock: &'a dyn Clock,
         limits: &'a InputLimits,
     ) -> Result<Self, PublishError> {
-        let kind = match vouch.signer.signer_identity().await? {
+        let kind = match signing.signer.signer_identity().await? {
             BundleSignerIdentity::Key { pem, root } => AuthorityKind::Key {
                 key: VerificationKey::from_pem(&pem)?,
                 root,
@@ -297,15 +297,15 @@ impl<'a> BundleAttestor<'a> {
             name: "signer".into(),
             kind,
         }];
-        let builder_id = Some(vouch.provenance.run_details.builder.id.clone());
+        let builder_id = Some(signing.provenance.run_details.builder.id.clone());
         let policy = Policy::ad_hoc(AdHocPolicyOptions {
             authorities,
             builder_id,
-            lock: Some(vouch.lock),
+            lock: Some(signing.lock),
             ..AdHocPolicyOptions::default()
         })?;
         Ok(Self {
-            vouch,
+            signing,
             target,
             root,
             clock,
@@ -314,7 +314,7 @@ impl<'a> BundleAttestor<'a> {
         })
     }
 
-    /// Adds what is missing, then asks whether it is enough.
+    /// Adds missing statements, then verifies the result.
     async fn attest_missing(&self) -> Result<(PublishOutcome, Clearance), PublishError> {
         let there = self.evaluate_policy().await?;
         let signature = match self.find_statement(&there, is_signature) {
@@ -322,12 +322,12 @@ impl<'a> BundleAttestor<'a> {
             None => self.sign_bundle().await?,
         };
         let provenance = match self.find_statement(&there, |statement| {
-            is_same_provenance(statement, self.vouch.provenance)
+            is_same_provenance(statement, self.signing.provenance)
         }) {
             Some(provenance) => provenance,
             None => self.attest_provenance().await?,
         };
-        let sbom = match self.vouch.sbom {
+        let sbom = match self.signing.sbom {
             None => None,
             Some(sbom) => {
                 match self.find_statement(&there, |statement| sbom.is_attested_by(statement)) {
@@ -345,44 +345,44 @@ impl<'a> BundleAttestor<'a> {
         Ok((published, clearance))
     }
 
-    /// Is everything there that was to be added?
-    fn is_complete(&self, judgement: &BundleEvaluation) -> bool {
+    /// True if all required statements exist.
+    fn is_complete(&self, evaluation: &BundleEvaluation) -> bool {
         let has =
-            |wanted: &dyn Fn(&Statement) -> bool| self.find_statement(judgement, wanted).is_some();
+            |wanted: &dyn Fn(&Statement) -> bool| self.find_statement(evaluation, wanted).is_some();
         let has_sbom = || {
-            self.vouch
+            self.signing
                 .sbom
                 .is_none_or(|sbom| has(&|statement| sbom.is_attested_by(statement)))
         };
         has(&is_signature)
-            && has(&|statement| is_same_provenance(statement, self.vouch.provenance))
+            && has(&|statement| is_same_provenance(statement, self.signing.provenance))
             && has_sbom()
     }
 
-    /// The verdict, once the registry lists what was pushed. Some take a moment; one that takes
-    /// longer is judged by what it lists.
+    /// The verdict, once the registry lists the pushed referrers. Some registries take a moment;
+    /// after a while the verdict uses what is listed.
     async fn evaluate_when_listed(&self) -> Result<BundleEvaluation, PublishError> {
         for wait in LISTING_WAITS {
-            let judgement = self.evaluate_policy().await?;
-            if self.is_complete(&judgement) {
-                return Ok(judgement);
+            let evaluation = self.evaluate_policy().await?;
+            if self.is_complete(&evaluation) {
+                return Ok(evaluation);
             }
             tokio::time::sleep(wait).await;
         }
         self.evaluate_policy().await
     }
 
-    /// The referrer with the first statement of the signer's own that is wanted. The policy trusts
-    /// nobody else.
+    /// The referrer with the signer's own statement that matches first. The policy trusts no other
+    /// signer.
     fn find_statement(
         &self,
-        judgement: &BundleEvaluation,
+        evaluation: &BundleEvaluation,
         wanted: impl Fn(&Statement) -> bool,
     ) -> Option<Digest> {
         let wanted = |statement: &Statement| {
-            wanted(statement) && names_subject(statement, self.vouch.subject_name)
+            wanted(statement) && names_subject(statement, self.signing.subject_name)
         };
-        judgement
+        evaluation
             .findings
             .verified
             .iter()
@@ -395,8 +395,8 @@ impl<'a> BundleAttestor<'a> {
         Ok(sign::sign_subject(
             self.target,
             &self.root.descriptor,
-            self.vouch.subject_name,
-            self.vouch.signer,
+            self.signing.subject_name,
+            self.signing.signer,
             self.clock,
         )
         .await?
@@ -404,9 +404,9 @@ impl<'a> BundleAttestor<'a> {
     }
 
     async fn attest_provenance(&self) -> Result<Digest, PublishError> {
-        let predicate = serde_json::to_value(self.vouch.provenance).map_err(SignError::from)?;
+        let predicate = serde_json::to_value(self.signing.provenance).map_err(SignError::from)?;
         let claim = AttestationClaim {
-            subject_name: self.vouch.subject_name,
+            subject_name: self.signing.subject_name,
             predicate_type: PROVENANCE_V1,
             predicate,
         };
@@ -414,21 +414,21 @@ impl<'a> BundleAttestor<'a> {
             self.target,
             &self.root.descriptor,
             claim,
-            self.vouch.signer,
+            self.signing.signer,
             self.clock,
         )
         .await?
         .digest)
     }
 
-    /// A large document is a referrer of its own, in the place where its subject is.
+    /// A large document is a referrer of its own, in the repository of its subject.
     async fn attest_sbom(&self, sbom: &SbomDocument) -> Result<Digest, PublishError> {
         let SigningRequest {
             signer,
             subject_name,
             provenance,
             ..
-        } = self.vouch;
+        } = self.signing;
         let (format, subject) = (sbom.format(), &self.root.descriptor);
         let location = if sbom.is_attested_by_reference() {
             let referrer = sign::attach_document(
@@ -463,7 +463,7 @@ impl<'a> BundleAttestor<'a> {
 
     async fn evaluate_policy(&self) -> Result<BundleEvaluation, PublishError> {
         let reference = format!("{}@{}", self.target.location(), self.root.descriptor.digest);
-        let question = VerificationRequest {
+        let verification = VerificationRequest {
             policies: &self.policy,
             reference: &reference,
             repository: None,
@@ -473,15 +473,15 @@ impl<'a> BundleAttestor<'a> {
             now: self.clock.now(),
             reading: EvidenceDepth::Needed,
         };
-        Ok(verify::evaluate_bundle(self.target, self.root, &question, self.limits).await?)
+        Ok(verify::evaluate_bundle(self.target, self.root, &verification, self.limits).await?)
     }
 
-    fn require_clearance(&self, judgement: &BundleEvaluation) -> Result<Clearance, PublishError> {
+    fn require_clearance(&self, evaluation: &BundleEvaluation) -> Result<Clearance, PublishError> {
         let digest = self.root.descriptor.digest;
-        let clearance = judgement.decision.clearance(&digest);
-        match (judgement.decision.outcome(), clearance) {
+        let clearance = evaluation.decision.clearance(&digest);
+        match (evaluation.decision.outcome(), clearance) {
             (PolicyOutcome::Governed(AdmissionVerdict::Admit(_)), Some(clearance)) => {
-                self.require_sbom(judgement).map(|()| clearance)
+                self.require_sbom(evaluation).map(|()| clearance)
             }
             (PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)), _) => {
                 let first = denials.first();
@@ -499,7 +499,7 @@ impl<'a> BundleAttestor<'a> {
             self.find_statement(judgement, |statement| sbom.is_attested_by(statement))
                 .is_none()
         };
-        match self.vouch.sbom.filter(is_missing) {
+        match self.signing.sbom.filter(is_missing) {
             None => Ok(()),
             Some(sbom) => Err(not_admitted(
                 self.root.descriptor.digest,
@@ -521,8 +521,8 @@ const fn not_admitted(digest: Digest, reason: Reason, message: String) -> Publis
     }
 }
 
-/// Does it name the subject so, or not at all? What came along from another repository says nothing
-/// about this one.
+/// True if the statement names the subject like this, or without a name. A statement copied from
+/// another repository says nothing about this one.
 fn names_subject(statement: &Statement, name: &str) -> bool {
     name.is_empty()
         || statement

@@ -1,10 +1,10 @@
-//! The trusted step: a bundle that somebody else packed is signed only after every byte of it was
-//! re-derived from the lock.
+//! Rebuilds a bundle and signs it: a bundle that another party packed is signed only after every
+//! byte of it was derived again from the lock.
 //!
-//! Nothing that the packing side says counts but the digest. The lock, the output and the terms are
-//! the [`JobInputs`] that the controller froze; the bundle's small documents are written anew from the
-//! lock and compared ([`super::bundle_contents`]), and each layer is read to its end and compared
-//! ([`super::layer`]). The provenance says what these inputs say, and nothing else.
+//! Of the packing side's claims only the digest is used. The lock, the output and the terms are the
+//! [`JobInputs`] that the controller froze; the bundle's small documents are derived again from the
+//! lock and compared ([`super::bundle_contents`]), and each layer is read completely and compared
+//! ([`super::layer`]). The provenance contains what these inputs say, and nothing else.
 
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -34,50 +34,50 @@ use crate::{
     signing::BundleSigner,
 };
 
-/// Layers that are compared at once. More would not be faster: the work is hashing.
+/// Layers compared concurrently. More would not be faster: the work is hashing.
 const PARALLEL: usize = 2;
 
-/// Why a bundle was not endorsed. Nothing was tagged.
+/// Why a bundle was not signed. Nothing was tagged.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildAndSignError {
-    /// The inputs are wrong.
+    /// The inputs are invalid.
     #[error(transparent)]
     Inputs(#[from] JobInputsError),
-    /// There is no key, and somebody is to sign.
+    /// The mode requires a signature, and there is no key.
     #[error("signing mode is {0:?}, but no signer was given; give --key or --identity-token-file")]
     NoSigner(JobSigningMode),
     /// The registry failed.
     #[error(transparent)]
     Oci(#[from] OciError),
-    /// It is not what packing the lock that it carries gives.
+    /// It differs from what packing the lock in it gives.
     #[error(transparent)]
     Contents(#[from] BundleContentsError),
-    /// It carries another lock.
+    /// The bundle contains another lock.
     #[error("bundle embeds the lock {found}, the frozen lock is {expected}")]
     OtherLock {
-        /// The frozen lock's digest.
+        /// The digest of the frozen lock.
         expected: Digest,
         /// The digest of the lock in the bundle.
         found: Digest,
     },
-    /// It was packed with other choices.
+    /// It was packed with other options.
     #[error("bundle was packed as {found}, {expected} was asked for")]
     OtherOutput {
-        /// What was asked for.
+        /// The requested output.
         expected: String,
-        /// What it is.
+        /// The actual one.
         found: String,
     },
-    /// It is a part of a bundle, such as one platform's manifest.
+    /// The digest is only a part of a bundle, such as one platform's manifest.
     #[error("{0} is not the whole bundle that packing the frozen lock gives")]
     OtherRoot(Digest),
-    /// The frozen lock cannot be packed as asked.
+    /// The frozen lock cannot be packed with these options.
     #[error(transparent)]
     Plan(#[from] PackError),
-    /// A layer is not what the lock says.
+    /// A layer differs from the lock.
     #[error(transparent)]
     Layer(#[from] LayerError),
-    /// There is no software bill of materials of it.
+    /// Its SBOM cannot be generated.
     #[error(transparent)]
     Sbom(#[from] SbomError),
     /// It could not be signed, attested, verified or tagged.
@@ -91,7 +91,7 @@ impl ClassifiedError for RebuildAndSignError {
             Self::Inputs(error) => error.reason(),
             Self::NoSigner(_) => Reason::NoSigner,
             Self::Oci(error) => error.reason(),
-            // Something else was pushed than was to be packed.
+            // The pushed bundle is not the requested one.
             Self::Contents(BundleContentsError::Embedded(
                 BundleFormatError::NotABundle | BundleFormatError::PackFormat(_),
             ))
@@ -107,8 +107,8 @@ impl ClassifiedError for RebuildAndSignError {
     }
 }
 
-/// Endorses the bundle `digest` in `target`, the destination of `inputs`: re-derives it, and unless
-/// the mode is `None` signs, attests, verifies and tags it.
+/// Rebuilds and signs the bundle `digest` in `target`, the destination of `inputs`: derives it
+/// again, and unless the mode is `None` signs, attests, verifies and tags it.
 pub async fn rebuild_and_sign(
     target: &dyn ContentTarget,
     digest: &Digest,
@@ -134,7 +134,7 @@ pub async fn rebuild_and_sign(
         None => PublishOutcome::Unsigned,
         Some(signer) => {
             let provenance = build_provenance(&contents, inputs, sbom.as_ref(), clock);
-            let vouch = SigningRequest {
+            let request = SigningRequest {
                 signer,
                 subject_name: &repository,
                 provenance: &provenance,
@@ -145,7 +145,7 @@ pub async fn rebuild_and_sign(
                 tag,
                 policy: inputs.destination.tag_policy,
             });
-            publish_bundle(target, &root, Some(vouch), label, clock, limits).await?
+            publish_bundle(target, &root, Some(request), label, clock, limits).await?
         }
     };
     Ok(JobSuccess {
@@ -183,7 +183,7 @@ async fn open_pushed_bundle(
     Ok((root, contents))
 }
 
-/// Is it the whole bundle of this lock, with these choices?
+/// Checks that it is the whole bundle of this lock, with these options.
 fn check_matches_inputs(
     contents: &BundleContents,
     root: &ResolvedManifest,
@@ -231,7 +231,7 @@ fn describe_output(output: &PackOptions) -> String {
     )
 }
 
-/// Reads every layer of every part to its end and compares each byte with what the lock says.
+/// Reads every layer of every manifest completely and compares each byte with the lock.
 async fn compare_layers(
     source: &dyn ContentSource,
     contents: &BundleContents,
@@ -281,8 +281,8 @@ async fn compare_layers(
     outcome.map(drop)
 }
 
-/// What the inputs say. Where the packing side really took its artifacts from, and with which
-/// encoder it compressed them, are its own words and have no place here.
+/// The provenance from the inputs. Where the packing side really fetched its artifacts, and which
+/// encoder it used, are unverified claims and are not part of it.
 fn build_provenance(
     contents: &BundleContents,
     inputs: &JobInputs,

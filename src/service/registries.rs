@@ -1,5 +1,4 @@
-//! How a service that runs for many people opens their repositories: each with its own credentials,
-//! and no others.
+//! Opens repositories for many tenants: each with its own credentials, and no others.
 
 use std::sync::Arc;
 
@@ -11,14 +10,14 @@ use crate::{
     oci::{ContentSource, OciError, auth::RegistryCredentialError},
 };
 
-/// A repository that was opened.
+/// An opened repository.
 pub type OpenedRepository = Arc<dyn ContentSource>;
 
-/// Opens repositories. Whoever puts clients together implements it.
+/// Opens repositories. Implemented where registry clients are made.
 pub trait TenantRepositoryOpener: Send + Sync {
-    /// The repository, to be read with what a docker configuration (`.dockerconfigjson`) knows of
-    /// its host, or anonymously. Sends nothing yet. No credential helper of the configuration is
-    /// ever run.
+    /// The repository, for reading with the credentials for its host in a docker configuration
+    /// (`.dockerconfigjson`), or anonymously. Sends nothing yet. No credential helper of the
+    /// configuration is ever run.
     fn open_repository(
         &self,
         repository: &ImageRepository,
@@ -29,10 +28,10 @@ pub trait TenantRepositoryOpener: Send + Sync {
 /// Why a repository cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum RepositoryOpenError {
-    /// The configuration is none.
+    /// The docker configuration is invalid.
     #[error(transparent)]
     Auth(#[from] RegistryCredentialError),
-    /// The repository cannot be asked.
+    /// The repository cannot be opened.
     #[error(transparent)]
     Oci(#[from] OciError),
 }

@@ -1,7 +1,6 @@
-//! Signing and attesting: a statement about a digest becomes a referrer of it.
+//! Signing and attesting: a statement about a digest is stored as a referrer of it.
 //!
-//! What is *not* checked here: that the content of the subject is worth a signature. Who calls this
-//! decides that first.
+//! What is *not* checked here: whether the subject may be signed. The caller decides that.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -22,21 +21,21 @@ use crate::{
 /// Why nothing was signed, or the signature could not be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
-    /// No usable key, or it failed.
+    /// There is no valid key, or signing failed.
     #[error(transparent)]
     Signing(#[from] SigningError),
-    /// The target did not take it.
+    /// The target did not accept it.
     #[error(transparent)]
     Oci(#[from] OciError),
     /// Only manifests and indexes have referrers.
     #[error("{0:?} cannot be signed, only manifests and indexes can")]
     NoDocument(String),
-    /// Only keys sign in cosign's older form.
+    /// Only keys sign in cosign's older format.
     #[error(
         "signatures in the form Legacy are made with a key; sign with --key, or in the form Bundle"
     )]
     NotByKey,
-    /// No verifier would read it.
+    /// The Sigstore bundle exceeds the limit of verifiers.
     #[error(
         "Sigstore bundle has {size} bytes, the limit is {limit}; attach a big predicate as a \
             referrer of its own and attest its digest"
@@ -47,7 +46,7 @@ pub enum SignError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// Our bug: a document of ours cannot be serialised.
+    /// A document of ours cannot be serialised, which is a bug.
     #[error("cannot serialise: {0}")]
     Serialise(#[from] serde_json::Error),
 }
@@ -64,12 +63,12 @@ impl ClassifiedError for SignError {
     }
 }
 
-/// What an attestation claims of its subject.
+/// The content of an attestation.
 #[derive(Clone, Debug)]
 pub struct AttestationClaim<'a> {
     /// The subject's name: `registry/repository` without a tag. Empty where there is none.
     pub subject_name: &'a str,
-    /// URI of the predicate's type.
+    /// The URI of the predicate type.
     pub predicate_type: &'a str,
     /// The predicate.
     pub predicate: Value,
@@ -92,8 +91,7 @@ pub async fn sign_subject(
     attest_subject(target, subject, claim, signer, clock).await
 }
 
-/// Signs a claim about `subject` and returns the referrer's descriptor. Nothing is pushed unless
-/// everything could be made.
+/// Attests `subject` and returns the referrer's descriptor. Nothing is pushed if any part fails.
 pub async fn attest_subject(
     target: &dyn ContentTarget,
     subject: &Descriptor,
@@ -124,7 +122,7 @@ pub async fn attest_subject(
     .await
 }
 
-/// Adds a document to `subject` as a referrer of its own, unsigned, and returns the referrer's
+/// Attaches a document to `subject` as a referrer of its own, unsigned, and returns the referrer's
 /// descriptor.
 pub async fn attach_document(
     target: &dyn ContentTarget,
@@ -152,7 +150,7 @@ async fn push_referrer(
     Ok(parts.manifest.descriptor)
 }
 
-/// Can it be signed at all?
+/// Checks that the subject is of a kind that can be signed.
 pub(super) fn check_signable(subject: &Descriptor) -> Result<(), SignError> {
     if subject.is_manifest_or_index() {
         Ok(())
@@ -227,8 +225,7 @@ mod tests {
             .await
         }
 
-        /// The statement that a referrer carries, its signature checked by an independent
-        /// implementation.
+        /// The statement in a referrer, its signature verified by an independent implementation.
         async fn statement(&self, referrer: &Descriptor) -> Value {
             let (_, document) = fetch_document(&self.target, referrer, &InputLimits::DEFAULT)
                 .await

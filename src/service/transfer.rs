@@ -1,4 +1,4 @@
-//! Moves one artifact's bytes from its origin to where they are wanted, and checks them on the way.
+//! Transfers an artifact's bytes from its origin to a destination, and verifies them.
 
 use std::io::{Read, Write};
 
@@ -19,19 +19,19 @@ use crate::{
 
 const BUFFER: usize = 256 << 10;
 
-/// What an artifact's bytes must be.
+/// The expected bytes of an artifact.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpectedContent {
-    /// Digest of the bytes.
+    /// The digest of the bytes.
     pub checksum: Digest,
-    /// Length in bytes.
+    /// The length in bytes.
     pub size: u64,
 }
 
-/// Why the bytes of an artifact could not be moved.
+/// Why the bytes of an artifact could not be transferred.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
-    /// The bytes are not what the lock says.
+    /// The bytes differ from the lock's.
     #[error(
         "artifact {name:?}: checksum is {actual}, the lock says {expected}; if the change is \
             wanted: packgate lock --update"
@@ -41,10 +41,10 @@ pub enum TransferError {
         name: String,
         /// The lock's checksum.
         expected: Digest,
-        /// The digest of what came.
+        /// The actual digest.
         actual: Digest,
     },
-    /// There are more or fewer bytes than the lock says.
+    /// The number of bytes differs from the lock's.
     #[error(
         "artifact {name:?}: has {actual} bytes, the lock says {expected}; if the change is wanted: \
             packgate lock --update"
@@ -54,10 +54,10 @@ pub enum TransferError {
         name: String,
         /// The lock's size in bytes.
         expected: u64,
-        /// What came: a number, or "more".
+        /// The actual size: a number, or "more".
         actual: String,
     },
-    /// More bytes than any artifact may have.
+    /// More bytes than the limit of artifacts.
     #[error("artifact {name:?}: has more than {limit} bytes, the most that an artifact may have")]
     TooLarge {
         /// The artifact's name.
@@ -65,29 +65,29 @@ pub enum TransferError {
         /// The limit in bytes.
         limit: u64,
     },
-    /// The origin.
+    /// The origin failed.
     #[error("artifact {name:?}: {source}")]
     Fetch {
         /// The artifact's name.
         name: String,
-        /// What happened there.
+        /// The error of the origin.
         source: Box<FetchError>,
     },
-    /// The connection or the disk broke while reading.
+    /// The connection or the disk failed while reading.
     #[error("artifact {name:?}: could not be read to its end: {cause}")]
     Broken {
         /// The artifact's name.
         name: String,
-        /// What happened.
+        /// The error.
         cause: String,
     },
-    /// The destination.
+    /// The destination failed.
     #[error(transparent)]
     Oci(#[from] OciError),
-    /// The destination could not be written.
+    /// Writing to the destination failed.
     #[error("writing failed: {0}")]
     Write(std::io::Error),
-    /// The worker thread ended early.
+    /// The worker thread panicked or was cancelled.
     #[error("internal: the worker thread ended early: {0}")]
     Worker(String),
 }
@@ -107,7 +107,7 @@ impl ClassifiedError for TransferError {
     }
 }
 
-/// The name that messages use for a file of a lock.
+/// The name of a lock's file in messages.
 pub fn artifact_name(lock: &Lockfile, file: &PackedFile) -> String {
     match file.item {
         LockItem::Artifact(index) => lock
@@ -118,7 +118,7 @@ pub fn artifact_name(lock: &Lockfile, file: &PackedFile) -> String {
     }
 }
 
-/// What an origin is asked for, for a file of a lock.
+/// The fetch request to an origin for a file of a lock.
 pub fn fetch_request<'a>(lock: &'a Lockfile, file: &PackedFile) -> Option<FetchRequest<'a>> {
     match file.item {
         LockItem::Artifact(index) => lock.artifacts.get(index).map(|artifact| FetchRequest {
@@ -134,12 +134,12 @@ pub fn fetch_request<'a>(lock: &'a Lockfile, file: &PackedFile) -> Option<FetchR
     }
 }
 
-/// Reads an artifact to its end on a thread that may block, gives every byte to `sink`, and says
-/// what it was.
+/// Reads an artifact completely on a blocking thread, writes every byte to `sink`, and returns its
+/// digest and size.
 ///
-/// With `expected`, anything else is an error, and not a byte more than expected is taken. When the
-/// future is dropped, the thread ends too: one artifact that fails does not have to wait for
-/// another that is still on its way.
+/// With `expected`, anything else is an error, and not a byte more than expected is read. When the
+/// future is dropped, the thread ends too: an artifact that fails does not have to wait for another
+/// that is in transfer.
 pub async fn transfer_artifact<S: Write + Send + 'static>(
     name: &str,
     content: ArtifactStream,
@@ -158,7 +158,7 @@ pub async fn transfer_artifact<S: Write + Send + 'static>(
         .map_err(|e| TransferError::Worker(e.to_string()))?
 }
 
-/// Content as a blocking reader that ends in an error when it is no longer wanted.
+/// Content as a blocking reader that ends with an error once it is cancelled.
 pub(super) struct InterruptibleReader {
     content: ArtifactStream,
     handle: Handle,
@@ -166,7 +166,7 @@ pub(super) struct InterruptibleReader {
 }
 
 impl InterruptibleReader {
-    /// A reader for a thread that may block, and what stops it when it is dropped.
+    /// A reader for a blocking thread, and a guard that stops it on drop.
     pub(super) fn new(content: ArtifactStream) -> (Self, DropGuard) {
         let token = CancellationToken::new();
         let guard = token.clone().drop_guard();

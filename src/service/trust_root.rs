@@ -1,4 +1,4 @@
-//! Renews the trust root of a TUF repository: asks when it is time, and goes on with the last good
+//! Renews the trust root of a TUF repository: refreshes it when it is due, and keeps the last good
 //! state as long as that is allowed.
 
 use std::time::Duration;
@@ -12,30 +12,30 @@ pub use crate::trust::{
     TufSigningMaterial,
 };
 
-/// How often a repository is asked, unless told otherwise.
+/// The default interval between refreshes.
 pub const INTERVAL: Duration = Duration::from_hours(24);
-/// How long the last good state is used after it expired, unless told otherwise.
+/// How long the last good state is used after its expiry, by default.
 pub const MAX_STALENESS: Duration = Duration::from_hours(7 * 24);
 
-/// When to ask, and how long to go on without an answer.
+/// When to refresh, and how long to go on without a refresh.
 #[derive(Clone, Copy, Debug)]
 pub struct TrustRefreshPolicy {
-    /// How often the repository is asked.
+    /// The interval between refreshes.
     pub interval: Duration,
-    /// How long the last good state is used after it expired.
+    /// How long the last good state is used after its expiry.
     pub max_staleness: Duration,
-    /// May the network be used now?
+    /// Whether the network may be used now.
     pub may_ask: bool,
 }
 
 /// A trust root that may be used.
 #[derive(Debug)]
 pub struct TrustRootRenewal {
-    /// What is in force.
+    /// The trust root in force.
     pub root: FetchedTrustRoot,
-    /// Was it fetched now? Then it is to be kept.
+    /// True if it was fetched now, and has to be stored.
     pub is_new: bool,
-    /// Why it could not be renewed, though it was time.
+    /// Why it could not be renewed although it was due.
     pub renewal_error: Option<TrustError>,
 }
 
@@ -49,13 +49,13 @@ impl Default for TrustRefreshPolicy {
     }
 }
 
-/// The root in force at `now`. `kept` is what was kept of the last time; it is checked again, and
-/// forgotten if it is not good.
+/// The root in force at `now`. `kept` is the stored state; it is verified again, and dropped if it
+/// is invalid.
 ///
-/// Newer roots are added to `roots`, which is to be kept whatever the outcome: what they revoked is
-/// not believed any more, nor is `kept` if it was signed with it.
+/// Newer roots are added to `roots`, which has to be stored whatever the outcome: keys that they
+/// revoked are not trusted any more, nor is `kept` if it was signed with one.
 ///
-/// Errors: there is nothing that may be used.
+/// Errors: there is no root that may be used.
 pub async fn renew_trust_root(
     source: &dyn TrustSource,
     repository: &TufRepositoryConfig,
@@ -69,7 +69,7 @@ pub async fn renew_trust_root(
         .as_ref()
         .is_some_and(|last| is_fresh(last, terms.interval, now));
     let before = roots.clone();
-    let asked = if terms.may_ask && !is_fresh {
+    let refresh = if terms.may_ask && !is_fresh {
         Some(
             source
                 .refresh_trust_root(repository, last.as_ref(), roots, now)
@@ -78,10 +78,10 @@ pub async fn renew_trust_root(
     } else {
         None
     };
-    if matches!(asked, Some(Err(_))) && *roots != before {
+    if matches!(refresh, Some(Err(_))) && *roots != before {
         last = reverify_or_discard(source, repository, last, roots, now).await;
     }
-    match (asked, last) {
+    match (refresh, last) {
         (Some(Ok(root)), _) => Ok(TrustRootRenewal {
             root,
             is_new: true,
@@ -91,16 +91,16 @@ pub async fn renew_trust_root(
         (None, None) => Err(TrustError::NothingKept {
             url: repository.url().to_owned(),
         }),
-        (asked, Some(root)) => {
-            let trouble = asked.and_then(Result::err);
+        (refresh, Some(root)) => {
+            let renewal_error = refresh.and_then(Result::err);
             if now < expiry_with_grace(root.expires, terms.max_staleness) {
                 Ok(TrustRootRenewal {
                     root,
                     is_new: false,
-                    renewal_error: trouble,
+                    renewal_error,
                 })
             } else {
-                Err(stale_error(repository, &root, trouble))
+                Err(stale_error(repository, &root, renewal_error))
             }
         }
     }
@@ -137,10 +137,10 @@ pub async fn renew_with_cache(
     Ok(renewal.root.trusted_root)
 }
 
-/// What those who sign need, asked for now: they need the network anyway. What was kept only tells
-/// what is too old.
+/// The material for signing, fetched now: signers need the network anyway. The cached state only
+/// serves to detect rollbacks.
 ///
-/// Errors: the repository gives nothing that can be believed, or no `signing_config`.
+/// Errors: the repository has no valid metadata, or no `signing_config`.
 pub async fn refresh_for_signing(
     source: &dyn TrustSource,
     cache: &dyn TrustCache,
@@ -189,7 +189,7 @@ fn store_fetched(
     }
 }
 
-/// When a root that expires then may not be used any longer.
+/// When a root with this expiry must not be used any longer.
 pub fn expiry_with_grace(expires: Timestamp, max_staleness: Duration) -> Timestamp {
     SignedDuration::try_from(max_staleness)
         .ok()
@@ -197,7 +197,7 @@ pub fn expiry_with_grace(expires: Timestamp, max_staleness: Duration) -> Timesta
         .unwrap_or(Timestamp::MAX)
 }
 
-/// Whatever becomes of the rest, its roots count.
+/// Whatever happens to the rest, its roots count.
 async fn reverify_or_discard(
     source: &dyn TrustSource,
     repository: &TufRepositoryConfig,
@@ -217,7 +217,7 @@ async fn reverify_or_discard(
     }
 }
 
-/// A clock that was put back makes it a matter of asking again.
+/// If the clock was set back, the state is not fresh, and is refreshed again.
 fn is_fresh(last: &FetchedTrustRoot, interval: Duration, now: Timestamp) -> bool {
     last.refreshed <= now && now < expiry_with_grace(last.refreshed, interval) && now < last.expires
 }
@@ -225,9 +225,9 @@ fn is_fresh(last: &FetchedTrustRoot, interval: Duration, now: Timestamp) -> bool
 fn stale_error(
     repository: &TufRepositoryConfig,
     last: &FetchedTrustRoot,
-    trouble: Option<TrustError>,
+    renewal_error: Option<TrustError>,
 ) -> TrustError {
-    let cause = trouble.map_or_else(
+    let cause = renewal_error.map_or_else(
         || "network access is disabled".to_owned(),
         |error| error.to_string(),
     );

@@ -1,5 +1,5 @@
-//! Writes the files of a bundle into a folder, comparing every byte of every layer with the lock on
-//! the way ([`super::layer`]).
+//! Writes the files of a bundle into a folder, and compares every byte of every layer with the lock
+//! ([`super::layer`]).
 
 use std::{io::Write, sync::Arc};
 
@@ -29,35 +29,35 @@ use crate::{
 /// Why unpacking failed. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleUnpackError {
-    /// Writing failed, or an archive inside of the bundle is hostile.
+    /// Writing failed, or an archive in the bundle is hostile.
     #[error(transparent)]
     OutDir(#[from] OutDirError),
-    /// The lock does not say how an archive is to be extracted.
+    /// The lock does not say how to extract an archive.
     #[error(transparent)]
     Extraction(extraction::ArchiveUnpackError),
-    /// A layer holds something else than the lock says, or cannot be read.
+    /// A layer differs from the lock, or cannot be read.
     #[error(transparent)]
     Layer(#[from] LayerError),
-    /// No manifest for that platform.
+    /// There is no manifest for that platform.
     #[error("bundle has no manifest for {wanted}, choose one of {available} with --platform")]
     NoSuchPlatform {
-        /// What was asked for.
+        /// The requested platform.
         wanted: String,
-        /// What there is.
+        /// The available platforms.
         available: String,
     },
-    /// No file matches.
+    /// No file matches the selection.
     #[error("no file of the bundle matches {0:?}; packgate inspect lists them")]
     NothingSelected(String),
-    /// What was cleared is not what was opened.
+    /// The clearance is for another bundle than the opened one.
     #[error("internal: {cleared} was verified, {opened} was opened")]
     ClearanceForOther {
-        /// What may be unpacked.
+        /// The digest that may be unpacked.
         cleared: Digest,
-        /// What was to be.
+        /// The digest of the opened bundle.
         opened: Digest,
     },
-    /// The worker thread ended early.
+    /// The worker thread panicked or was cancelled.
     #[error("internal: the worker thread ended early: {0}")]
     Worker(String),
 }
@@ -74,10 +74,10 @@ impl ClassifiedError for BundleUnpackError {
     }
 }
 
-/// What of a bundle is written.
+/// The part of a bundle to unpack.
 #[derive(Clone, Debug, Default)]
 pub struct UnpackSelection {
-    /// Files whose path matches one of these; all if there is none.
+    /// Files whose path matches one of these; all if there are none.
     pub globs: Vec<PathGlob>,
     /// The platform, for a bundle that has several.
     pub platform: Option<Platform>,
@@ -93,17 +93,17 @@ impl UnpackSelection {
     }
 }
 
-/// Why a bundle's files may leave it.
+/// What allows a bundle's files to be written.
 #[derive(Debug)]
 pub enum UnpackPermission {
-    /// Policies, or keys that the user named, clear this bundle.
+    /// It is admitted by policies, or by the keys that the user named.
     Cleared(Clearance),
-    /// The user wants no signature to be verified (`--insecure-skip-verify`).
+    /// The user turned verification off (`--insecure-skip-verify`).
     WithoutVerification,
 }
 
-/// Unpacks an opened bundle into `staging`, extracts what the lock says, and returns how many files
-/// were written. Who calls it commits.
+/// Unpacks an opened bundle into `staging`, extracts archives as the lock says, and returns the
+/// number of files written. The caller commits.
 pub async fn unpack_bundle(
     source: &dyn ContentSource,
     root: &ResolvedManifest,
@@ -195,7 +195,7 @@ fn choose_manifest<'a>(
     })
 }
 
-/// What the lock says is extracted, of the files that were selected.
+/// The extractions of the lock for the selected files.
 fn selected_extractions(
     lock: &Lockfile,
     manifest: &ManifestPlan,
@@ -232,7 +232,7 @@ async fn extract_archives(
         .map_err(|e| BundleUnpackError::Worker(e.to_string()))?
 }
 
-/// The files that were selected go into the folder, the others nowhere.
+/// Selected files go into the folder, others are discarded.
 struct SelectedFileSink {
     selection: UnpackSelection,
     staging: OutDirStaging,

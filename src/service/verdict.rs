@@ -1,8 +1,7 @@
-//! The verdict on one use of one reference, as every face gives it: the command line, the webhook,
-//! and what a policy author tries out.
+//! The verdict on one use of one reference, common to all interfaces: the command line, the
+//! webhook, and policy tests.
 //!
-//! Whatever goes wrong on the way is a denial by every policy that governs the use. There is no
-//! outcome "unknown".
+//! Every error is a denial by every policy that governs the use. There is no outcome "unknown".
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,20 +24,20 @@ use crate::{
     oci::{ContentSource, OciError},
 };
 
-/// The answer, with what it stands on.
+/// The verdict, with its basis.
 #[derive(Debug)]
 pub struct ReferenceVerdict {
-    /// What the reference was resolved to, if it was.
+    /// The digest that the reference was resolved to, if it was.
     pub digest: Option<Digest>,
-    /// What the policies say.
+    /// The policies' decision.
     pub decision: PolicyDecision,
-    /// What was found out about each piece of evidence.
+    /// The result of verifying each evidence item.
     pub findings: VerificationFindings,
-    /// Requests that it took.
+    /// The number of registry requests made.
     pub requests: u64,
 }
 
-/// Why evidence could not be had.
+/// Why evidence is not available.
 #[derive(Debug, thiserror::Error)]
 enum VerdictError {
     #[error(transparent)]
@@ -62,19 +61,19 @@ impl From<OciError> for VerdictError {
     }
 }
 
-/// Resolves `selector` in `source` once, and judges what it names, all within `deadline`. Nothing
-/// is asked for what no policy governs.
+/// Resolves `selector` in `source` once, and evaluates the result, all within `deadline`. Without a
+/// governing policy no request is made.
 pub async fn evaluate_reference(
     source: &Arc<dyn ContentSource>,
     selector: &TagOrDigest,
-    question: &VerificationRequest<'_>,
+    request: &VerificationRequest<'_>,
     deadline: Option<Duration>,
     limits: &InputLimits,
 ) -> ReferenceVerdict {
     evaluate_reference_tracked(
         source,
         selector,
-        question,
+        request,
         deadline,
         &VerdictStageTracker::default(),
         limits,
@@ -82,11 +81,11 @@ pub async fn evaluate_reference(
     .await
 }
 
-/// The same, and tells meanwhile what the answer waits for.
+/// The same, and reports meanwhile what the verdict waits for.
 pub async fn evaluate_reference_tracked(
     source: &Arc<dyn ContentSource>,
     selector: &TagOrDigest,
-    question: &VerificationRequest<'_>,
+    request: &VerificationRequest<'_>,
     deadline: Option<Duration>,
     stage: &VerdictStageTracker,
     limits: &InputLimits,
@@ -95,11 +94,11 @@ pub async fn evaluate_reference_tracked(
         TagOrDigest::Digest(digest) => Some(*digest),
         TagOrDigest::Tag(_) => None,
     };
-    if !question.is_governed() {
+    if !request.is_governed() {
         return ReferenceVerdict {
             digest,
             ..denied_verdict(
-                question,
+                request,
                 &Denial::new(Reason::Ungoverned, "no policy governs it"),
             )
         };
@@ -108,12 +107,12 @@ pub async fn evaluate_reference_tracked(
     let judging = Box::pin(resolve_and_evaluate(
         &**source,
         selector,
-        question,
+        request,
         stage,
         limits,
         &mut digest,
     ));
-    let judged = match deadline {
+    let evaluated = match deadline {
         Some(limit) => timeout(limit, judging).await.unwrap_or_else(|_| {
             Err(VerdictError::Late(
                 stage.timeout_message(&source.location(), limit),
@@ -121,7 +120,7 @@ pub async fn evaluate_reference_tracked(
         }),
         None => judging.await,
     };
-    let answer = match judged {
+    let answer = match evaluated {
         Ok(BundleEvaluation {
             decision, findings, ..
         }) => ReferenceVerdict {
@@ -132,7 +131,7 @@ pub async fn evaluate_reference_tracked(
         },
         Err(error) => ReferenceVerdict {
             digest,
-            ..denied_verdict(question, &denial_from_error(&error))
+            ..denied_verdict(request, &denial_from_error(&error))
         },
     };
     ReferenceVerdict {
@@ -141,10 +140,10 @@ pub async fn evaluate_reference_tracked(
     }
 }
 
-/// The answer when nothing could be asked: every policy that governs the use refuses, for this
+/// The verdict when nothing could be fetched: every policy that governs the use denies, for this
 /// reason.
-pub fn denied_verdict(question: &VerificationRequest<'_>, denial: &Denial) -> ReferenceVerdict {
-    let decision = deny_without_evidence(question.policies, &question.policy_scope(), denial);
+pub fn denied_verdict(request: &VerificationRequest<'_>, denial: &Denial) -> ReferenceVerdict {
+    let decision = deny_without_evidence(request.policies, &request.policy_scope(), denial);
     ReferenceVerdict {
         digest: None,
         decision,
@@ -153,7 +152,7 @@ pub fn denied_verdict(question: &VerificationRequest<'_>, denial: &Denial) -> Re
     }
 }
 
-/// An error as the reason of a denial.
+/// A denial with an error as its reason.
 pub fn denial_from_error(error: &dyn ClassifiedError) -> Denial {
     Denial::new(error.reason(), sanitize_text(&error.to_string()))
 }
@@ -161,13 +160,13 @@ pub fn denial_from_error(error: &dyn ClassifiedError) -> Denial {
 async fn resolve_and_evaluate(
     source: &dyn ContentSource,
     selector: &TagOrDigest,
-    question: &VerificationRequest<'_>,
+    request: &VerificationRequest<'_>,
     stage: &VerdictStageTracker,
     limits: &InputLimits,
     digest: &mut Option<Digest>,
 ) -> Result<BundleEvaluation, VerdictError> {
-    let mut room = MemoryBudget::new(question, limits, stage);
-    let resolved = room.resolve_subject(source, selector).await?;
+    let mut budget = MemoryBudget::new(request, limits, stage);
+    let resolved = budget.resolve_subject(source, selector).await?;
     *digest = Some(resolved.descriptor.digest);
-    Ok(verify::evaluate_bundle_within(source, &resolved, question, &mut room, limits).await?)
+    Ok(verify::evaluate_bundle_within(source, &resolved, request, &mut budget, limits).await?)
 }

@@ -1,23 +1,23 @@
-//! What the verdict on a question waits for at the moment: said when the time for it is over.
+//! What a verdict currently waits for: reported when its deadline has passed.
 
 use std::{
     sync::atomic::{AtomicU8, Ordering},
     time::Duration,
 };
 
-/// What is waited for.
+/// The stage of a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum VerdictStage {
     /// The registry.
     Registry,
-    /// Other questions of the same namespace, or about the same registry.
+    /// Other requests of the same namespace, or for the same registry.
     Queue,
-    /// Other evidence that is being judged, or the judging itself.
+    /// The verification of evidence, or other requests that occupy its threads.
     Evidence,
 }
 
-/// What one question waits for.
+/// The current stage of one request.
 #[derive(Debug)]
 pub struct VerdictStageTracker(AtomicU8);
 
@@ -28,12 +28,12 @@ impl Default for VerdictStageTracker {
 }
 
 impl VerdictStageTracker {
-    /// From now on it is this.
+    /// Sets the stage.
     pub fn set_stage(&self, at: VerdictStage) {
         self.0.store(at as u8, Ordering::Relaxed);
     }
 
-    /// What it is.
+    /// The current stage.
     pub fn current_stage(&self) -> VerdictStage {
         match self.0.load(Ordering::Relaxed) {
             at if at == VerdictStage::Queue as u8 => VerdictStage::Queue,
@@ -42,7 +42,7 @@ impl VerdictStageTracker {
         }
     }
 
-    /// Why there is no verdict about something at `location`.
+    /// The message of a timeout at `location`.
     pub fn timeout_message(&self, location: &str, limit: Duration) -> String {
         let seconds = limit.as_secs_f32();
         match self.current_stage() {

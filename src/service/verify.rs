@@ -1,5 +1,5 @@
-//! Gives the verdict on a bundle. How its evidence is gathered is [`super::evidence`]'s to say,
-//! what that is worth `core::verify`'s, and what follows from it `core::policy`'s.
+//! Evaluates a bundle: [`super::evidence`] reads its evidence, `core::verify` verifies it, and
+//! `core::policy` evaluates the policies.
 
 use jiff::Timestamp;
 
@@ -25,47 +25,47 @@ use crate::{
     oci::{ContentSource, OciError, ResolvedManifest},
 };
 
-/// How closely the stored evidence is looked at.
+/// How thoroughly stored evidence is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EvidenceDepth {
     /// What a verdict needs.
     #[default]
     Needed,
     /// Every blob of every referrer, the empty config too: for layouts and archives whose every
-    /// byte is to be as its digest says.
+    /// byte has to match its digest.
     EveryBlob,
 }
 
-/// What is asked about a bundle.
+/// A request to verify a bundle.
 #[derive(Clone, Copy, Debug)]
 pub struct VerificationRequest<'a> {
-    /// The policies that may have a say.
+    /// The policies that may govern it.
     pub policies: &'a [Policy],
-    /// How the reference was written.
+    /// The reference as written.
     pub reference: &'a str,
     /// Its repository; `None` for a layout or archive.
     pub repository: Option<&'a ImageRepository>,
-    /// Did it carry a digest?
+    /// True if the reference contains a digest.
     pub had_digest: bool,
-    /// What the bundle is used as.
+    /// How the bundle is used.
     pub used_as: ReferenceUse,
-    /// Where it is used.
+    /// The namespace of the use.
     pub namespace: Option<&'a str>,
-    /// When.
+    /// The time of the evaluation.
     pub now: Timestamp,
-    /// How closely the stored evidence is looked at.
+    /// How thoroughly stored evidence is read.
     pub reading: EvidenceDepth,
 }
 
 impl VerificationRequest<'_> {
-    /// Has any policy a say? If not, nothing need be fetched.
+    /// True if any policy governs the use. If not, nothing need be fetched.
     pub fn is_governed(&self) -> bool {
         self.policies
             .iter()
             .any(|policy| policy.governs_scope(&self.policy_scope()))
     }
 
-    /// What is used, and how.
+    /// The reference and how it is used, for policies.
     pub fn policy_scope(&self) -> ReferenceUseScope<'_> {
         ReferenceUseScope {
             name: self
@@ -77,19 +77,19 @@ impl VerificationRequest<'_> {
     }
 }
 
-/// Why no verdict could be given. Whoever asked refuses.
+/// Why there is no verdict. The caller must deny.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// Evidence could not be read.
     #[error(transparent)]
     Oci(#[from] OciError),
-    /// A policy compares with the lock, and what is judged is no bundle of ours.
+    /// A policy compares with the lock, and the subject is not a packgate bundle.
     #[error(transparent)]
     Contents(#[from] BundleContentsError),
-    /// So many questions need much memory or a thread that nobody else may wait for them.
+    /// Too many requests wait for memory or a thread.
     #[error("too many verifications are waiting; try again")]
     Overloaded,
-    /// A thread ended early.
+    /// A thread panicked or was cancelled; the message.
     #[error("internal: {0}")]
     Worker(String),
 }
@@ -105,80 +105,80 @@ impl ClassifiedError for VerifyError {
     }
 }
 
-/// A verdict, and all that led to it.
+/// A verdict with its basis.
 #[derive(Debug)]
 pub struct BundleEvaluation {
-    /// The answer.
+    /// The policies' decision.
     pub decision: PolicyDecision,
-    /// What was found out about each piece of evidence.
+    /// The result of verifying each evidence item.
     pub findings: VerificationFindings,
-    /// What the bundle holds, if a policy asks.
+    /// The contents of the bundle, if a policy requires them.
     pub contents: Option<BundleContents>,
 }
 
-/// Gives the verdict on `root`.
+/// Evaluates `root`.
 pub async fn evaluate_bundle(
     source: &dyn ContentSource,
     root: &ResolvedManifest,
-    question: &VerificationRequest<'_>,
+    request: &VerificationRequest<'_>,
     limits: &InputLimits,
 ) -> Result<BundleEvaluation, VerifyError> {
     let stage = VerdictStageTracker::default();
     evaluate_bundle_within(
         source,
         root,
-        question,
-        &mut MemoryBudget::new(question, limits, &stage),
+        request,
+        &mut MemoryBudget::new(request, limits, &stage),
         limits,
     )
     .await
 }
 
-/// The same within the question's room.
+/// The same within the request's memory budget.
 pub(super) async fn evaluate_bundle_within(
     source: &dyn ContentSource,
     root: &ResolvedManifest,
-    question: &VerificationRequest<'_>,
+    request: &VerificationRequest<'_>,
     within: &mut MemoryBudget<'_>,
     limits: &InputLimits,
 ) -> Result<BundleEvaluation, VerifyError> {
     let digest = root.descriptor.digest;
-    // Signed or not: what two readers could take for two things is not one thing to say yes to.
+    // Signed or not, a document that two parsers could read differently is refused.
     root.parse_document(limits)?;
-    let governing: Vec<&Policy> = question
+    let governing: Vec<&Policy> = request
         .policies
         .iter()
-        .filter(|policy| policy.governs_scope(&question.policy_scope()))
+        .filter(|policy| policy.governs_scope(&request.policy_scope()))
         .collect();
     if governing.is_empty() {
         let findings = VerificationFindings::default();
         return Ok(BundleEvaluation {
-            decision: decide(question, digest, &findings, None),
+            decision: decide(request, digest, &findings, None),
             findings,
             contents: None,
         });
     }
     let wanted = EvidenceQuery {
-        reading: question.reading,
+        reading: request.reading,
         tags: governing.iter().any(|policy| policy.accepts_cosign_tags()),
     };
-    // Only who has a say here is recognised: nothing is told of the others' keys, not even their
-    // number.
+    // Only keys of governing policies are used: the result reveals nothing about other policies'
+    // keys, not even their number.
     let trust = TrustedMaterial {
-        now: Some(question.now),
+        now: Some(request.now),
         ..trusted_material(governing)
     };
     let findings =
         evidence::verify_evidence(source, &root.descriptor, wanted, trust, within, limits).await?;
-    let decision = decide(question, digest, &findings, None);
-    // What is inside costs more than what is attached, so nothing unsigned is opened.
+    let decision = decide(request, digest, &findings, None);
+    // The embedded lock costs more than the attached evidence, so no unsigned bundle is opened.
     let contents = if needs_embedded_lock(&decision) {
         open_embedded_lock(source, root, limits).await?
     } else {
         None
     };
     let decision = if contents.is_some() {
-        decide(question, digest, &findings, contents.as_ref())
+        decide(request, digest, &findings, contents.as_ref())
     } else {
         decision
     };
@@ -189,29 +189,29 @@ pub(super) async fn evaluate_bundle_within(
     })
 }
 
-/// The verdict on what was found out. Nothing is gathered for it.
+/// The decision on these findings, without any I/O.
 fn decide(
-    question: &VerificationRequest<'_>,
+    request: &VerificationRequest<'_>,
     digest: Digest,
     findings: &VerificationFindings,
     contents: Option<&BundleContents>,
 ) -> PolicyDecision {
     let subject = AdmissionSubject {
-        reference: question.reference,
-        repository: question.repository,
+        reference: request.reference,
+        repository: request.repository,
         digest,
-        had_digest: question.had_digest,
-        used_as: question.used_as,
-        namespace: question.namespace,
+        had_digest: request.had_digest,
+        used_as: request.used_as,
+        namespace: request.namespace,
         lock: contents.map(|contents| BundleLock {
             lock: &contents.lock,
             digest: contents.plan.lock.digest,
         }),
     };
-    evaluate_policies(question.policies, &subject, findings, question.now)
+    evaluate_policies(request.policies, &subject, findings, request.now)
 }
 
-/// The contents, with the lock, of what is a bundle of ours. What is none has no lock, which the
+/// The contents, with the lock, of a packgate bundle. Any other subject has no lock, which the
 /// policy denies.
 async fn open_embedded_lock(
     source: &dyn ContentSource,
@@ -225,7 +225,7 @@ async fn open_embedded_lock(
     }
 }
 
-/// Is there a policy for which the lock inside is all that is missing?
+/// True if the embedded lock is the only thing that a policy still needs.
 fn needs_embedded_lock(decision: &PolicyDecision) -> bool {
     decision
         .policies()

@@ -1,4 +1,4 @@
-//! Who makes Sigstore bundles: a key alone, a key whose signatures are logged, or an identity.
+//! Signers of Sigstore bundles: a key alone, a key whose signatures are logged, or an identity.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -9,7 +9,7 @@ use sigstore_types::{SignatureBytes, VerificationMaterial};
 use super::{SignatureWithMaterial, Signer, SigningError};
 use crate::core::{digest::Digest, intoto::Statement, referrer, verify::TrustRoot};
 
-/// What is signed.
+/// The content to sign.
 #[derive(Clone, Copy, Debug)]
 pub enum SigningContent<'a> {
     /// An in-toto statement, in a DSSE envelope.
@@ -18,40 +18,39 @@ pub enum SigningContent<'a> {
     Message(&'a [u8]),
 }
 
-/// What the signatures of an [`BundleSigner`] are recognised by.
+/// The identity by which a [`BundleSigner`]'s signatures are recognised.
 #[derive(Clone, Debug)]
 pub enum BundleSignerIdentity {
     /// A key.
     Key {
-        /// PEM (`PUBLIC KEY`).
+        /// The key in PEM (`PUBLIC KEY`).
         pem: String,
-        /// What its log entries and timestamps are held against.
+        /// The trust root that its log entries and timestamps are verified with.
         root: Option<Arc<TrustRoot>>,
     },
-    /// What a certificate says.
+    /// The identity in a certificate.
     Identity {
         /// Its subject alternative name.
         san: String,
-        /// The OIDC issuer that vouched for it.
+        /// The OIDC issuer in the certificate.
         issuer: String,
-        /// What the certificate chains to.
+        /// The trust root that the certificate chains to.
         root: Arc<TrustRoot>,
     },
 }
 
-/// Makes Sigstore bundles. Every [`Signer`] is one: its bundles carry a signature and the hint of
-/// its key, and nobody vouches for the time.
+/// Makes Sigstore bundles. Every [`Signer`] is one: its bundles contain a signature and the hint of
+/// its key, and no evidence of the time.
 #[async_trait]
 pub trait BundleSigner: Send + Sync {
-    /// Signs `content` and returns the whole Sigstore bundle, verified where there is something to
-    /// verify it with.
+    /// Signs `content` and returns the whole Sigstore bundle, verified where a trust root is
+    /// available.
     async fn create_sigstore_bundle(
         &self,
         content: SigningContent<'_>,
     ) -> Result<Bytes, SigningError>;
 
-    /// What its bundles are recognised by. Who signs without a key learns that from the certificate
-    /// authority.
+    /// The identity of its bundles. A keyless signer gets it from the certificate authority.
     async fn signer_identity(&self) -> Result<BundleSignerIdentity, SigningError>;
 }
 
@@ -114,7 +113,7 @@ impl<'a> SigningContent<'a> {
         bundle.map_err(|_| SigningError::Library("serialise a Sigstore bundle"))
     }
 
-    /// A digest that it is about: the message's own, or the statement's first SHA-256.
+    /// The digest of its subject: the message's own, or the statement's first SHA-256.
     pub(super) fn subject_digest(&self) -> Result<Digest, SigningError> {
         let statement = match self {
             Self::Message(message) => return Ok(Digest::of_bytes(message)),

@@ -1,5 +1,5 @@
-//! A signer with a certificate of a company's own authority: the Sigstore bundle carries the
-//! certificate in the place of a key's hint.
+//! A signer with a certificate of a private CA: the Sigstore bundle contains the certificate in
+//! place of a key hint.
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -24,16 +24,16 @@ pub struct CertificateSigner {
     certificate: Vec<u8>,
 }
 
-/// Why a certificate does not go with a key.
+/// Why a certificate does not match a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignerCertificateError {
-    /// Larger than any chain.
+    /// It is larger than any chain; its size in bytes.
     #[error("file of {0} bytes is no certificate chain, the limit is {MAX_CHAIN}")]
     TooLarge(usize),
-    /// No PEM block with a certificate at its beginning.
+    /// There is no PEM block with a certificate at the beginning.
     #[error("file holds no PEM block CERTIFICATE; the first must be the signer's own")]
     NoCertificate,
-    /// The first block is no certificate.
+    /// The first block is not a certificate.
     #[error("certificate cannot be read")]
     Malformed,
     /// The certificate is for another key.
@@ -56,11 +56,11 @@ impl ClassifiedError for SignerCertificateError {
 }
 
 impl CertificateSigner {
-    /// Puts the first certificate of `chain` (PEM) in the place of the signer's hint.
+    /// Puts the first certificate of `chain` (PEM) in place of the signer's key hint.
     ///
-    /// A Sigstore bundle 0.3 carries the signer's certificate and no other: whoever verifies has
-    /// the intermediates beside the root. That the certificate is trusted, or valid, is for them to
-    /// say.
+    /// A Sigstore bundle 0.3 contains the signer's certificate and no other: verifiers have the
+    /// intermediates with the root. Whether the certificate is trusted, or valid, is for verifiers
+    /// to check.
     pub fn new(signer: Box<dyn Signer>, chain: &[u8]) -> Result<Self, SignerCertificateError> {
         if chain.len() > MAX_CHAIN {
             return Err(SignerCertificateError::TooLarge(chain.len()));

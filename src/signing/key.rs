@@ -16,9 +16,9 @@ use crate::core::digest::Digest;
 /// The largest key file that is read, in bytes.
 pub const MAX_KEY_FILE: usize = 64 << 10;
 
-/// What cosign calls its keys since 2.0.
+/// The PEM label of cosign's keys since 2.0.
 const SIGSTORE: &str = "ENCRYPTED SIGSTORE PRIVATE KEY";
-/// What it called them before.
+/// The former PEM label of cosign's private keys.
 const COSIGN: &str = "ENCRYPTED COSIGN PRIVATE KEY";
 /// PKCS#8 (RFC 5958), not encrypted.
 const PKCS8: &str = "PRIVATE KEY";
@@ -27,7 +27,7 @@ const SEC1: &str = "EC PRIVATE KEY";
 /// PKCS#1 (RFC 8017).
 const PKCS1: &str = "RSA PRIVATE KEY";
 
-/// Signs with a private key and the algorithm that follows from it, and names the key by a hint.
+/// Signs with a private key and its algorithm, and identifies the key by a hint.
 pub struct KeySigner {
     key: PrivateKey,
     public_pem: String,
@@ -36,18 +36,18 @@ pub struct KeySigner {
 
 /// A new key pair.
 pub struct GeneratedKey {
-    /// The private half, encrypted as cosign does it. `cosign.key`.
+    /// The private key, in cosign's encryption. `cosign.key`.
     pub private_pem: Zeroizing<String>,
-    /// The public half. `cosign.pub`.
+    /// The public key. `cosign.pub`.
     pub public_pem: String,
 }
 
-/// Makes an ECDSA P-256 key that cosign can use. Takes about 0.2 s and 64 MiB of memory.
+/// Generates an ECDSA P-256 key in cosign's format. Takes about 0.2 s and 64 MiB of memory.
 pub fn generate_default_key(password: &Password) -> Result<GeneratedKey, SigningError> {
     generate_key(SigningAlgorithm::default(), password)
 }
 
-/// Makes a key for this algorithm that cosign can use. An RSA key of 4096 bits takes a second or
+/// Generates a key for this algorithm in cosign's format. An RSA key of 4096 bits takes a second or
 /// more.
 pub fn generate_key(
     algorithm: SigningAlgorithm,
@@ -62,7 +62,7 @@ pub fn generate_key(
     })
 }
 
-/// Does the key need a password? To be asked before anybody is prompted.
+/// True if the key needs a password. To be checked before the user is prompted.
 pub fn is_encrypted(key_file: &[u8]) -> Result<bool, SigningError> {
     Ok(matches!(
         read_block(key_file)?.label.as_str(),
@@ -71,10 +71,9 @@ pub fn is_encrypted(key_file: &[u8]) -> Result<bool, SigningError> {
 }
 
 impl KeySigner {
-    /// Reads the content of a key file. `password` is for cosign's encrypted keys; others ignore
-    /// it.
+    /// Parses a key file. `password` is for cosign's encrypted keys; others ignore it.
     ///
-    /// Errors: always [`SigningError`] with the reason `NoSigner`, whatever is wrong with the key.
+    /// Errors: always [`SigningError`] with the reason `NoSigner`.
     pub fn from_pem(key_file: &[u8], password: Option<&Password>) -> Result<Self, SigningError> {
         let block = read_block(key_file)?;
         match block.label.as_str() {

@@ -1,7 +1,7 @@
 //! The encryption of cosign's private keys: scrypt and `nacl/secretbox`, in JSON.
 //!
-//! Source: go-securesystemslib, package `encrypted`, v0.11. It opens three sets of scrypt
-//! parameters and no other, and writes N = 65,536, r = 8, p = 1; so do we.
+//! Source: go-securesystemslib, package `encrypted`, v0.11. It accepts three sets of scrypt
+//! parameters and no other, and writes N = 65,536, r = 8, p = 1; so does packgate.
 
 use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -17,8 +17,8 @@ const SECRETBOX: &str = "nacl/secretbox";
 const NONCE_BYTES: usize = 24;
 const DEPTH: usize = 4;
 
-/// `log2(N)` of what is opened. 17 costs 128 MiB of memory; a file that asks for more is refused
-/// before anything is computed.
+/// The accepted values of `log2(N)`. 17 costs 128 MiB of memory; a file with a larger value is
+/// refused before anything is computed.
 const LOG_N: [u8; 3] = [15, WRITTEN_LOG_N, 17];
 const WRITTEN_LOG_N: u8 = 16;
 const R: u32 = 8;
@@ -52,7 +52,7 @@ struct SecretboxCipher {
     nonce: String,
 }
 
-/// Opens what [`encrypt_key`] or cosign wrote.
+/// Decrypts the output of [`encrypt_key`] or cosign.
 pub(super) fn decrypt_key(
     sealed: &[u8],
     password: &Password,
@@ -79,7 +79,7 @@ pub(super) fn decrypt_key(
         .map_err(|_| SigningError::WrongPassword)
 }
 
-/// Encrypts `plain` so that cosign opens it.
+/// Encrypts `plain` in cosign's format.
 pub(super) fn encrypt_key(plain: &[u8], password: &Password) -> Result<Vec<u8>, SigningError> {
     let salt: [u8; 32] = random_bytes()?;
     let nonce: [u8; NONCE_BYTES] = random_bytes()?;

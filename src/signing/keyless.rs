@@ -1,4 +1,5 @@
-//! Signing with an identity: a key that lives for minutes, and a certificate that says whose it is.
+//! Signing with an identity: a key that is valid for minutes, and a certificate with the identity
+//! of its holder.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,12 +18,12 @@ use super::{
 };
 use crate::core::verify;
 
-/// Gives a token that is good now. Asked once for every certificate: a file may hold a newer one by
+/// Returns a valid token. Called once for every certificate: a file may contain a newer one by
 /// then.
 pub type TokenSource = Box<dyn Fn() -> Result<IdentityToken, TokenError> + Send + Sync>;
 
-/// Signs with an identity. A certificate serves until half of its time is over, so that a log's or
-/// an authority's clock may differ.
+/// Signs with an identity. A certificate is used for half of its lifetime, to tolerate clock
+/// differences of logs and authorities.
 pub struct KeylessSigner {
     services: SigstoreServices,
     token: TokenSource,
@@ -41,7 +42,7 @@ struct CertificateSession {
 impl KeylessSigner {
     /// Sends nothing yet.
     ///
-    /// Errors: services that are not enough for it.
+    /// Errors: a required service is missing.
     pub fn new(services: SigstoreServices, token: TokenSource) -> Result<Self, SigningError> {
         services.check_keyless()?;
         Ok(Self {
@@ -67,7 +68,7 @@ impl KeylessSigner {
     async fn request_certificate(&self) -> Result<CertificateSession, SigningError> {
         let token = (self.token)()?;
         let key = KeyPair::generate().map_err(|_| SigningError::Library("make a key"))?;
-        let asked = Instant::now();
+        let requested_at = Instant::now();
         let certificate = self
             .services
             .request_certificate(&token, &certificate_request(&key)?)
@@ -86,12 +87,13 @@ impl KeylessSigner {
             certificate,
             san: certified.san,
             issuer: certified.issuer,
-            until: asked + half,
+            until: requested_at + half,
         })
     }
 }
 
-/// The request shows the key, and proves that we have it. It names nobody: the token does.
+/// The request contains the public key, and proves possession of the private key. It contains no
+/// name: the token does.
 fn certificate_request(key: &KeyPair) -> Result<String, SigningError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();

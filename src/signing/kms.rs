@@ -1,13 +1,12 @@
-//! EFFECT. Signing with a key that another program keeps: Sigstore's KMS plug-in protocol, version
-//! `v1`.
+//! EFFECT. Signing with a key of another program: Sigstore's KMS plug-in protocol, version `v1`.
 //!
-//! A key is called `NAME://KEY`, and the program `sigstore-kms-NAME` is looked for on the `PATH`.
-//! It is run once for each question, with `v1` and a JSON document as its arguments, the message on
-//! stdin and its answer, JSON again, on stdout. Its exit code says nothing. Source:
+//! A key is written `NAME://KEY`, and the program `sigstore-kms-NAME` is looked up on the `PATH`.
+//! It is run once for each request, with `v1` and a JSON document as its arguments, the message on
+//! stdin and its response, also JSON, on stdout. Its exit code has no meaning. Source:
 //! sigstore/sigstore v1.10.8, `pkg/signature/kms/cliplugin`.
 //!
-//! Whatever it answers is checked: the public key is read as any other, and a signature that the
-//! key does not verify is refused.
+//! Each response is checked: the public key is parsed as any other, and a signature that the key
+//! does not verify is refused.
 
 use std::{process::Stdio, str::FromStr, time::Duration};
 
@@ -34,24 +33,23 @@ use crate::core::{
     verify::{KeyAlgorithm, PublicKeyError, VerificationKey, sanitize_text},
 };
 
-/// A program may ask a person to touch a token, and a network to answer; no longer than this for
-/// one question.
+/// The timeout of one request. A plug-in may wait for a user to touch a token, and for a network.
 pub const TIMEOUT: Duration = Duration::from_mins(1);
-/// Bytes of one answer: a public key in PEM and base64, and some words.
+/// Bytes of one response: a public key in PEM and base64, and some text.
 const MAX_RESPONSE: usize = 64 << 10;
 const DEPTH: usize = 8;
-/// Bytes that are kept of what a program says on stderr.
+/// Bytes of a program's stderr that are kept.
 const MAX_STDERR: usize = 2 << 10;
-/// Bytes of a key's name.
+/// The maximum size in bytes of a key's name.
 const MAX_KEY: usize = 4 << 10;
 const MAX_NAME: usize = 64;
 
 const PREFIX: &str = "sigstore-kms-";
 const PROTOCOL: &str = "v1";
-/// Schemes of keys that cosign reads itself, and that are no plug-in's.
+/// Schemes of keys that cosign reads itself, and that are not plug-ins.
 const RESERVED_SCHEMES: [&str; 7] = ["file", "http", "https", "env", "k8s", "github", "gitlab"];
 
-/// `NAME://KEY`.
+/// A key reference, `NAME://KEY`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyReference {
     name: String,
@@ -59,12 +57,12 @@ pub struct KeyReference {
 }
 
 impl KeyReference {
-    /// Does somebody who writes this mean a plug-in, and not a file?
+    /// True if the text refers to a plug-in, and not to a file.
     pub fn is_key_reference(text: &str) -> bool {
         text.contains("://")
     }
 
-    /// The program that knows the key.
+    /// The name of the plug-in's program.
     pub fn program_name(&self) -> String {
         format!("{PREFIX}{}", self.name)
     }
@@ -73,7 +71,7 @@ impl KeyReference {
 impl FromStr for KeyReference {
     type Err = KmsError;
 
-    /// Reads `NAME://KEY`. NAME: letters, digits and `- _ .`, at most 64; KEY: anything, at most 4
+    /// Parses `NAME://KEY`. NAME: letters, digits and `- _ .`, at most 64; KEY: anything, at most 4
     /// KiB.
     fn from_str(text: &str) -> Result<Self, KmsError> {
         let malformed = || KmsError::Reference(sanitize_text(text));
@@ -96,66 +94,66 @@ impl FromStr for KeyReference {
     }
 }
 
-/// Why a plug-in's key is of no use. No variant carries a secret of ours; what the program says is
-/// shortened.
+/// Why a plug-in's key cannot be used. No variant contains a secret of ours; the program's output
+/// is shortened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KmsError {
-    /// Not `NAME://KEY`.
+    /// It is not `NAME://KEY`.
     #[error("key {0:?} is neither a file nor NAME://KEY with a NAME of letters, digits and - _ .")]
     Reference(String),
-    /// A scheme of cosign's that stands for no plug-in.
+    /// A scheme of cosign's that is not a plug-in.
     #[error(
         "keys are not read from {0}://; save the key to a file and name that, or use a plug-in's \
             NAME://KEY"
     )]
     Scheme(String),
-    /// No such program.
+    /// The program does not exist.
     #[error(
         "program {PREFIX}{0} is not on the PATH: keys of {0}:// are reached through that plug-in \
             only, install it (docs/guides/keys.md)"
     )]
     NotFound(String),
-    /// It could not be run.
+    /// The program could not be run.
     #[error("plug-in {program} cannot be run: {cause}")]
     Run {
         /// The program.
         program: String,
-        /// What the system says.
+        /// The system's error.
         cause: String,
     },
-    /// No answer in time.
+    /// No response within the timeout.
     #[error("plug-in {program} gave no answer to {method} within {seconds} s")]
     Late {
         /// The program.
         program: String,
-        /// What it was asked.
+        /// The method of the request.
         method: &'static str,
-        /// How long was waited.
+        /// The timeout in seconds.
         seconds: u64,
     },
-    /// It answered with an error.
+    /// It responded with an error.
     #[error("plug-in {program} refused {method}: {message}")]
     Refused {
         /// The program.
         program: String,
-        /// What it was asked.
+        /// The method of the request.
         method: &'static str,
-        /// Its own words.
+        /// Its error message.
         message: String,
     },
-    /// Its answer is none.
+    /// Its response is invalid.
     #[error("plug-in {program} answered {method} with {fault}{said}")]
     Answer {
         /// The program.
         program: String,
-        /// What it was asked.
+        /// The method of the request.
         method: &'static str,
-        /// What is wrong with the answer.
+        /// What is wrong with the response.
         fault: &'static str,
-        /// What it said on stderr, if it said something.
+        /// Its output on stderr, if any.
         said: String,
     },
-    /// Its key is of no kind that we verify.
+    /// The type of its key is not supported.
     #[error("key of plug-in {program}: {error}")]
     Key {
         /// The program.
@@ -163,20 +161,20 @@ pub enum KmsError {
         /// What is wrong.
         error: PublicKeyError,
     },
-    /// Its key is of a kind that cosign does not verify.
+    /// cosign does not support the type of its key.
     #[error(
         "key of plug-in {0} is for RSASSA-PSS, which is not signed with, because cosign cannot \
             verify it"
     )]
     Pss(String),
-    /// It signed with another key or algorithm than it says.
+    /// Its signature does not match its own public key or algorithm.
     #[error(
         "plug-in {program} made a signature that its own public key ({algorithm}) does not verify"
     )]
     Signature {
         /// The program.
         program: String,
-        /// What the signature should have been made with.
+        /// The algorithm of its key.
         algorithm: &'static str,
     },
 }
@@ -190,10 +188,10 @@ impl ClassifiedError for KmsError {
     }
 }
 
-/// Tells the time, for the deadline that a plug-in is told.
+/// Returns the time, for the deadline in a plug-in's request.
 pub type TimestampFn = fn() -> Timestamp;
 
-/// Lets a plug-in sign.
+/// Signs with a plug-in.
 #[derive(Debug)]
 pub struct KmsSigner {
     plugin: KmsPlugin,
@@ -203,7 +201,7 @@ pub struct KmsSigner {
 }
 
 impl KmsSigner {
-    /// Asks the plug-in for the public key. Waits for [`TIMEOUT`] at most.
+    /// Requests the public key from the plug-in. Waits for [`TIMEOUT`] at most.
     pub async fn load_key(reference: KeyReference, now: TimestampFn) -> Result<Self, KmsError> {
         Self::from_plugin(KmsPlugin {
             reference,
@@ -227,7 +225,7 @@ impl KmsSigner {
         })
     }
 
-    /// The public half of the key.
+    /// The public key.
     pub const fn key(&self) -> &VerificationKey {
         &self.key
     }
@@ -254,14 +252,14 @@ impl Signer for KmsSigner {
     }
 }
 
-/// Go's numbers of hash functions (`crypto.Hash`), which the protocol uses, and how to compute
-/// them.
+/// Go's numbers of hash functions (`crypto.Hash`), which the protocol uses, with their
+/// implementations.
 const SHA256: PluginHash = (5, &digest::SHA256);
 const SHA384: PluginHash = (6, &digest::SHA384);
 const SHA512: PluginHash = (7, &digest::SHA512);
 type PluginHash = (u8, &'static digest::Algorithm);
 
-/// The hash that a key's signatures are over; none if it signs the message itself.
+/// The hash for a key's signatures; `None` if it signs the message itself.
 const fn hash_of(algorithm: KeyAlgorithm) -> Option<PluginHash> {
     match algorithm {
         KeyAlgorithm::EcdsaP256 | KeyAlgorithm::RsaPkcs1 | KeyAlgorithm::RsaPss => Some(SHA256),
@@ -320,7 +318,7 @@ impl KmsPlugin {
     }
 
     /// The plug-in gets both the message and its digest, as from cosign, and the digest's
-    /// algorithm, which cosign leaves to it.
+    /// algorithm, which cosign omits.
     async fn sign_message(
         &self,
         key: &VerificationKey,
@@ -444,18 +442,18 @@ impl KmsPlugin {
     }
 }
 
-/// How a program ended.
+/// The output and exit status of a program.
 struct PluginOutput {
     /// At most one byte more than [`MAX_RESPONSE`].
     stdout: Vec<u8>,
-    /// The beginning of what it said on stderr, as the end of a sentence.
+    /// The beginning of its stderr, as the end of a sentence.
     said: String,
     killed: bool,
 }
 
 async fn run_command(mut command: Command, message: &[u8]) -> std::io::Result<PluginOutput> {
-    // It finds its own secrets in the environment, which it inherits otherwise, as cosign's
-    // plug-ins do.
+    // The plug-in inherits the environment, with its own secrets, as cosign's plug-ins do, but
+    // without ours.
     for secret in SECRET_VARIABLES {
         command.env_remove(secret);
     }
@@ -466,7 +464,7 @@ async fn run_command(mut command: Command, message: &[u8]) -> std::io::Result<Pl
         .kill_on_drop(true);
     let mut child = command.spawn()?;
     let stderr = child.stderr.take();
-    // What it says beyond the limit is read on, or it would wait for a reader.
+    // Output beyond the limit is read and dropped, or the program would block.
     let (ended, said) = tokio::join!(exchange_message(&mut child, message), async {
         let mut stderr = stderr?;
         let said = read_limited(&mut stderr, MAX_STDERR).await.ok()?;
@@ -490,8 +488,8 @@ async fn exchange_message(child: &mut Child, message: &[u8]) -> std::io::Result<
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let write = async {
         if let Some(mut input) = stdin {
-            // A program that does not read has closed its end: its answer says more than the broken
-            // pipe.
+            // A program may close its input without reading it: its response is more useful than
+            // the broken pipe.
             let _ = input.write_all(message).await;
         }
     };

@@ -1,7 +1,7 @@
 use super::*;
 
 const KEYS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/keys");
-/// Knows one key and one signature, which OpenSSL made over `packgate`.
+/// A plug-in with one key and one signature, which OpenSSL made over `packgate`.
 const GOOD: &str = r#"
 [ "$1" = v1 ] || exit 1
 encode() { base64 < "$KEYS/$1" | tr -d '\n'; }
@@ -231,7 +231,7 @@ async fn a_plug_in_that_speaks_or_reads_without_end_is_stopped() {
     );
     let loud = refused(|_| shell("yes x | head -c 3000000 >&2; echo '{}'")).await;
     assert!(loud.to_string().contains("no public key"), "{loud}");
-    // Four megabytes that nobody reads.
+    // Four megabytes that are never read.
     let signer = KmsSigner::from_plugin(plugin(|_| {
         shell(&format!(
             "PUB=p256.pub SIG=p256.sig; {}",

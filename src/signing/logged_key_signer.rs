@@ -1,4 +1,4 @@
-//! Signing with a key before witnesses: a log that records it, authorities that tell the time.
+//! Signing with a key, with a transparency log and timestamp authorities.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub struct LoggedKeySigner {
 impl LoggedKeySigner {
     /// Sends nothing yet.
     ///
-    /// Errors: a key that the services cannot vouch for, or no service that could.
+    /// Errors: a key that the services do not support, or no such service.
     pub fn new(signer: Box<dyn Signer>, services: SigstoreServices) -> Result<Self, SigningError> {
         let key = VerificationKey::from_pem(signer.public_key_pem())
             .map_err(|_| SigningError::Malformed("its public key cannot be read"))?;

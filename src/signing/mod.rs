@@ -1,10 +1,10 @@
-//! EFFECT. Who signs.
+//! EFFECT. Signers.
 //!
-//! A [`Signer`] holds a key: it gets bytes and returns what a Sigstore bundle needs. [`KeySigner`]
-//! has a private key of ours, [`kms::KmsSigner`] asks a program. An [`BundleSigner`] makes whole
-//! Sigstore bundles: every signer alone, [`LoggedKeySigner`] with a log and timestamps beside its key,
-//! and [`KeylessSigner`] with an identity in a key's place. What a statement claims, and whether it may
-//! be claimed, is not decided here.
+//! A [`Signer`] has a key: it gets bytes and returns what a Sigstore bundle needs. [`KeySigner`]
+//! has a private key in memory, [`kms::KmsSigner`] runs a program. A [`BundleSigner`] makes whole
+//! Sigstore bundles: every signer alone, [`LoggedKeySigner`] adds a log entry and timestamps to a
+//! key's signature, and [`KeylessSigner`] uses an identity in place of a key. The content of a
+//! statement, and whether it may be signed, is not decided here.
 
 mod bundle_signer;
 mod certificate_signer;
@@ -48,49 +48,50 @@ pub trait Signer: Send + Sync {
     /// Definition").
     async fn sign(&self, pae: &[u8]) -> Result<SignatureWithMaterial, SigningError>;
 
-    /// The public half of the key, as PEM (`PUBLIC KEY`, RFC 7468, section 13).
+    /// The public key, as PEM (`PUBLIC KEY`, RFC 7468, section 13).
     fn public_key_pem(&self) -> &str;
 
-    /// What a Sigstore bundle calls the key: base64 of the SHA-256 of its DER
-    /// `SubjectPublicKeyInfo`, as cosign writes it. A hint, never evidence.
+    /// The key hint in Sigstore bundles: base64 of the SHA-256 of its DER `SubjectPublicKeyInfo`,
+    /// as in cosign. A hint, never evidence.
     fn key_hint(&self) -> &str;
 }
 
-/// A signature, and what a verifier needs to find the key that made it.
+/// A signature, with the information that a verifier needs to find its key.
 #[derive(Clone, Debug)]
 pub struct SignatureWithMaterial {
-    /// The signature itself; of an ECDSA key in ASN.1 form.
+    /// The signature itself; ECDSA signatures in ASN.1 form.
     pub bytes: SignatureBytes,
-    /// The part of a Sigstore bundle that names the key.
+    /// The part of a Sigstore bundle that identifies the key.
     pub material: VerificationMaterial,
 }
 
-/// Why nothing was signed. No variant carries key material or a password.
+/// Why nothing was signed. No variant contains key material or a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SigningError {
-    /// The file is larger than any key.
+    /// The file is larger than any key; its size in bytes.
     #[error("key file of {0} bytes is no key, the limit is {MAX_KEY_FILE}")]
     TooLarge(usize),
-    /// No PEM block with a private key.
+    /// There is no PEM block with a private key.
     #[error("key file holds no PEM block with a private key; `packgate keys generate` makes one")]
     NoPrivateKey,
-    /// The PEM block, or what is inside, cannot be read.
+    /// The PEM block, or its content, cannot be parsed.
     #[error("private key cannot be read: {0}")]
     Malformed(&'static str),
-    /// A kind of key that we do not sign with.
+    /// The type of key is not supported.
     #[error(
         "{0} keys are not supported, because cosign knows none; supported are ECDSA P-256, P-384 \
             and P-521, RSA of 2048, 3072 and 4096 bits, and Ed25519; make one with `packgate keys \
             generate`"
     )]
     Algorithm(String),
-    /// Encrypted, but not as cosign does it.
+    /// It is encrypted, but not in cosign's format.
     #[error(
         "private key is encrypted as {0:?}, only cosign's encryption is supported; import it with \
             `cosign import-key-pair --key FILE`"
     )]
     Encryption(String),
-    /// Key derivation that could cost any amount of memory.
+    /// Key derivation parameters that are not supported, because they could need any amount of
+    /// memory.
     #[error(
         "private key is encrypted with scrypt N={n} r={r} p={p}; supported are N=32768, 65536 or \
             131072 with r=8 p=1; import the key again with cosign"
@@ -106,19 +107,19 @@ pub enum SigningError {
     /// The key is encrypted and there is no password.
     #[error("private key is encrypted; give its password in COSIGN_PASSWORD")]
     PasswordNeeded,
-    /// The password does not open the key.
+    /// The password does not decrypt the key.
     #[error("private key does not open: the password is wrong, or the file was changed")]
     WrongPassword,
-    /// The plug-in that keeps the key did not sign.
+    /// The plug-in of the key failed.
     #[error(transparent)]
     Kms(#[from] kms::KmsError),
-    /// What is to be signed as a statement is none.
+    /// The bytes to sign as a statement are not one.
     #[error("the document to sign is not an in-toto statement: {0}")]
     Statement(String),
     /// There is no identity to sign with.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// Those who vouch for signatures did not, or not for this one.
+    /// A service failed, or refused this signature.
     #[error(transparent)]
     Service(#[from] SigstoreServiceError),
     /// The cryptographic library failed.

@@ -1,4 +1,4 @@
-//! A password that is wiped when it is dropped and never printed.
+//! A password that is erased when it is dropped and never printed.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 pub struct Password(Zeroizing<Vec<u8>>);
 
 impl Password {
-    /// Takes the bytes over; nothing else should keep a copy.
+    /// Takes over the bytes; the caller should keep no copy.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(Zeroizing::new(bytes.into()))
     }

@@ -1,4 +1,4 @@
-//! PEM blocks (RFC 7468), as far as private keys need them.
+//! PEM blocks (RFC 7468) of private keys.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
@@ -11,7 +11,7 @@ pub(super) struct PemBlock {
     pub(super) content: Zeroizing<Vec<u8>>,
 }
 
-/// The first block whose label ends in `PRIVATE KEY`. Text and blocks before it are passed over:
+/// The first block whose label ends in `PRIVATE KEY`. Text and blocks before it are skipped:
 /// `openssl ecparam -genkey` writes `EC PARAMETERS` first.
 pub(super) fn find_private_key(text: &str) -> Result<PemBlock, SigningError> {
     let (label, rest) = text

@@ -1,5 +1,4 @@
-//! Private keys of every algorithm that we sign with, each with the hash and padding that Sigstore
-//! uses with it.
+//! Private keys of every supported algorithm, each with its hash and padding in Sigstore.
 
 use aws_lc_rs::{
     encoding::AsDer,
@@ -15,10 +14,10 @@ use zeroize::Zeroizing;
 
 use super::SigningError;
 
-/// What a new key is for. One of Sigstore's list of algorithms.
+/// The algorithm of a new key. One of Sigstore's list of algorithms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SigningAlgorithm {
-    /// ECDSA on P-256, with SHA-256. What cosign makes, and every verifier knows.
+    /// ECDSA on P-256, with SHA-256: cosign's default, supported by every verifier.
     #[default]
     EcdsaP256,
     /// ECDSA on P-384, with SHA-384.
@@ -35,13 +34,13 @@ pub enum SigningAlgorithm {
     Ed25519,
 }
 
-/// Bytes of the moduli that Sigstore's list of algorithms has.
+/// Sizes in bytes of the moduli in Sigstore's list of algorithms.
 const RSA_BYTES: [usize; 3] = [256, 384, 512];
-/// `id-RSASSA-PSS`, as it stands near the beginning of a PKCS#8 key.
+/// `id-RSASSA-PSS`, as encoded near the beginning of a PKCS#8 key.
 const PSS: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a";
 const PSS_WITHIN: usize = 32;
 
-/// A private key. What it signs with follows from it.
+/// A private key, which determines its signature algorithm.
 pub(super) enum PrivateKey {
     Ecdsa(EcdsaKeyPair),
     Rsa(rsa::KeyPair),
@@ -64,7 +63,7 @@ impl PrivateKey {
         made.map_err(|_| SigningError::Library("make a key"))
     }
 
-    /// Reads PKCS#8 (RFC 5958) or SEC1 (RFC 5915).
+    /// Parses PKCS#8 (RFC 5958) or SEC1 (RFC 5915).
     pub(super) fn from_der(der: &[u8]) -> Result<Self, SigningError> {
         let curves: [&'static EcdsaSigningAlgorithm; 3] = [
             &ECDSA_P256_SHA256_ASN1_SIGNING,
@@ -85,7 +84,7 @@ impl PrivateKey {
             .and_then(Self::from_rsa)
     }
 
-    /// Reads PKCS#1 (RFC 8017, appendix A.1.2).
+    /// Parses PKCS#1 (RFC 8017, appendix A.1.2).
     pub(super) fn from_pkcs1(der: &[u8]) -> Result<Self, SigningError> {
         rsa::KeyPair::from_der(der)
             .map_err(|_| unsupported_key_error(der))
@@ -102,7 +101,7 @@ impl PrivateKey {
         }
     }
 
-    /// As PKCS#8, version 1: Go reads no other.
+    /// As PKCS#8, version 1: Go supports no other.
     pub(super) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, SigningError> {
         let failed = |_| SigningError::Library("serialise a key");
         match self {
@@ -121,7 +120,7 @@ impl PrivateKey {
         }
     }
 
-    /// The public half as `SubjectPublicKeyInfo` in DER.
+    /// The public key as `SubjectPublicKeyInfo` in DER.
     pub(super) fn to_spki(&self) -> Result<Vec<u8>, SigningError> {
         let der = match self {
             Self::Ecdsa(key) => key.public_key().as_der(),

@@ -1,4 +1,4 @@
-//! What can go wrong between a signature and those who vouch for it.
+//! Errors of the services that certify, log and timestamp signatures.
 
 use url::Url;
 
@@ -11,32 +11,32 @@ use crate::{
     http::{HttpError, redact},
 };
 
-/// Why Sigstore's services gave nothing that could be used. No variant carries a token.
+/// Why Sigstore's services gave no valid result. No variant contains a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SigstoreServiceError {
-    /// It could not be asked, or did not answer.
+    /// The request failed, or there was no response.
     #[error("{service}: {message}")]
     Http {
-        /// Which service.
+        /// The service.
         service: &'static str,
-        /// The same for scripts.
+        /// The reason code.
         reason: Reason,
-        /// What happened.
+        /// The message.
         message: String,
     },
-    /// It said no.
+    /// The service refused the request.
     #[error("{service} at {url} answered HTTP {status}: {message}")]
     Refused {
-        /// Which service.
+        /// The service.
         service: &'static str,
-        /// Where it is.
+        /// Its URL.
         url: String,
-        /// The status.
+        /// The HTTP status.
         status: u16,
-        /// What it said.
+        /// Its message.
         message: String,
     },
-    /// It does not know who we are.
+    /// The certificate authority refused the token.
     #[error(
         "certificate authority at {url} refused the identity token (HTTP {status}): {message}; the \
             token is for the audience {audience} and was \
@@ -44,43 +44,43 @@ pub enum SigstoreServiceError {
          issuer"
     )]
     Token {
-        /// Where it is.
+        /// Its URL.
         url: String,
-        /// The status.
+        /// The HTTP status.
         status: u16,
-        /// What it said.
+        /// Its message.
         message: String,
-        /// Whom the token is for.
+        /// The audience of the token.
         audience: String,
-        /// Who issued it.
+        /// The issuer of the token.
         issuer: String,
     },
-    /// Its answer cannot be used.
+    /// Its response is invalid.
     #[error("{service} at {url}: {cause}")]
     Answer {
-        /// Which service.
+        /// The service.
         service: &'static str,
-        /// Where it is.
+        /// Its URL.
         url: String,
-        /// Why.
+        /// The error.
         cause: SigstoreResponseError,
     },
-    /// The certificate is for another key, or names nobody.
+    /// The certificate is for another key, or has no name.
     #[error("certificate authority issued a certificate that {0}")]
     Certificate(&'static str),
-    /// Nobody certifies identities.
+    /// There is no certificate authority.
     #[error(
         "signing configuration names no certificate authority, which signing with an identity \
             token needs; add one under caUrls"
     )]
     NoAuthority,
-    /// Nobody keeps a record.
+    /// There is no transparency log.
     #[error(
         "signing configuration names no transparency log, which signing with an identity token \
             needs; add one under rekorTlogUrls"
     )]
     NoLog,
-    /// Nobody vouches for anything.
+    /// There is neither a log nor a timestamp authority.
     #[error(
         "signing configuration names neither a transparency log nor a timestamp authority; leave \
             it out to sign with the key alone"
@@ -92,15 +92,15 @@ pub enum SigstoreServiceError {
             log, or no signing configuration"
     )]
     UnsupportedLogKey,
-    /// Somebody did not tell the truth, or the trusted root is another Sigstore's.
+    /// A response is wrong, or the trusted root is another Sigstore's.
     #[error(
         "the new signature does not verify against the trusted root, so it was not stored: \
             {message}"
     )]
     NotVerified {
-        /// The fault.
+        /// The reason code.
         reason: Reason,
-        /// The same in words.
+        /// The message.
         message: String,
     },
 }

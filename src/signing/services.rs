@@ -1,4 +1,5 @@
-//! Sigstore's services: whom a signature is shown to, so that others can believe it later.
+//! Clients of Sigstore's services: certificate authority, transparency logs and timestamp
+//! authorities.
 
 use std::sync::Arc;
 
@@ -28,14 +29,15 @@ use crate::{
     http::{HttpClient, HttpRequest, HttpResponseHead, StatusCode, header, redact},
 };
 
-/// Bytes of an answer. Certificates, log entries and timestamps have a few thousand.
+/// The maximum size of a response in bytes. Certificates, log entries and timestamps have a few
+/// thousand.
 const MAX_ANSWER: usize = 1 << 20;
 
 const FULCIO: &str = "certificate authority";
 const REKOR: &str = "transparency log";
 const TSA: &str = "timestamp authority";
 
-/// The services that were chosen, and what their answers are held against.
+/// The selected services, and the trust root that verifies their responses.
 #[derive(Clone, Debug)]
 pub struct SigstoreServices {
     http: HttpClient,
@@ -43,7 +45,7 @@ pub struct SigstoreServices {
     root: Arc<TrustRoot>,
 }
 
-/// Whose signature it is.
+/// The holder of a signature.
 #[derive(Clone, Copy)]
 pub(super) enum SignatureHolder<'a> {
     Certificate(&'a DerCertificate),
@@ -54,7 +56,7 @@ pub(super) enum SignatureHolder<'a> {
 }
 
 impl SigstoreServices {
-    /// Services that are asked over `http`. Everything that they say is verified against `root`.
+    /// Services that are accessed with `http`. All responses are verified with `root`.
     pub const fn new(http: HttpClient, services: SelectedServices, root: Arc<TrustRoot>) -> Self {
         Self {
             http,
@@ -63,12 +65,13 @@ impl SigstoreServices {
         }
     }
 
-    /// What answers are held against.
+    /// The trust root that verifies responses.
     pub(super) const fn trust_root(&self) -> &Arc<TrustRoot> {
         &self.root
     }
 
-    /// Is there whom an identity needs: somebody who certifies it, and somebody who keeps a record?
+    /// Checks that the services for an identity exist: a certificate authority and a transparency
+    /// log.
     pub(super) const fn check_keyless(&self) -> Result<(), SigstoreServiceError> {
         match (&self.services.fulcio, self.services.logs.is_empty()) {
             (None, _) => Err(SigstoreServiceError::NoAuthority),
@@ -77,7 +80,7 @@ impl SigstoreServices {
         }
     }
 
-    /// Is there anybody who can vouch for the signatures of `key`?
+    /// Checks that a service supports the signatures of `key`.
     pub(super) fn check_keyed(&self, key: &VerificationKey) -> Result<(), SigstoreServiceError> {
         if self.services.logs.is_empty() && self.services.timestamps.is_empty() {
             return Err(SigstoreServiceError::NoLogOrTimestamp);
@@ -137,8 +140,8 @@ impl SigstoreServices {
         }
     }
 
-    /// The Sigstore bundle of a signature, with what the log and the timestamp authorities say
-    /// about it, verified against the root.
+    /// The Sigstore bundle of a signature, with its log entry and timestamps, verified with the
+    /// root.
     pub(super) async fn build_verified_bundle(
         &self,
         content: SigningContent<'_>,
@@ -243,7 +246,7 @@ impl SigstoreServices {
             rekor::entry_request_body(log.version, entry),
         )?;
         let (head, body) = self.send_request(REKOR, request).await?;
-        // A repeated request: the log names the entry that it has.
+        // A repeated request: the log returns the location of the existing entry.
         let (head, body) = if head.status() == StatusCode::CONFLICT {
             self.fetch_existing_entry(log, &head, body).await?
         } else {
@@ -285,7 +288,7 @@ impl SigstoreServices {
     }
 }
 
-/// Sending it twice does no harm: another certificate, another timestamp, the same entry.
+/// Sending it twice is harmless: another certificate, another timestamp, the same entry.
 fn post_request(
     service: &'static str,
     base: &Url,

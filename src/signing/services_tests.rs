@@ -1,4 +1,4 @@
-//! Services that answer what they should not. The genuine answers were recorded:
+//! Services with wrong responses. The genuine responses were recorded:
 //! `sigstore-conformance/managed-key-happy-path`.
 
 use std::{
@@ -30,7 +30,7 @@ use crate::{
 /// The first line and the body of a request.
 type Asked = (String, Vec<u8>);
 
-/// Answers one request after the other.
+/// Responds to one request after the other.
 fn serve(answers: Vec<(&str, String)>) -> (url::Url, JoinHandle<Vec<Asked>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"))
@@ -98,13 +98,13 @@ fn services(services: SelectedServices, root: TrustRoot) -> SigstoreServices {
     SigstoreServices::new(http, services, Arc::new(root))
 }
 
-/// A root that trusts nobody.
+/// A root without authorities.
 fn nobody() -> TrustRoot {
     let json = r#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1","tlogs":[],"certificateAuthorities":[],"ctlogs":[],"timestampAuthorities":[]}"#;
     TrustRoot::parse(json.as_bytes(), &InputLimits::DEFAULT).expect("a root")
 }
 
-/// Somebody who always gives the one signature that was recorded.
+/// A signer that always returns the one recorded signature.
 struct Recorded {
     folder: PathBuf,
     public_pem: String,
@@ -165,7 +165,7 @@ impl Recorded {
         TrustRoot::parse(&bytes, &InputLimits::DEFAULT).expect("a root")
     }
 
-    /// What a Rekor 1 answered when the signature was logged.
+    /// The response of a Rekor 1 when the signature was logged.
     fn answer(&self) -> Value {
         let entry = &self.bundle["verificationMaterial"]["tlogEntries"][0];
         let number = |value: &Value| {
@@ -193,7 +193,7 @@ impl Recorded {
                     "treeSize": number(&proof["treeSize"])}}})
     }
 
-    /// Signs before a log that answers so.
+    /// Signs with a log that responds so.
     async fn sign(
         self,
         message: &[u8],
@@ -242,7 +242,7 @@ async fn a_signature_is_stored_with_what_the_log_says() {
         STANDARD.decode(body).expect("base64")
     });
     assert_eq!(asked[0].0, "post /api/v1/log/entries http/1.1");
-    // What the log made of our request is what it was asked for, with the same names.
+    // The log's entry equals our request, with the same field names.
     let body = STANDARD
         .decode(
             expected["verificationMaterial"]["tlogEntries"][0]["canonicalizedBody"]
@@ -263,22 +263,22 @@ type Change = fn(&mut Value);
 async fn what_a_log_says_is_not_believed_without_proof() {
     const TABLE: [(Reason, Change); 6] = [
         (Reason::InvalidInclusionProof, |a| {
-            a["verification"]["inclusionProof"] = Value::Null
+            a["verification"]["inclusionProof"] = Value::Null;
         }),
         (Reason::InvalidInclusionProof, |a| {
-            a["verification"]["inclusionProof"]["hashes"][0] = "00".repeat(32).into()
+            a["verification"]["inclusionProof"]["hashes"][0] = "00".repeat(32).into();
         }),
         (Reason::InvalidInclusionProof, |a| {
-            a["verification"]["inclusionProof"]["rootHash"] = "00".repeat(32).into()
+            a["verification"]["inclusionProof"]["rootHash"] = "00".repeat(32).into();
         }),
         (Reason::InvalidTimestamp, |a| {
-            a["verification"]["signedEntryTimestamp"] = "MEUCIQ==".into()
+            a["verification"]["signedEntryTimestamp"] = "MEUCIQ==".into();
         }),
         (Reason::InvalidTimestamp, |a| {
-            a["integratedTime"] = 1_766_077_480.into()
+            a["integratedTime"] = 1_766_077_480.into();
         }),
         (Reason::InvalidTimestamp, |a| {
-            a["logID"] = "00".repeat(32).into()
+            a["logID"] = "00".repeat(32).into();
         }),
     ];
     for (at, (reason, change)) in TABLE.into_iter().enumerate() {
@@ -297,7 +297,8 @@ async fn what_a_log_says_is_not_believed_without_proof() {
     }
 }
 
-/// The entry is genuine, and of another artifact: a log that returns what it has anyway.
+/// The entry is genuine, and of another artifact: a log that returns an existing entry for any
+/// request.
 #[tokio::test]
 async fn an_entry_for_another_artifact_is_refused() {
     let Some(recorded) = Recorded::open("an_entry_for_another_artifact_is_refused") else {
@@ -547,7 +548,7 @@ async fn a_token_goes_to_its_certificate_authority_only() {
     assert!(elsewhere.accept().is_err(), "nobody may come");
 }
 
-/// A certificate as Fulcio makes it, of a key that we do not have.
+/// A certificate as Fulcio makes it, of another key.
 fn certificate_of_another(issuer: bool) -> String {
     let mut params = rcgen::CertificateParams::default();
     params.subject_alt_names = vec![rcgen::SanType::Rfc822Name(

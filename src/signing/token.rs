@@ -1,10 +1,10 @@
-//! Identity tokens: OpenID Connect tokens that a certificate authority takes as proof of who
-//! somebody is.
+//! Identity tokens: OpenID Connect tokens that a certificate authority accepts as proof of an
+//! identity.
 //!
-//! A token is a secret until it expires. It is sent to the certificate authority, and nothing of it
-//! is shown but issuer and audience.
+//! A token is a secret until it expires. It is sent to the certificate authority, and only its
+//! issuer and audience are ever shown.
 //!
-//! What is *not* checked here: who signed it. The certificate authority does that.
+//! What is *not* checked here: its signature. The certificate authority does that.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ use crate::{
 /// The largest token that is read, in bytes.
 pub const MAX_TOKEN: usize = 64 << 10;
 
-/// A token whose claims can be read. They are claims.
+/// A parsed token. Its claims are not verified.
 #[derive(Clone, Debug)]
 pub struct IdentityToken {
     raw: Redacted<String>,
@@ -26,19 +26,19 @@ pub struct IdentityToken {
     audience: Vec<String>,
 }
 
-/// Why a token is of no use.
+/// Why a token is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Not three parts in base64url, or no claims in the middle.
+    /// It has not three parts in base64url, or no claims in the middle one.
     #[error("identity token cannot be read: {0}; it must be an OpenID Connect token (a JWT)")]
     Malformed(&'static str),
-    /// Its time is over.
+    /// It has expired.
     #[error("identity token expired at {0}; get a fresh one")]
     Expired(Timestamp),
-    /// Its time has not begun.
+    /// It is not valid yet.
     #[error("identity token is not valid before {0}; is this machine's clock right?")]
     NotYet(Timestamp),
-    /// There is none.
+    /// There is no token.
     #[error("identity token: {0}")]
     Missing(String),
 }
@@ -64,11 +64,11 @@ enum IdentityTokenAudience {
     Many(Vec<String>),
 }
 
-/// Clocks that differ by less are the same.
+/// The tolerated difference of clocks.
 const SKEW: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 
 impl IdentityToken {
-    /// Reads a token and looks at its time.
+    /// Parses a token and checks its validity period.
     pub fn parse(text: &str, now: Timestamp) -> Result<Self, TokenError> {
         let raw = text.trim();
         if raw.len() > MAX_TOKEN {
@@ -99,12 +99,12 @@ impl IdentityToken {
         })
     }
 
-    /// The token itself, for the certificate authority alone.
+    /// The token itself, for the certificate authority only.
     pub(super) fn expose(&self) -> &str {
         self.raw.expose()
     }
 
-    /// Whom it is for, in words.
+    /// The audience, for messages.
     pub fn audience(&self) -> String {
         let all: Vec<String> = self
             .audience
@@ -119,7 +119,7 @@ impl IdentityToken {
         }
     }
 
-    /// Who issued it.
+    /// The issuer.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }

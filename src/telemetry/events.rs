@@ -1,4 +1,4 @@
-//! Events of Kubernetes, which `kubectl describe` and `kubectl get events` show.
+//! Kubernetes events, for `kubectl describe` and `kubectl get events`.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use kube::{
 };
 use moka::sync::Cache;
 
-/// Texts that are remembered as told.
+/// Texts of recorded events that are remembered.
 const MAX_RECORDERS: u64 = 1_000;
-/// How long; kube's recorder forgets an event after six minutes.
+/// How long they are remembered; kube's recorder forgets an event after six minutes.
 const RECORDER_IDLE_TIME: Duration = Duration::from_mins(10);
 /// Bytes of an event's note; the API server allows 1,024.
 const MAX_NOTE: usize = 1_000;
 
-/// Tells events. What is told again within some minutes counts at the event that is there; another
-/// text is another event.
+/// Records events. A repetition within some minutes increases the count of the existing event;
+/// another text is another event.
 ///
-/// `kube`'s recorder knows an event by its object, type, reason and action alone, and would go on
-/// showing the first text.
+/// `kube`'s recorder identifies an event by its object, type, reason and action alone, and would go
+/// on showing the first text.
 pub struct EventRecorder {
     client: Client,
     reporter: Reporter,
@@ -36,7 +36,7 @@ impl std::fmt::Debug for EventRecorder {
 }
 
 impl EventRecorder {
-    /// As this reporter.
+    /// A recorder with this reporter.
     pub fn new(client: Client, reporter: Reporter) -> Self {
         Self {
             client,
@@ -48,9 +48,9 @@ impl EventRecorder {
         }
     }
 
-    /// Tells an event about an object. A note that is too long is cut.
+    /// Records an event about an object. A note that is too long is shortened.
     ///
-    /// Errors: the API server did not take it.
+    /// Errors: the API server did not accept it.
     pub async fn record_event(
         &self,
         mut event: Event,
@@ -91,7 +91,7 @@ mod tests {
     /// Methods and events.
     type Sent = Arc<Mutex<Vec<(String, Value)>>>;
 
-    /// An API server that takes every event, and what it was sent.
+    /// An API server that accepts every event, and the events that it received.
     fn server() -> (Client, Sent) {
         let sent = Sent::default();
         let seen = Arc::clone(&sent);

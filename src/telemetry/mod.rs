@@ -1,4 +1,4 @@
-//! EFFECT. What a process tells about itself: logs on stderr, probes, metrics, events.
+//! EFFECT. Observability of a process: logs on stderr, probes, metrics, events.
 
 pub mod events;
 pub mod server;
@@ -9,7 +9,7 @@ use std::io::IsTerminal;
 use stderr::Stderr;
 use tracing_subscriber::{EnvFilter, fmt};
 
-/// Starts logging: warnings, or with `verbose` 1 what is done, 2 how.
+/// Starts logging: warnings, or with `verbose` 1 actions, 2 details.
 pub fn init_logging(verbose: u8) {
     let level = match verbose {
         0 => "packgate=warn",
@@ -24,7 +24,7 @@ pub fn init_logging(verbose: u8) {
     let _ = log.with_ansi(terminal).with_target(false).try_init();
 }
 
-/// Starts logging lines of JSON, for a process that runs in a cluster.
+/// Starts logging lines of JSON, for a process in a cluster.
 pub fn init_json_logging(verbose: u8) {
     let level = if verbose == 0 {
         "packgate=info,kube_runtime=warn,kube_client=warn"

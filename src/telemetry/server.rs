@@ -1,5 +1,5 @@
-//! What a cluster asks a running process: `/livez` and `/readyz` on one port, `/metrics` on
-//! another. Plain HTTP, no secrets.
+//! The endpoints of a running process for the cluster: `/livez` and `/readyz` on one port,
+//! `/metrics` on another. Plain HTTP, no secrets.
 
 use std::{
     net::SocketAddr,
@@ -26,7 +26,8 @@ use crate::listener::{self, ListenerLimits};
 /// The text format's media type (OpenMetrics 1.0).
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What connections may take: a kubelet and a few scrapers come, and whoever else reaches the port.
+/// The limits of connections: clients are a kubelet, a few scrapers, and any other host that
+/// reaches the port.
 pub const TELEMETRY_LISTENER_LIMITS: ListenerLimits = ListenerLimits {
     connections: 64,
     connections_per_address: 16,
@@ -35,17 +36,17 @@ pub const TELEMETRY_LISTENER_LIMITS: ListenerLimits = ListenerLimits {
     ..ListenerLimits::DEFAULT
 };
 
-/// Can this process do its work?
+/// Whether this process is ready.
 #[derive(Clone, Debug, Default)]
 pub struct ReadinessFlag(Arc<AtomicBool>);
 
 impl ReadinessFlag {
-    /// From now on it can.
+    /// Marks the process as ready.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// From now on it cannot.
+    /// Marks the process as not ready.
     pub fn unset(&self) {
         self.0.store(false, Ordering::Relaxed);
     }
@@ -55,16 +56,16 @@ impl ReadinessFlag {
     }
 }
 
-/// Answers `/livez` and `/readyz`, until it fails.
+/// Serves `/livez` and `/readyz`, until it fails.
 ///
-/// Errors: the address cannot be listened on.
+/// Errors: it cannot listen on the address.
 pub async fn serve_health(address: SocketAddr, ready: ReadinessFlag) -> std::io::Result<()> {
     serve_router(address, health_router(ready)).await
 }
 
-/// Answers `/metrics`, until it fails.
+/// Serves `/metrics`, until it fails.
 ///
-/// Errors: the address cannot be listened on.
+/// Errors: it cannot listen on the address.
 pub async fn serve_metrics(address: SocketAddr, registry: Arc<Registry>) -> std::io::Result<()> {
     serve_router(
         address,

@@ -1,8 +1,7 @@
 //! Standard error.
 //!
-//! What is written there is for people and logs, and it may be anything: a full disk, a pipe that
-//! nobody reads any more. So an error of writing changes nothing: neither what is being done, nor
-//! how the process ends. `eprintln!` would panic instead.
+//! Its destination may be anything: a full disk, a pipe without a reader. So a write error has no
+//! effect: neither on the work in progress, nor on the exit code. `eprintln!` would panic instead.
 
 use std::{
     fmt::Display,
@@ -11,13 +10,13 @@ use std::{
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Writes a line. One that cannot be written is lost.
+/// Writes a line. Errors are ignored.
 pub fn write_line(text: impl Display) {
-    // In one piece, so that lines of several threads stay whole.
+    // In one write, so that lines of several threads are not mixed.
     let _ = Stderr.write_all(format!("{text}\n").as_bytes());
 }
 
-/// Standard error for a log. Every write succeeds, whatever became of it.
+/// Standard error for a log. Every write succeeds, even if it is lost.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stderr;
 

@@ -1,5 +1,5 @@
-//! What repositories gave, kept in a folder: for each one file with the last good state and one
-//! with its roots, replaced as a whole.
+//! A cache of repositories' content in a folder: for each one file with the last good state and one
+//! with its roots, replaced atomically.
 
 use std::{
     fs,
@@ -13,9 +13,9 @@ use super::{
     FetchedTrustRoot, MAX_KEPT, TrustCache, TrustError, TufRepositoryConfig, TufRootChain,
 };
 
-/// A file is JSON, which writes some characters as two.
+/// A file is JSON, which escapes some characters.
 const MAX_FILE: u64 = 4 * MAX_KEPT as u64;
-/// How the names of files end.
+/// The suffix of file names.
 const FETCHED: &str = "json";
 const ROOTS: &str = "roots.json";
 
@@ -26,7 +26,7 @@ pub struct FileTrustCache {
 }
 
 impl FileTrustCache {
-    /// In this folder, which is made when something is kept.
+    /// A cache in this folder, which is created when something is stored.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),

@@ -1,9 +1,9 @@
-//! EFFECT. Trust roots that TUF repositories give (The Update Framework, specification 1.0).
+//! EFFECT. Trust roots from TUF repositories (The Update Framework, specification 1.0).
 //!
-//! What a repository says is believed only as far as its first root, which somebody configured,
-//! leads: keys, thresholds, versions that never go back, expiry. `sigstore-tuf` checks that; here
-//! are the transport, the caps, the last good state and what is told when something fails. Nothing
-//! of this is ever called while a request for admission waits.
+//! A repository is trusted only as far as its configured first root authenticates it: keys,
+//! thresholds, versions that never decrease, expiry. `sigstore-tuf` checks that; this module has
+//! the transport, the limits, the last good state and the errors. It is never called while an
+//! admission request waits.
 
 mod file_cache;
 mod tuf;
@@ -26,152 +26,150 @@ use crate::core::{
     reason::{ClassifiedError, Reason},
 };
 
-/// Bytes of all that is kept of one repository, which must fit into a `ConfigMap` once it is JSON.
-/// Ends a repository that grows without end.
+/// The maximum size in bytes of one repository's stored content, which must fit into a `ConfigMap`
+/// as JSON. Stops a repository that grows without end.
 pub const MAX_KEPT: usize = 700 << 10;
-/// Bytes of a repository's first root.
+/// The maximum size in bytes of a repository's first root.
 pub const MAX_ROOT: usize = 256 << 10;
 
-/// A TUF repository and what is believed of it at first.
+/// A TUF repository and its trusted first root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TufRepositoryConfig {
     url: Url,
     root: Vec<u8>,
 }
 
-/// What a repository gave, after everything was checked: the last good state.
+/// The verified content of a repository: the last good state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FetchedTrustRoot {
-    /// The `trusted_root.json`.
+    /// The content of `trusted_root.json`.
     pub trusted_root: String,
-    /// The metadata that vouches for it, by name.
+    /// The metadata that authenticates it, by name.
     pub metadata: TufMetadata,
-    /// When the first part of the metadata ends.
+    /// When the first of the metadata expires.
     pub expires: Timestamp,
-    /// When the repository was asked.
+    /// When the repository was refreshed.
     pub refreshed: Timestamp,
 }
 
-/// What a repository gives those who sign.
+/// The content of a repository for signers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TufSigningMaterial {
-    /// The trust root, which everything that the services say is verified with.
+    /// The trust root, with which all responses of the services are verified.
     pub fetched: FetchedTrustRoot,
-    /// The `signing_config` (version 0.2), which names the services.
+    /// The `signing_config` (version 0.2) with the services.
     pub signing_config: String,
 }
 
-/// Signed metadata, by the names that TUF gives it. Not to be believed until it was checked again.
+/// Signed metadata, by its names in TUF. Not trusted until it was verified again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TufMetadata(BTreeMap<String, String>);
 
-/// The roots of a repository that were verified, each by the one before it, by the names that TUF
-/// gives them.
+/// The roots of a repository that were verified, each by the one before it, by their names in TUF.
 ///
-/// Each is kept as soon as it was verified, whatever becomes of the rest (TUF 1.0, section 5.3.8):
-/// a key that one of them revoked is not believed again. Read back, they are verified again from
-/// the first root on.
+/// Each is kept as soon as it was verified, even if the rest of the refresh fails (TUF 1.0, section
+/// 5.3.8): a key that one of them revoked is not trusted again. Read back, they are verified again
+/// from the first root on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TufRootChain(BTreeMap<String, String>);
 
-/// Why a repository gives no trust root.
+/// Why a repository has no valid trust root.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// Its address is none.
+    /// Its URL is invalid.
     #[error("TUF repository {url:?}: {problem}")]
     Url {
-        /// As it was written.
+        /// The URL as written.
         url: String,
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// Its first root cannot be believed.
+    /// Its first root is invalid.
     #[error(
         "the first root of TUF repository {url} cannot be used: {cause}; give the root.json that \
             its owners published"
     )]
     FirstRoot {
-        /// The repository.
+        /// The URL of the repository.
         url: String,
         /// What is wrong with it.
         cause: String,
     },
-    /// It did not answer.
+    /// The repository is unavailable.
     #[error("TUF repository {url} does not answer: {cause}")]
     Unreachable {
-        /// The repository.
+        /// The URL of the repository.
         url: String,
-        /// What was asked for, and what came of it.
+        /// The requested file, and the error.
         cause: String,
     },
-    /// It said what must not be believed: a wrong signature, an older version, other bytes than
-    /// promised.
+    /// Its metadata is invalid: a wrong signature, an older version, or content that does not
+    /// match.
     #[error("TUF repository {url} failed verification: {cause}")]
     Refused {
-        /// The repository.
+        /// The URL of the repository.
         url: String,
-        /// Why not.
+        /// The error.
         cause: String,
     },
-    /// What it says is over.
+    /// Its metadata has expired.
     #[error("the metadata of TUF repository {url} has expired: {cause}; its owners must renew it")]
     Expired {
-        /// The repository.
+        /// The URL of the repository.
         url: String,
-        /// Which part, and since when.
+        /// Which metadata, and since when.
         cause: String,
     },
-    /// The last good state may not be used any longer.
+    /// The last good state has expired for good.
     #[error(
         "the trust root of TUF repository {url} expired at {expires} and its grace period is over; \
             no newer one could be fetched: {cause}"
     )]
     Stale {
-        /// The repository.
+        /// The URL of the repository.
         url: String,
-        /// When.
+        /// When it expired.
         expires: Timestamp,
         /// Why there is nothing newer.
         cause: String,
     },
-    /// It is more than is kept.
+    /// It exceeds what can be stored.
     #[error("TUF repository {url} gives {size} bytes, the limit is {MAX_KEPT}")]
     TooLarge {
-        /// The repository.
+        /// The URL of the repository.
         url: String,
-        /// Its bytes.
+        /// Its size in bytes.
         size: usize,
     },
-    /// The network may not be used, and nothing was kept.
+    /// The network may not be used, and nothing is cached.
     #[error(
         "no cached metadata of TUF repository {url}, and network access is disabled; run once \
             without --offline, or give --trusted-root FILE"
     )]
     NothingKept {
-        /// The repository.
+        /// The URL of the repository.
         url: String,
     },
     /// The cache cannot be written.
     #[error("{path}: {cause}; choose another folder with --cache-dir")]
     Cache {
-        /// The file.
+        /// The path of the file.
         path: String,
-        /// What the system said.
+        /// The system's error.
         cause: std::io::Error,
     },
 }
 
-/// Asks repositories.
+/// Refreshes trust roots from repositories.
 #[async_trait]
 pub trait TrustSource: Send + Sync {
-    /// Asks a repository, and believes nothing that goes behind `last` and `roots`. Newer roots are
-    /// added to `roots`.
+    /// Refreshes from a repository, and refuses anything older than `last` and `roots`. Newer roots
+    /// are added to `roots`.
     ///
-    /// Errors: whatever is not as TUF wants it. Nothing of a refresh that fails is to be kept but
-    /// the roots.
+    /// Errors: any violation of TUF. Of a failed refresh only the roots may be kept.
     async fn refresh_trust_root(
         &self,
         repository: &TufRepositoryConfig,
@@ -180,7 +178,7 @@ pub trait TrustSource: Send + Sync {
         now: Timestamp,
     ) -> Result<FetchedTrustRoot, TrustError>;
 
-    /// The same, and its `signing_config`.
+    /// The same, with its `signing_config`.
     ///
     /// Errors: the same, and that it has none.
     async fn refresh_signing_material(
@@ -191,8 +189,8 @@ pub trait TrustSource: Send + Sync {
         now: Timestamp,
     ) -> Result<TufSigningMaterial, TrustError>;
 
-    /// Checks what was kept, from the first root on, as of the moment when it was good, with the
-    /// keys of the newest of `roots`. Sends nothing.
+    /// Verifies stored content, from the first root on, as of the moment when it was fetched, with
+    /// the keys of the newest of `roots`. Sends nothing.
     async fn reverify_cached(
         &self,
         repository: &TufRepositoryConfig,
@@ -202,22 +200,22 @@ pub trait TrustSource: Send + Sync {
     ) -> Result<FetchedTrustRoot, TrustError>;
 }
 
-/// Keeps what repositories gave.
+/// Stores the content of repositories.
 pub trait TrustCache: Send + Sync {
-    /// What was kept. What cannot be read is not there.
+    /// The stored content. Invalid content is treated as absent.
     fn load_fetched(&self, repository: &TufRepositoryConfig) -> Option<FetchedTrustRoot>;
 
-    /// Keeps it. Errors: it cannot be written.
+    /// Stores it. Errors: it cannot be written.
     fn save_fetched(
         &self,
         repository: &TufRepositoryConfig,
         fetched: &FetchedTrustRoot,
     ) -> Result<(), TrustError>;
 
-    /// The roots that were kept. What cannot be read is not there.
+    /// The stored roots. Invalid ones are treated as absent.
     fn load_roots(&self, repository: &TufRepositoryConfig) -> TufRootChain;
 
-    /// Keeps them. Errors: they cannot be written.
+    /// Stores them. Errors: they cannot be written.
     fn save_roots(
         &self,
         repository: &TufRepositoryConfig,
@@ -226,8 +224,7 @@ pub trait TrustCache: Send + Sync {
 }
 
 impl TufRootChain {
-    /// Those in signed metadata. None if there is only one, which is the first: that is known
-    /// without it.
+    /// The roots in signed metadata. `None` if there is only the first one, which is configured.
     fn from_metadata(metadata: &TufMetadata) -> Self {
         if metadata
             .0
@@ -249,15 +246,15 @@ impl TufRootChain {
         )
     }
 
-    /// Adds those with which `fetched` was verified. Of one name the one that was there stays: it
-    /// is as new, or newer.
+    /// Adds the roots with which `fetched` was verified. An existing one of the same name is kept:
+    /// it is as new, or newer.
     pub fn add_roots_of(&mut self, fetched: &FetchedTrustRoot) {
         for (name, text) in Self::from_metadata(&fetched.metadata).0 {
             self.0.entry(name).or_insert(text);
         }
     }
 
-    /// Their bytes.
+    /// Their total size in bytes.
     pub fn byte_size(&self) -> usize {
         self.0
             .iter()
@@ -268,7 +265,7 @@ impl TufRootChain {
 
 impl TufRepositoryConfig {
     /// The repository at `url`, `http` or `https` without user info, query and fragment, with the
-    /// root that is believed at first.
+    /// trusted first root.
     ///
     /// Errors: another URL, a root that is too large or not signed by its own keys.
     pub fn new(url: &str, root: &[u8]) -> Result<Self, TrustError> {
@@ -293,17 +290,17 @@ impl TufRepositoryConfig {
         })
     }
 
-    /// Sigstore's public instance, with the root that this build carries.
+    /// Sigstore's public instance, with the root in this build.
     ///
-    /// Errors: the build carries none that can be used, which is a defect.
+    /// Errors: that root is invalid, which is a bug.
     pub fn public_good() -> Result<Self, TrustError> {
         Self::from_instance(SigstoreInstance::PublicGood)
     }
 
-    /// Sigstore's instance for tests, whose signatures mean nothing, with the root that this build
-    /// carries.
+    /// Sigstore's instance for tests, whose signatures have no meaning, with the root in this
+    /// build.
     ///
-    /// Errors: the build carries none that can be used, which is a defect.
+    /// Errors: that root is invalid, which is a bug.
     pub fn staging() -> Result<Self, TrustError> {
         Self::from_instance(SigstoreInstance::Staging)
     }
@@ -312,19 +309,19 @@ impl TufRepositoryConfig {
         Self::new(instance.tuf_url(), instance.tuf_root())
     }
 
-    /// Where it is.
+    /// The URL of the repository.
     pub fn url(&self) -> &str {
         self.url.as_str()
     }
 
-    /// What tells it from others: its address and its first root.
+    /// The identity of the repository: its URL and its first root.
     pub fn id(&self) -> Digest {
         let root = Digest::of_bytes(&self.root);
         Digest::of_bytes(format!("{}\n{root}", self.url).as_bytes())
     }
 }
 
-/// An address that ends in a slash.
+/// A URL that ends with a slash.
 fn parse_repository_url(url: &str) -> Result<Url, &'static str> {
     let mut parsed: Url = url
         .parse()

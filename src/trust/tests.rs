@@ -1,5 +1,5 @@
-//! Threats 20–25 and 45 as far as they are about TUF: each against a repository that is really
-//! signed, over real HTTP.
+//! Threats 20–25 and 45 of docs/threat-model.md, as far as they concern TUF: each with a properly
+//! signed repository, over real HTTP.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -27,7 +27,7 @@ fn now() -> Timestamp {
     at("2026-11-21T12:00:00Z")
 }
 
-/// Another content that is a trust root.
+/// Another valid trust root.
 fn content(number: usize) -> String {
     format!(
         "{}{}",
@@ -51,7 +51,7 @@ fn client(addresses: AddressPolicy) -> HttpClient {
     .expect("a client")
 }
 
-/// A repository, its server, and a client that knows the first root.
+/// A repository, its server, and a client with the first root.
 struct Scene {
     there: TufRepository,
     server: TufServer,
@@ -174,7 +174,7 @@ async fn the_last_good_root_is_used_until_its_grace_is_over() {
         assert_eq!(renewal.root.trusted_root, content(1), "{moment}");
         assert_eq!(scene.server.requests() > before, asked, "{moment}");
     }
-    // The same timestamp for ever: a mirror that is frozen.
+    // The same timestamp forever: a frozen mirror.
     let frozen = scene
         .renew(Some(&kept), at("2026-11-28T01:00:00Z"))
         .await
@@ -200,8 +200,8 @@ async fn a_repository_that_is_down_changes_nothing() {
     let scene = Scene::new();
     let kept = scene.refresh(None).await.expect("good");
     scene.server.behaviour.fails.store(true, Ordering::SeqCst);
-    let (told, message) = reason(scene.refresh(None).await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    let (reported, message) = reason(scene.refresh(None).await);
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
     let renewal = scene
         .renew(Some(&kept), at("2026-11-24T00:00:00Z"))
         .await
@@ -213,8 +213,8 @@ async fn a_repository_that_is_down_changes_nothing() {
         ),
         (content(1), Some(Reason::TrustRootUnavailable))
     );
-    let (told, message) = reason(scene.renew(Some(&kept), at("2026-12-06T00:00:00Z")).await);
-    assert_eq!(told, Reason::TrustRootExpired, "{message}");
+    let (reported, message) = reason(scene.renew(Some(&kept), at("2026-12-06T00:00:00Z")).await);
+    assert_eq!(reported, Reason::TrustRootExpired, "{message}");
     assert!(
         message.contains("500"),
         "it says why there is nothing newer: {message}"
@@ -226,16 +226,16 @@ async fn keys_are_rotated_by_whoever_had_them() {
     let mut scene = Scene::new();
     let first = scene.refresh(None).await.expect("good");
     scene.there.rotate();
-    let (told, message) = reason(scene.refresh(Some(&first)).await);
+    let (reported, message) = reason(scene.refresh(Some(&first)).await);
     assert_eq!(
-        told,
+        reported,
         Reason::TrustRootUnavailable,
         "metadata of the old keys under the new root: {message}"
     );
     scene.there.publish(&content(2), LATER);
     let second = scene.refresh(Some(&first)).await.expect("rotated");
     assert_eq!(second.trusted_root, content(2));
-    // From the very first root on, with and without the network.
+    // From the first root on, with and without the network.
     assert_eq!(
         scene.refresh(None).await.expect("rotated").trusted_root,
         content(2)
@@ -261,8 +261,8 @@ async fn keys_are_rotated_by_whoever_had_them() {
     );
     scene.there.usurp();
     scene.there.publish(&content(4), LATER);
-    let (told, message) = reason(scene.refresh(Some(&second)).await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    let (reported, message) = reason(scene.refresh(Some(&second)).await);
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
     assert!(message.contains("threshold"), "{message}");
 }
 
@@ -281,8 +281,8 @@ async fn other_bytes_and_other_signatures_are_refused() {
             SOON,
             LATER,
         );
-        let (told, message) = reason(scene.refresh(None).await);
-        assert_eq!(told, Reason::TrustRootUnavailable, "{name}: {message}");
+        let (reported, message) = reason(scene.refresh(None).await);
+        assert_eq!(reported, Reason::TrustRootUnavailable, "{name}: {message}");
         assert!(message.contains("failed verification"), "{name}: {message}");
     }
     let scene = Scene::new();
@@ -308,8 +308,8 @@ async fn other_bytes_and_other_signatures_are_refused() {
 async fn what_is_signed_and_no_trust_root_is_refused() {
     let mut scene = Scene::new();
     scene.there.publish("{}", SOON);
-    let (told, message) = reason(scene.refresh(None).await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    let (reported, message) = reason(scene.refresh(None).await);
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
 }
 
 #[tokio::test]
@@ -317,8 +317,8 @@ async fn an_answer_without_an_end_is_cut_off() {
     let scene = Scene::new();
     scene.server.behaviour.endless.store(true, Ordering::SeqCst);
     let begun = std::time::Instant::now();
-    let (told, message) = reason(scene.refresh(None).await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    let (reported, message) = reason(scene.refresh(None).await);
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
     assert!(
         message.contains("larger than") && begun.elapsed() < Duration::from_secs(20),
         "{message}"
@@ -331,13 +331,13 @@ async fn addresses_that_may_not_be_reached_are_not() {
     let guarded = TufSource::new(client(AddressPolicy::Cluster {
         private: PrivateAddresses::Allowed,
     }));
-    let (told, message) = reason(
+    let (reported, message) = reason(
         guarded
             .refresh_trust_root(&scene.known, None, &mut TufRootChain::default(), now())
             .await,
     );
     assert_eq!(
-        (told, scene.server.requests()),
+        (reported, scene.server.requests()),
         (Reason::TrustRootUnavailable, 0),
         "{message}"
     );
@@ -388,7 +388,7 @@ async fn what_was_kept_is_checked_again() {
         .0,
         Reason::TrustRootUnavailable
     );
-    // Then it is forgotten, and the repository is asked.
+    // Then it is dropped, and the repository is contacted.
     let renewal = scene.renew(Some(&other), now()).await.expect("fetched");
     assert_eq!(
         (renewal.root.trusted_root, renewal.is_new),
@@ -408,9 +408,9 @@ async fn a_file_starts_without_the_network() {
     let obtain = async |terms, moment| {
         renew_with_cache(&scene.source, &cache, &scene.known, terms, moment).await
     };
-    let (told, message) = reason(obtain(offline, now()).await);
+    let (reported, message) = reason(obtain(offline, now()).await);
     assert_eq!(
-        (told, scene.server.requests()),
+        (reported, scene.server.requests()),
         (Reason::TrustRootUnavailable, 0),
         "{message}"
     );
@@ -447,7 +447,7 @@ async fn a_file_starts_without_the_network() {
     );
 }
 
-/// TUF 5.3.8: each new root is kept at once. What it revoked is not believed again, although the
+/// TUF 5.3.8: each new root is kept immediately. What it revoked is not trusted again, although the
 /// rest of that refresh failed.
 #[tokio::test]
 async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
@@ -471,25 +471,25 @@ async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
         content(1)
     );
     let old = scene.there.files.lock().expect("no panic").clone();
-    // The new root is there; everything else is of the keys that it revoked.
+    // The new root exists; everything else is signed by the keys that it revoked.
     scene.there.rotate();
-    let (told, message) = reason(obtain(&scene, "2026-11-22T13:00:00Z").await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
-    // The next process, and a mirror that hides the new root: neither what was kept nor what it
-    // says is believed.
+    let (reported, message) = reason(obtain(&scene, "2026-11-22T13:00:00Z").await);
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
+    // The next process, and a mirror that hides the new root: neither the stored state nor the
+    // mirror's content is trusted.
     let new = std::mem::replace(&mut *scene.there.files.lock().expect("no panic"), old);
     let offline = TrustRefreshPolicy {
         may_ask: false,
         ..TrustRefreshPolicy::default()
     };
-    let (told, message) =
+    let (reported, message) =
         reason(renew_with_cache(&scene.source, &cache, &scene.known, offline, now()).await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
-    let (told, message) = reason(obtain(&scene, "2026-11-22T14:00:00Z").await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
-    let (told, message) =
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
+    let (reported, message) = reason(obtain(&scene, "2026-11-22T14:00:00Z").await);
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
+    let (reported, message) =
         reason(refresh_for_signing(&scene.source, &cache, &scene.known, now()).await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
     *scene.there.files.lock().expect("no panic") = new;
     scene.there.publish(&content(2), LATER);
     assert_eq!(
@@ -500,7 +500,7 @@ async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
     );
 }
 
-/// Who signs asks anew each time, and keeps the roots likewise.
+/// Signing refreshes each time, and keeps the roots as well.
 #[tokio::test]
 async fn who_signs_keeps_a_newer_root_too() {
     let mut scene = Scene::new();
@@ -516,7 +516,7 @@ async fn who_signs_keeps_a_newer_root_too() {
         "{:?}",
         roots.0.keys()
     );
-    // And what keeps the last good state keeps it if the newer root revokes nothing of that.
+    // The stored last good state is kept if the newer root revokes nothing of it.
     let mut scene = Scene::new();
     let kept = scene.refresh(None).await.expect("good");
     scene.there.rotate_root();
@@ -552,9 +552,9 @@ async fn who_signs_is_told_the_services_and_never_older_ones() {
     let mut scene = Scene::new();
     let folder = tempfile::tempdir().expect("a folder");
     let cache = FileTrustCache::new(folder.path());
-    let (told, message) =
+    let (reported, message) =
         reason(refresh_for_signing(&scene.source, &cache, &scene.known, now()).await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
     assert!(message.contains("signing_config.v0.2.json"), "{message}");
 
     let old = scene.there.files.lock().expect("no panic").clone();
@@ -576,7 +576,7 @@ async fn who_signs_is_told_the_services_and_never_older_ones() {
         ),
         (root.as_str(), SIGSTORE_STAGING_SIGNING_CONFIG)
     );
-    // Who verifies uses what was kept for those who sign.
+    // Verifiers use the state that was stored for signers.
     let asked = scene.server.requests();
     assert_eq!(
         renew_with_cache(
@@ -593,9 +593,9 @@ async fn who_signs_is_told_the_services_and_never_older_ones() {
     assert_eq!(scene.server.requests(), asked);
 
     *scene.there.files.lock().expect("no panic") = old;
-    let (told, message) =
+    let (reported, message) =
         reason(refresh_for_signing(&scene.source, &cache, &scene.known, now()).await);
-    assert_eq!(told, Reason::TrustRootUnavailable, "{message}");
+    assert_eq!(reported, Reason::TrustRootUnavailable, "{message}");
     assert!(message.contains("rollback"), "{message}");
 }
 

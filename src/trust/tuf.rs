@@ -1,4 +1,4 @@
-//! The TUF client workflow (specification 1.0, section 5) round `sigstore-tuf`, over our own
+//! The TUF client workflow (specification 1.0, section 5) with `sigstore-tuf`, over our own
 //! transport.
 
 use std::{
@@ -26,10 +26,10 @@ use crate::{
     http::{HttpClient, HttpRequest, StatusCode},
 };
 
-/// How long one refresh may take. Ends a repository that answers drop by drop.
+/// The timeout of one refresh. Ends a repository that responds in tiny parts.
 const REFRESH_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Asks the repository and keeps nothing of what fails but the roots.
+/// Refreshes from the repository; of a failed refresh only the roots are kept.
 pub(super) async fn refresh_repository(
     http: HttpClient,
     repository: &TufRepositoryConfig,
@@ -51,7 +51,7 @@ pub(super) async fn refresh_repository(
     outcome.map(|(fetched, _)| fetched)
 }
 
-/// The same, and which services a signer uses.
+/// The same, with the services of a signer.
 pub(super) async fn refresh_for_signing(
     http: HttpClient,
     repository: &TufRepositoryConfig,
@@ -171,7 +171,7 @@ async fn fetch_target_text(
         .map_err(|_| refused_error(repository, format!("its {name} is no text")))
 }
 
-/// Every bound ends an answer without an end.
+/// Each limit ends an endless response.
 fn download_limits() -> UpdaterConfig {
     let mut caps = UpdaterConfig::default();
     caps.root_max_length = 128 << 10;
@@ -226,8 +226,8 @@ struct TufHttpTransport {
 }
 
 impl TufHttpTransport {
-    /// A file, or nothing if it is not there. Stores of objects say "forbidden" of what is not
-    /// there.
+    /// A file, or `None` if it does not exist. Object stores respond "forbidden" for absent
+    /// objects.
     async fn get_file(&self, path: &str, max: u64) -> Result<Option<Vec<u8>>, Error> {
         let url = self.file_url(path)?;
         let failed = |error: crate::http::HttpError| Error::transport(error.to_string());
@@ -340,7 +340,7 @@ fn is_versioned_snapshot(name: &str) -> bool {
         .is_some_and(|version| version.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// As much of a document as tells when it ends.
+/// The fields of a document that contain its expiry.
 #[derive(Deserialize)]
 struct TufSignedDocument {
     signed: TufExpiry,

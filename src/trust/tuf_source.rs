@@ -11,7 +11,7 @@ use super::{
 };
 use crate::http::HttpClient;
 
-/// Repositories on the network, each asked by the client of its host.
+/// Repositories on the network, each with the client of its host.
 #[derive(Clone, Debug)]
 pub struct TufSource {
     others: HttpClient,
@@ -19,7 +19,7 @@ pub struct TufSource {
 }
 
 impl TufSource {
-    /// All of them by one client.
+    /// All repositories with one client.
     pub const fn new(http: HttpClient) -> Self {
         Self {
             others: http,

@@ -1,4 +1,4 @@
-//! May this user do that? Asked of the API server, by SubjectAccessReview.
+//! Checks a user's permissions with a SubjectAccessReview.
 
 use std::collections::BTreeMap;
 
@@ -12,15 +12,15 @@ use kube::{Api, Client, api::PostParams};
 /// have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AccessKind {
-    /// Read a Secret.
+    /// `get` on a Secret.
     GetSecret,
-    /// Make a token that speaks for a ServiceAccount.
+    /// `create` on the `token` subresource of a ServiceAccount.
     CreateToken,
 }
 
-/// May the user do this to the Secret or ServiceAccount of this name?
+/// True if the user has this permission on the Secret or ServiceAccount of this name.
 ///
-/// Errors: the API server did not say. Whoever asked refuses.
+/// Errors: the API server gave no verdict. The caller must deny the request.
 pub(super) async fn is_access_allowed(
     client: &Client,
     user: &UserInfo,

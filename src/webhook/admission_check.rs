@@ -1,12 +1,11 @@
-//! Judges one use of one image, at admission: with a bound on how many are judged at once, and a
-//! memory of what was admitted.
+//! Evaluates one use of one image at admission, with a limit on concurrent evaluations and a cache
+//! of admitted uses.
 //!
-//! Everybody waits in the line of their own namespace, and what one namespace asks is never
-//! answered from another's place in line. Only successes are remembered, under everything that they
-//! depend on: the use, the repository and digest, whose credentials were used, and the content of
-//! every policy that governs. What time alone can end (an exemption, provenance that grows too old,
-//! a revocation that begins) ends them too: an entry lives as long as judging it again would give
-//! the same.
+//! Requests wait in a queue per namespace, and a request of one namespace never waits in the queue
+//! of another. Only admissions are cached, under a key with all that they depend on: the use, the
+//! repository and digest, whose credentials were used, and the content of every policy that
+//! governs. An entry expires when time alone would change the verdict: an exemption ends,
+//! provenance exceeds its maximum age, a revocation takes effect.
 
 mod verdict_cache;
 
@@ -45,11 +44,10 @@ use crate::{
     },
 };
 
-/// Images that evidence is gathered for at once, and that wait for it. Who is over has to ask
-/// again: they would have given up by then.
+/// Images whose evidence is fetched at the same time, and those that wait for it. Requests beyond
+/// that are denied and have to be retried: they would have timed out anyway.
 ///
-/// Half of the slots are left to others whatever one registry does, and most of them whatever one
-/// namespace does.
+/// One registry can take at most half of the slots, and one namespace only a small part of them.
 const CHECK_SLOTS: FairQueueLimits = FairQueueLimits {
     all: 64,
     namespace: 24,
@@ -59,25 +57,25 @@ const CHECK_SLOTS: FairQueueLimits = FairQueueLimits {
     waiting_of_namespace: 500,
 };
 
-/// What is asked.
+/// One use of an image to check.
 #[derive(Clone, Debug)]
 pub(super) struct ImageCheckRequest {
-    /// Where it stands in the object.
+    /// The path of the field in the object.
     pub field: String,
-    /// The reference as it stands there.
+    /// The reference as written in the field.
     pub reference: String,
-    /// What it is used as.
+    /// How the image is used.
     pub used_as: ReferenceUse,
-    /// In which namespace.
+    /// The namespace of the object.
     pub namespace: String,
-    /// Who pulls it.
+    /// The credentials of the pull; `None` for anonymous access.
     pub credential: Option<PullCredential>,
 }
 
-/// What a registry is shown.
+/// Registry credentials.
 #[derive(Clone)]
 pub(super) struct PullCredential {
-    /// A docker configuration.
+    /// A docker configuration (`config.json`).
     pub docker_config: Vec<u8>,
 }
 
@@ -87,46 +85,48 @@ impl std::fmt::Debug for PullCredential {
     }
 }
 
-/// Everything that a success depends on.
+/// Everything that an admission depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct VerdictCacheKey {
     used_as: ReferenceUse,
     repository: String,
     digest: Digest,
     had_digest: bool,
-    /// Digest of the docker configuration. Verified with A's credentials is not verified with B's.
+    /// The digest of the docker configuration. An admission with one user's credentials is not
+    /// valid for another's.
     credential: Option<Digest>,
-    /// Digests of the policies that govern, with all that they refer to.
+    /// The fingerprints of the governing policies, with all that they refer to.
     policies: Vec<Digest>,
 }
 
-/// Judges uses of images.
+/// Evaluates uses of images.
 pub(super) struct AdmissionChecker {
     registries: Arc<dyn TenantRepositoryOpener>,
     clock: Arc<dyn Clock>,
     deadline: Duration,
     verdict_cache: VerdictCache<VerdictCacheKey>,
-    /// What is asked at the moment, by each namespace. Nothing stays here.
-    asked: Cache<(VerdictCacheKey, String), Infallible>,
+    /// The checks in progress, by key and namespace; deduplicates equal checks. Nothing is stored
+    /// in it.
+    in_flight: Cache<(VerdictCacheKey, String), Infallible>,
     slots: Arc<FairQueue>,
     metrics: WebhookMetrics,
 }
 
-/// The verdict on one use, and what lets it pass.
+/// The verdict on one use, with what allows it.
 #[derive(Clone, Debug)]
 pub(super) struct CheckedImage {
-    /// What people are told.
+    /// The report with the verdict.
     pub report: AdmissionReport,
-    /// What lets it pass, if a policy governs it and no policy that enforces denies it.
+    /// What allows it, if a policy governs it and no policy in mode `Enforce` denies it.
     pub grounds: Option<AdmissionGrounds>,
-    /// That no policy governs it.
+    /// Set if no policy governs it.
     pub ungoverned: Option<Ungoverned>,
 }
 
-/// What came of asking.
+/// A checked image, and whether its verdict is cached.
 struct ImageCheckOutcome {
     image: CheckedImage,
-    /// It is remembered.
+    /// The verdict was put into the cache, or comes from it.
     is_cached: bool,
 }
 
@@ -138,19 +138,19 @@ impl AdmissionChecker {
         deadline: Duration,
         metrics: WebhookMetrics,
     ) -> Self {
-        let (remembered, asked) = (VerdictCache::default(), Cache::builder().build());
+        let (verdict_cache, in_flight) = (VerdictCache::default(), Cache::builder().build());
         Self {
             registries,
             clock,
             deadline,
-            verdict_cache: remembered,
-            asked,
+            verdict_cache,
+            in_flight,
             slots: FairQueue::new(CHECK_SLOTS),
             metrics,
         }
     }
 
-    /// The verdict on one use, by the policies of `snapshot`. `begun` is when the review came.
+    /// The verdict on one use, by the policies of `snapshot`. `begun` is when the review arrived.
     pub(super) async fn check_image(
         &self,
         ask: &ImageCheckRequest,
@@ -160,23 +160,23 @@ impl AdmissionChecker {
         let Ok(reference) = ask.reference.parse::<ImageReference>() else {
             return unreadable_reference(ask, snapshot, begun);
         };
-        let question = self.verification_request(ask, &reference, snapshot.policies());
+        let request = self.verification_request(ask, &reference, snapshot.policies());
         let case = ImageCheckContext {
             ask,
             reference: &reference,
-            question: &question,
+            request: &request,
             begun,
             stage: &VerdictStageTracker::default(),
         };
-        if !question.is_governed() {
+        if !request.is_governed() {
             return case.checked_image(
-                &verdict::denied_verdict(&question, &Denial::new(Reason::Ungoverned, "")),
+                &verdict::denied_verdict(&request, &Denial::new(Reason::Ungoverned, "")),
                 reference.digest,
             );
         }
         let left = self.deadline.saturating_sub(begun.elapsed());
-        let judged = tokio::time::timeout(left, self.check_governed_image(&case, snapshot)).await;
-        judged.unwrap_or_else(|_| {
+        let checked = tokio::time::timeout(left, self.check_governed_image(&case, snapshot)).await;
+        checked.unwrap_or_else(|_| {
             let message = case
                 .stage
                 .timeout_message(&reference.repository.to_string(), self.deadline);
@@ -201,7 +201,7 @@ impl AdmissionChecker {
             Ok(source) => source,
             Err(error) => return case.denied_image(&denial_from_error(&error)),
         };
-        // A tag is resolved each time: what it named before says nothing about now.
+        // A tag is resolved anew each time: the digest that it named before says nothing about now.
         let Some(digest) = case.reference.digest else {
             return match self.acquire_slot(case).await {
                 Ok(_slot) => self.evaluate_evidence(case, &source).await.0,
@@ -214,20 +214,20 @@ impl AdmissionChecker {
             digest,
             had_digest: true,
             credential: docker_config.map(Digest::of_bytes),
-            policies: snapshot.governing_fingerprints(&case.question.policy_scope()),
+            policies: snapshot.governing_fingerprints(&case.request.policy_scope()),
         };
         if let Some(success) = self.verdict_cache.get(&key, self.clock.now()).await {
             self.metrics.count_cache_request("verdict", "hit");
             return case.cached_image(&success);
         }
         self.metrics.count_cache_request("verdict", "miss");
-        // Of many in one namespace who ask for the same at once, one gathers the evidence and all
-        // get its answer.
+        // Of several equal checks in one namespace, one fetches the evidence and all get its
+        // verdict.
         case.stage.set_stage(VerdictStage::Queue);
         let asking =
             Box::pin(async { Err::<Infallible, _>(self.check_in_turn(case, &source, &key).await) });
         let outcome = match self
-            .asked
+            .in_flight
             .try_get_with((key.clone(), case.ask.namespace.clone()), asking)
             .await
         {
@@ -241,8 +241,8 @@ impl AdmissionChecker {
         }
     }
 
-    /// Judges when it is this question's turn, unless another namespace has found out the same
-    /// meanwhile.
+    /// Evaluates once a slot is free, unless the cache has an admission of another namespace by
+    /// then.
     async fn check_in_turn(
         &self,
         case: &ImageCheckContext<'_>,
@@ -277,7 +277,7 @@ impl AdmissionChecker {
         ImageCheckOutcome { image, is_cached }
     }
 
-    /// Gathers the evidence and judges it. What may be remembered comes with it.
+    /// Fetches the evidence and evaluates it. Also returns the entry for the cache, if admitted.
     async fn evaluate_evidence(
         &self,
         case: &ImageCheckContext<'_>,
@@ -288,7 +288,7 @@ impl AdmissionChecker {
         let answer = verdict::evaluate_reference_tracked(
             source,
             &selector,
-            case.question,
+            case.request,
             None,
             case.stage,
             &InputLimits::DEFAULT,
@@ -299,13 +299,13 @@ impl AdmissionChecker {
             .digest
             .and_then(|digest| answer.decision.clearance(&digest));
         let success = clearance.map(|clearance| {
-            let until = cached_until(case.question.now, answer.decision.holds_until());
+            let until = cached_until(case.request.now, answer.decision.holds_until());
             CachedVerdict::new(image.report.clone(), clearance, until, &case.ask.namespace)
         });
         (image, success)
     }
 
-    /// A place among those that are judged at once.
+    /// Waits for one of the slots of concurrent evaluations.
     async fn acquire_slot(&self, case: &ImageCheckContext<'_>) -> Result<FairQueuePermit, Denial> {
         let party = FairQueueKey::new(
             Some(&case.ask.namespace),
@@ -358,15 +358,16 @@ fn overload_denial(full: FairQueueFull, namespace: &str) -> Denial {
     Denial::new(Reason::Overloaded, message)
 }
 
-/// Until when a decision of `now` is remembered: it holds until `holds_until`.
+/// When the cache entry of a decision made at `now` expires. The decision is valid until
+/// `holds_until`.
 fn cached_until(now: Timestamp, holds_until: Option<Timestamp>) -> Timestamp {
     let ttl = SignedDuration::try_from(VERDICT_TTL).unwrap_or(SignedDuration::ZERO);
     let latest = now.saturating_add(ttl).unwrap_or(now);
     holds_until.map_or(latest, |end| end.min(latest))
 }
 
-/// Nothing that can be understood: refused by every policy of its use, because a runtime might
-/// understand it.
+/// A reference that cannot be parsed: denied by every policy of its use, because a runtime might
+/// be able to parse it.
 fn unreadable_reference(
     ask: &ImageCheckRequest,
     snapshot: &PolicySnapshot,
@@ -400,11 +401,11 @@ fn unreadable_reference(
     }
 }
 
-/// One use that is being judged.
+/// One use under evaluation.
 struct ImageCheckContext<'a> {
     ask: &'a ImageCheckRequest,
     reference: &'a ImageReference,
-    question: &'a VerificationRequest<'a>,
+    request: &'a VerificationRequest<'a>,
     begun: Instant,
     stage: &'a VerdictStageTracker,
 }
@@ -419,7 +420,7 @@ impl ImageCheckContext<'_> {
     }
 
     fn build_report(&self, answer: &ReferenceVerdict, digest: Option<Digest>) -> AdmissionReport {
-        // With the digest filled in, the command would no longer be refused for not having one.
+        // With the digest filled in, the command would no longer be denied for its missing digest.
         let pinned = digest.filter(|_| !answer.decision.has_denial_reason(Reason::DigestRequired));
         let reference = ImageReference {
             digest: pinned,
@@ -433,7 +434,7 @@ impl ImageCheckContext<'_> {
         } else {
             reference
         };
-        let asked = report_request(
+        let inputs = report_request(
             self.ask,
             cluster_verify_command(&named.to_string(), self.ask.used_as, &self.ask.namespace),
             self.begun,
@@ -442,7 +443,7 @@ impl ImageCheckContext<'_> {
             ReportInputs {
                 digest,
                 registry_requests: answer.requests,
-                ..asked
+                ..inputs
             },
             &answer.decision,
             &answer.findings,
@@ -451,12 +452,12 @@ impl ImageCheckContext<'_> {
 
     fn denied_image(&self, denial: &Denial) -> CheckedImage {
         self.checked_image(
-            &verdict::denied_verdict(self.question, denial),
+            &verdict::denied_verdict(self.request, denial),
             self.reference.digest,
         )
     }
 
-    /// A success that was found out before, perhaps in another object.
+    /// A cached admission, possibly of another object.
     fn cached_image(&self, success: &CachedVerdict) -> CheckedImage {
         CheckedImage {
             report: self.shared_report(&success.report, true),
@@ -465,7 +466,7 @@ impl ImageCheckContext<'_> {
         }
     }
 
-    /// The report of a verdict that was given for another object. One that is remembered took no
+    /// The report of a shared check, adapted to this request. A cached one made no registry
     /// requests.
     fn shared_report(&self, report: &AdmissionReport, is_cached: bool) -> AdmissionReport {
         let reproduce = cluster_verify_command(
@@ -473,14 +474,14 @@ impl ImageCheckContext<'_> {
             self.ask.used_as,
             &self.ask.namespace,
         );
-        let asked = report_request(self.ask, reproduce, self.begun);
+        let inputs = report_request(self.ask, reproduce, self.begun);
         report.for_request(ReportInputs {
             registry_requests: if is_cached {
                 0
             } else {
-                report.registry_requests
+                report.registry_requests()
             },
-            ..asked
+            ..inputs
         })
     }
 }

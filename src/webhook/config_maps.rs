@@ -1,5 +1,5 @@
-//! Watches the `ConfigMap`s that policies name. What those of one namespace hold is bounded before
-//! it is kept.
+//! Watches the `ConfigMap`s that policies name. Their size per namespace is limited before they are
+//! stored.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,28 +15,28 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::bundle_policy::{ConfigMapData, NamespacedName, PolicyQuota};
 
-/// First answers that are read at once: each may have a megabyte.
+/// Initial lists that are read at the same time: each may have a megabyte.
 const CONCURRENT_FIRST_READS: usize = 4;
-/// How soon what was thrown away is read again, once it is no longer too large.
+/// How soon dropped content is read again, once it is no longer too large.
 const REREAD_INTERVAL: Duration = Duration::from_secs(5);
-/// After the API server failed.
+/// The delay after an error of the API server.
 const WATCH_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// What is known of a `ConfigMap`.
+/// The observed state of a `ConfigMap`.
 #[derive(Clone, Debug)]
 enum ObservedConfigMap {
-    /// The watch has not begun.
+    /// The watch has not started.
     Unknown,
-    /// It is not there.
+    /// The `ConfigMap` does not exist.
     Absent,
-    /// It holds this.
+    /// The `ConfigMap` exists, with these data.
     Present(ConfigMapData),
 }
 
-/// What those of each namespace hold, by name.
+/// The data of each namespace's `ConfigMap`s, by name.
 type ObservedConfigMaps = Arc<Mutex<BTreeMap<String, BTreeMap<String, ObservedConfigMap>>>>;
 
-/// Every `ConfigMap` that is watched.
+/// Every watched `ConfigMap`.
 pub(super) struct ConfigMapWatcher {
     client: Client,
     system_namespace: String,
@@ -48,7 +48,7 @@ pub(super) struct ConfigMapWatcher {
 }
 
 impl ConfigMapWatcher {
-    /// None yet. `change` is told of every change.
+    /// Watches nothing yet. `change` is notified of every change.
     pub(super) fn new(
         client: Client,
         system_namespace: String,
@@ -66,7 +66,7 @@ impl ConfigMapWatcher {
         }
     }
 
-    /// Are those of the system namespace known, or those of all others?
+    /// True if those of the system namespace, or all others, are observed.
     pub(super) fn are_all_observed(
         &self,
         of_system: bool,
@@ -79,13 +79,13 @@ impl ConfigMapWatcher {
         asked.into_iter().all(|name| known.contains_key(name))
     }
 
-    /// When something is to be read again that was thrown away.
+    /// When dropped content is due to be read again.
     pub(super) const fn next_reread(&self) -> Option<Instant> {
         self.again
     }
 
-    /// What these hold; `None` for those that are not there. Others are no longer watched, new ones
-    /// are from now on.
+    /// The data of these `ConfigMap`s; `None` for those that do not exist. Watches of others are
+    /// stopped, and new ones are started.
     pub(super) fn sync_watches(
         &mut self,
         needed: &BTreeSet<NamespacedName>,
@@ -119,8 +119,8 @@ impl ConfigMapWatcher {
         self.observed_config_maps()
     }
 
-    /// Begins anew with what was thrown away, but not all the time: whoever makes them larger and
-    /// smaller without pause waits.
+    /// Reads dropped `ConfigMap`s again, after a delay: growing and shrinking them in a loop must
+    /// not cause constant reads.
     fn reread_dropped(&mut self, lost: Vec<NamespacedName>) {
         let now = Instant::now();
         self.again = None;
@@ -207,8 +207,8 @@ fn observe_config_map(map: Option<ConfigMap>, is_of_system: bool) -> ObservedCon
     })
 }
 
-/// Takes in what was seen of one. What is too large together with the others of its namespace is
-/// not kept; the sizes are.
+/// Stores an observed `ConfigMap`. If it exceeds the budget together with the others of its
+/// namespace, only its size is stored.
 fn store_observed(
     held: &ObservedConfigMaps,
     namespace: &str,

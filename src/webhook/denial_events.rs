@@ -1,5 +1,5 @@
-//! Tells a namespace's people what was refused, as events: whoever reads them cannot always see the
-//! answer that a controller got.
+//! Reports denials as Kubernetes events: users cannot always see the response that a controller
+//! got.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,21 +16,21 @@ use super::{
 };
 use crate::{core::report::ReportOutcome, telemetry};
 
-/// The same thing is told again after this time.
+/// The same event is repeated at most at this interval.
 const REPEAT_INTERVAL: Duration = Duration::from_mins(1);
-/// Things that are remembered as told.
+/// Recent events that are remembered.
 const MAX_RECENT_EVENTS: u64 = 10_000;
-/// How long the API server may take to store one.
+/// The timeout for storing an event.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Tells events.
+/// Records events.
 pub(super) struct DenialEventRecorder {
     recorder: Arc<telemetry::events::EventRecorder>,
     recently_recorded: Cache<String, ()>,
 }
 
 impl DenialEventRecorder {
-    /// As the replica `instance`.
+    /// Records as the replica `instance`.
     pub(super) fn new(client: Client, instance: &str) -> Self {
         let reporter = Reporter {
             controller: super::NAME.to_owned(),
@@ -45,8 +45,8 @@ impl DenialEventRecorder {
         }
     }
 
-    /// Tells what was denied, once a minute for each object and reason. Not for what was only tried
-    /// out. Nobody waits for it.
+    /// Records denials, at most once a minute for each object and reason. Dry runs are not
+    /// recorded. Runs in the background.
     pub(super) fn record_denials(&self, request: &ReviewRequest, answer: &ReviewResponse) {
         let ReviewResponse::Evaluated(all) = answer else {
             return;
@@ -54,11 +54,11 @@ impl DenialEventRecorder {
         if request.admission_request().dry_run || request.namespace().is_empty() {
             return;
         }
-        for judged in all
+        for image in all
             .iter()
-            .filter(|judged| judged.report.outcome == ReportOutcome::Denied)
+            .filter(|image| image.report.outcome() == ReportOutcome::Denied)
         {
-            if let Some(event) = self.build_denial_event(request, judged) {
+            if let Some(event) = self.build_denial_event(request, image) {
                 let (teller, about) = (Arc::clone(&self.recorder), involved_object(request));
                 tokio::spawn(async move {
                     match tokio::time::timeout(EVENT_TIMEOUT, teller.record_event(event, &about))
@@ -73,13 +73,9 @@ impl DenialEventRecorder {
         }
     }
 
-    /// `None` if it was told just now.
-    fn build_denial_event(
-        &self,
-        request: &ReviewRequest,
-        judged: &EvaluatedImage,
-    ) -> Option<Event> {
-        let denial = judged.report.denials.first()?;
+    /// `None` if it was recorded just now.
+    fn build_denial_event(&self, request: &ReviewRequest, image: &EvaluatedImage) -> Option<Event> {
+        let denial = image.report.denials().first()?;
         let key = format!(
             "{} {} {} {}",
             request.namespace(),
@@ -92,7 +88,7 @@ impl DenialEventRecorder {
         }
         self.recently_recorded.insert(key, ());
         let field = denial.field.as_deref().unwrap_or_default();
-        let refused = if judged.is_denied() {
+        let refused = if image.is_denied() {
             "denied"
         } else {
             "would be denied"

@@ -1,4 +1,4 @@
-//! Numbers for people who watch. Names and labels: formats page, "Defaults and numbers".
+//! Prometheus metrics of the webhook.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use prometheus_client::{
 use super::review_response::EvaluatedImage;
 use crate::service::fair_queue::ExhaustedQuota;
 
-/// What the webhook counts.
+/// The metrics of the webhook.
 #[derive(Clone, Debug)]
 pub struct WebhookMetrics {
     reviews: Family<ReviewLabels, Counter>,
@@ -21,7 +21,7 @@ pub struct WebhookMetrics {
     waiting: Family<WaitingLabels, Gauge>,
 }
 
-/// An image that waits to be judged, for as long as this is there.
+/// Counts one image as waiting for its evaluation until it is dropped.
 pub(super) struct WaitingImageGuard(Gauge);
 
 impl Drop for WaitingImageGuard {
@@ -67,7 +67,7 @@ fn duration_histogram() -> Histogram {
 }
 
 impl WebhookMetrics {
-    /// Registers everything in `registry`, under the prefix `packgate`.
+    /// Registers all metrics in `registry`, with the prefix `packgate`.
     pub fn new(registry: &mut Registry) -> Self {
         let new: fn() -> Histogram = duration_histogram;
         let metrics = Self {
@@ -106,12 +106,12 @@ impl WebhookMetrics {
         metrics
     }
 
-    /// A use was judged.
-    pub(super) fn record_verdict(&self, judged: &EvaluatedImage, took: Duration) {
-        let report = &judged.report;
-        let (used_as, outcome) = (report.used_as.as_str(), report.outcome.as_str());
+    /// Counts one verdict and its duration.
+    pub(super) fn record_verdict(&self, image: &EvaluatedImage, took: Duration) {
+        let report = &image.report;
+        let (used_as, outcome) = (report.used_as().as_str(), report.outcome().as_str());
         let reason = report
-            .denials
+            .denials()
             .first()
             .map_or("", |denial| denial.reason.as_str());
         self.reviews
@@ -129,14 +129,14 @@ impl WebhookMetrics {
             .observe(took.as_secs_f64());
     }
 
-    /// Something was looked for in memory.
+    /// Counts a lookup in a cache.
     pub(super) fn count_cache_request(&self, cache: &'static str, result: &'static str) {
         self.caches
             .get_or_create(&CacheLabels { cache, result })
             .inc();
     }
 
-    /// An image waits to be judged.
+    /// Counts an image that waits for its evaluation.
     pub(super) fn track_waiting_image(&self, taken: ExhaustedQuota) -> WaitingImageGuard {
         let r#for = match taken {
             ExhaustedQuota::Namespace => "namespace",
@@ -148,7 +148,7 @@ impl WebhookMetrics {
         WaitingImageGuard(gauge)
     }
 
-    /// The certificate ends then.
+    /// Sets the expiry of the serving certificate, in seconds since 1970.
     pub(super) fn set_certificate_expiry(&self, seconds: i64) {
         self.expiry
             .get_or_create(&ExpiryLabels {

@@ -1,8 +1,8 @@
-//! The webhook: bundles, policies and uses of images are admitted only if the policies say so.
+//! The webhook: bundles, policies and uses of images are admitted only if the policies allow it.
 //!
-//! Every replica judges by itself, with the same services as the command line. What it needs is
-//! watched; nothing that a user can write into a status, a label or an annotation counts. Whatever
-//! goes wrong is a denial, and only `review_response` can turn a denial into a warning.
+//! Every replica evaluates on its own, with the same services as the command line. Its inputs are
+//! watched; a status, label or annotation that a user can write has no effect. Every error is a
+//! denial, and only `review_response` can turn a denial into a warning.
 
 mod access;
 mod active_policies;
@@ -57,34 +57,34 @@ use crate::{
 /// Name of the Deployment, the Service, the account and the Lease.
 pub const NAME: &str = "packgate-webhook";
 
-/// What the webhook is started with.
+/// The options of the webhook.
 pub struct WebhookOptions {
     /// The namespace that it runs in.
     pub namespace: String,
-    /// What no other replica is called.
+    /// The unique identity of this replica.
     pub identity: String,
-    /// Where reviews are served.
+    /// The address that serves reviews.
     pub address: SocketAddr,
-    /// The chart's values.
+    /// The installation's settings from the chart's values.
     pub installation: InstallationConfig,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// Opens registries.
+    /// Opens repositories with a tenant's credentials.
     pub registries: Arc<dyn TenantRepositoryOpener>,
 }
 
-/// Why the webhook ended.
+/// Why the webhook stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookError {
-    /// Nothing can be served there.
+    /// It cannot listen on the address.
     #[error("reviews cannot be served on {address}: {cause}; choose another address")]
     Serve {
-        /// The address.
+        /// The address to bind.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         cause: std::io::Error,
     },
-    /// Certificates that the configuration names cannot be used.
+    /// CA certificates of the configuration are invalid.
     #[error("{0}")]
     Authorities(String),
     /// Policies are no longer watched.
@@ -101,19 +101,19 @@ impl ClassifiedError for WebhookError {
     }
 }
 
-/// What every review needs.
+/// The state shared by all reviews.
 struct WebhookState {
     client: Client,
     system_namespace: String,
     policies: ActivePolicies,
     checker: AdmissionChecker,
     no_match: NoMatchConfig,
-    /// How long one review may take.
+    /// The deadline of one review.
     deadline: Duration,
     bodies: BodyReader,
-    /// Large reviews are parsed one after the other.
+    /// Large reviews are parsed one at a time.
     parsing: Arc<Semaphore>,
-    /// Locks are planned one after the other.
+    /// Locks are planned one at a time.
     planning: Arc<Semaphore>,
     events: DenialEventRecorder,
     metrics: WebhookMetrics,
@@ -147,21 +147,21 @@ impl WebhookState {
         }
     }
 
-    /// One line of the log for each verdict, numbers, and events.
+    /// One log line for each verdict, metrics, and events.
     fn record_verdicts(&self, request: &ReviewRequest, answer: &ReviewResponse, begun: Instant) {
         let took = begun.elapsed();
         if let ReviewResponse::Evaluated(all) = answer {
-            for judged in all {
-                self.metrics.record_verdict(judged, took);
-                log_verdict(request, judged, took);
+            for image in all {
+                self.metrics.record_verdict(image, took);
+                log_verdict(request, image, took);
             }
         }
         self.events.record_denials(request, answer);
     }
 }
 
-fn log_verdict(request: &ReviewRequest, judged: &review_response::EvaluatedImage, took: Duration) {
-    let (inner, report) = (request.admission_request(), &judged.report);
+fn log_verdict(request: &ReviewRequest, image: &review_response::EvaluatedImage, took: Duration) {
+    let (inner, report) = (request.admission_request(), &image.report);
     tracing::info!(
         uid = inner.uid,
         kind = inner.kind.kind,
@@ -170,21 +170,21 @@ fn log_verdict(request: &ReviewRequest, judged: &review_response::EvaluatedImage
         operation = ?inner.operation,
         dry_run = inner.dry_run,
         user = inner.user_info.username.as_deref().unwrap_or_default(),
-        field = report.field.as_deref().unwrap_or_default(),
-        r#use = report.used_as.as_str(),
-        reference = crate::core::verify::sanitize_text(&report.reference),
-        digest = report.digest.map(|digest| digest.to_string()).unwrap_or_default(),
-        outcome = report.outcome.as_str(),
-        allowed = !judged.is_denied(),
-        reason = report.denials.first().map_or("", |denial| denial.reason.as_str()),
-        message = report.denials.first().map_or("", |denial| denial.message.as_str()),
-        registry_requests = report.registry_requests,
+        field = report.field().unwrap_or_default(),
+        r#use = report.used_as().as_str(),
+        reference = crate::core::verify::sanitize_text(report.reference()),
+        digest = report.digest().map(|digest| digest.to_string()).unwrap_or_default(),
+        outcome = report.outcome().as_str(),
+        allowed = !image.is_denied(),
+        reason = report.denials().first().map_or("", |denial| denial.reason.as_str()),
+        message = report.denials().first().map_or("", |denial| denial.message.as_str()),
+        registry_requests = report.registry_requests(),
         micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         "verdict"
     );
 }
 
-/// How the registries of the installation are reached.
+/// The settings of the installation's registries.
 pub async fn configured_registries(
     client: &Client,
     installation: &InstallationConfig,
@@ -193,7 +193,7 @@ pub async fn configured_registries(
     registries::read_registries(client, installation, namespace).await
 }
 
-/// Serves until `stop`. `ready` is called once everything was read that verdicts depend on.
+/// Serves until `stop`. `ready` is called once all inputs of verdicts were read.
 pub async fn run_webhook(
     client: Client,
     options: WebhookOptions,
@@ -211,7 +211,7 @@ pub async fn run_webhook(
         policies.clone(),
         metrics.clone(),
     ));
-    let (told, revisions) = watch::channel(String::new());
+    let (revision_sender, revisions) = watch::channel(String::new());
     let (loaded, mut first) = watch::channel(false);
     let loading = PolicyLoader::start_watching(
         client.clone(),
@@ -219,7 +219,7 @@ pub async fn run_webhook(
         Arc::clone(&options.clock),
     )
     .run_until_watch_ends(&policies, || {
-        told.send_replace(policies.current().revision().to_owned());
+        revision_sender.send_replace(policies.current().revision().to_owned());
         loaded.send_replace(true);
     });
     let serving = async {

@@ -1,6 +1,6 @@
-//! A `PackedBundle` that is written: its shape, by the controller's own parser; whether who writes
-//! it may read the Secrets that it names; and, for one that adopts what is there already, the
-//! verdict in full.
+//! Evaluates a written `PackedBundle`: its fields, by the controller's own parser; whether its
+//! author may read the Secrets that it refers to; and, if it adopts an existing bundle, the full
+//! verdict.
 
 use std::{sync::Arc, time::Instant};
 
@@ -30,10 +30,10 @@ use crate::{
     },
 };
 
-/// The key of a Secret that holds a docker configuration.
+/// The key of a docker configuration in a Secret.
 const DOCKER_CONFIG: &str = ".dockerconfigjson";
 
-/// A Secret that an object names, or a ServiceAccount whose token it uses.
+/// A Secret that an object refers to, or a ServiceAccount whose token it uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct RequiredAccess {
     field: &'static str,
@@ -41,7 +41,7 @@ struct RequiredAccess {
     access: AccessKind,
 }
 
-/// What has to be verified before the object may be.
+/// An artifact to verify before the object is admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ArtifactToVerify {
     field: &'static str,
@@ -50,7 +50,7 @@ struct ArtifactToVerify {
     no_match: NoMatchAction,
 }
 
-/// Judges what the request brings.
+/// Evaluates the `PackedBundle` of the request.
 pub(super) async fn evaluate_packed_bundle(
     state: &WebhookState,
     request: &ReviewRequest,
@@ -68,8 +68,8 @@ pub(super) async fn evaluate_packed_bundle(
             };
         }
     };
-    // Labels, annotations and owners are nobody's evidence: who changes them alone need not be
-    // judged.
+    // Labels, annotations and owner references are not evidence: an update of only these is not
+    // evaluated.
     if old.as_ref().is_some_and(|old| old.spec == object.spec) {
         return ReviewResponse::NothingToEvaluate;
     }
@@ -110,8 +110,8 @@ pub(super) async fn evaluate_packed_bundle(
     }
 }
 
-/// Does an update only say when work is done? Whoever may suspend an object need not be allowed to
-/// read its Secrets; whoever changes what they are used for must be.
+/// True if an update changes only when work is done. Suspending an object needs no permission to
+/// read its Secrets; a change of how they are used does.
 fn differs_only_in_schedule(old: &PackedBundleSpec, new: &PackedBundleSpec) -> bool {
     let PackedBundleSpec {
         suspend,
@@ -129,8 +129,7 @@ fn differs_only_in_schedule(old: &PackedBundleSpec, new: &PackedBundleSpec) -> b
     } == *new
 }
 
-/// A lock that stands in the object can be looked at right away: one after the other, where nobody
-/// else waits for it.
+/// An inline lock is validated immediately: one at a time, and waits only for other inline locks.
 async fn check_inline_lock(
     state: &WebhookState,
     validated: &ValidatedPackedBundle,
@@ -142,9 +141,9 @@ async fn check_inline_lock(
         return None;
     }
     let planning = Arc::clone(&state.planning).acquire_owned().await;
-    let packing = packing.clone(); // not before: whoever waits has no copy
+    let packing = packing.clone(); // not before: a waiting request needs no copy
     let looked = tokio::task::spawn_blocking(move || {
-        let _planning = planning; // held by the work, not by who waits for it
+        let _planning = planning; // held by the work, not by the waiting request
         validate_inline_lock(&packing)
     });
     looked.await.unwrap_or_else(|_| {
@@ -157,7 +156,7 @@ async fn check_inline_lock(
     })
 }
 
-/// What is wrong with the lock that stands in the object.
+/// The error of an inline lock, if there is one.
 fn validate_inline_lock(packing: &PackingRequest) -> Option<ReviewResponse> {
     let LockSource::Inline(text) = &packing.source else {
         return None;
@@ -177,9 +176,9 @@ fn validate_inline_lock(packing: &PackingRequest) -> Option<ReviewResponse> {
     }
 }
 
-/// Who names a Secret must be allowed to read it: otherwise packgate would send it where that
-/// person cannot. And who has a token of a ServiceAccount made, and sent to the services of their
-/// choice, must be allowed to make it: it is that account to whoever gets it.
+/// A user who names a Secret must be allowed to read it: otherwise packgate would send it where
+/// that user cannot. A user who has a ServiceAccount's token made, and sent to services of their
+/// choice, must be allowed to create it: whoever receives the token can act as that account.
 async fn check_access(
     state: &WebhookState,
     request: &ReviewRequest,
@@ -227,7 +226,7 @@ fn access_denied_message(who: &str, deed: AccessKind, namespace: &str, name: &st
     }
 }
 
-/// Every Secret that the object names, and the ServiceAccount that it signs as.
+/// Every Secret that the object refers to, and the ServiceAccount that it signs as.
 fn required_accesses(spec: &PackedBundleSpec) -> Vec<RequiredAccess> {
     let named = |field, name: Option<&String>| {
         name.map(|name| RequiredAccess {
@@ -295,7 +294,7 @@ fn required_accesses(spec: &PackedBundleSpec) -> Vec<RequiredAccess> {
     .collect()
 }
 
-/// What the object takes over as it is.
+/// The artifact that the object adopts.
 fn artifact_to_verify(
     validated: &ValidatedPackedBundle,
     no_match: NoMatchAction,
@@ -317,7 +316,7 @@ fn artifact_to_verify(
                 field: "spec.source.ociRef.digest",
                 reference: reference.clone(),
                 secret: secret.clone(),
-                no_match: NoMatchAction::Deny, // who asks for a verdict wants one
+                no_match: NoMatchAction::Deny, // a verdict is required
             }),
             _ => None,
         },
@@ -470,7 +469,7 @@ mod tests {
             }]
         );
         assert_eq!(required_accesses(&signing(json!({"mode": "Platform"}))), []);
-        // Asked again when it is sent elsewhere.
+        // Checked again when the token is sent to another service.
         let mut elsewhere = keyless.clone();
         elsewhere.signing = signing(
             json!({"mode": "Namespace", "keyless": {}, "signingConfigRef": {"name": "other"}}),

@@ -1,5 +1,4 @@
-//! A policy that is written: it must be able to mean what it says. The code that asks is the code
-//! that judges by it.
+//! Validates a policy object. Compiles it with the code that evaluates it later.
 
 use serde_json::Value;
 
@@ -14,8 +13,8 @@ use crate::{
     },
 };
 
-/// May this policy be written, beside those that are in force? What it refers to need not be there
-/// yet: it refuses everything until it is.
+/// Validates a policy, given the policies in force. The objects that it refers to need not exist
+/// yet: until they do, it denies every use that it governs.
 pub(super) fn evaluate_policy_object(object: Value, there: &PolicySnapshot) -> ReviewResponse {
     let policy = match PolicyObject::from_json(object) {
         Ok(policy) => policy,
@@ -57,8 +56,8 @@ pub(super) fn evaluate_policy_object(object: Value, there: &PolicySnapshot) -> R
     }
 }
 
-/// Whoever watches policies keeps all of them: what is over the budget of a namespace is not
-/// stored, where that can be known. What is there already may become smaller.
+/// All policies are kept in memory: one that exceeds the budget of its namespace is rejected, where
+/// that is known. An existing one over the budget may be made smaller.
 fn exceeded_quota_message(
     policy: &PolicyObject,
     kind: &PolicyOrigin,

@@ -1,4 +1,4 @@
-//! Watches everything that policies consist of, and puts each new state in force at once.
+//! Watches all inputs of policies, and puts each new state in force immediately.
 
 use std::{
     collections::BTreeMap,
@@ -35,30 +35,29 @@ use crate::{
     core::policy::PolicyOrigin,
 };
 
-/// How long changes are gathered: a policy and its key are often applied together.
+/// How long changes are collected: a policy and its key are often applied together.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 
-/// Objects in one answer of the API server: each may have a megabyte.
+/// Objects per page of a list: each may have a megabyte.
 const LIST_PAGE_SIZE: u32 = 16;
 
-/// How long `ConfigMap`s of tenants are waited for before the first review.
+/// How long to wait for tenants' `ConfigMap`s before the first review.
 const FIRST_LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often the clock is looked at while something waits for it: clocks are set.
+/// The interval of clock checks while waiting for a time: clocks may be set.
 const CLOCK_CHECK_INTERVAL: Duration = Duration::from_mins(1);
 
-/// A policy as it was read, and the object that it was read from: as long as that is the same, so
-/// is the policy.
+/// A parsed policy with the object that it was parsed from, for reuse while that is unchanged.
 type CachedPolicies<K> = BTreeMap<(String, String), (Arc<DeserializeGuard<K>>, PolicyObject)>;
 
-/// Policies that were read, so that nothing is copied again that did not change.
+/// Parsed policies, so that unchanged ones are not copied again.
 #[derive(Default)]
 struct PolicyReadCache {
     cluster: CachedPolicies<ClusterBundlePolicy>,
     namespaced: CachedPolicies<BundlePolicy>,
 }
 
-/// Everything that is watched.
+/// All watches that policies depend on.
 pub(super) struct PolicyLoader {
     system_namespace: String,
     cluster: Store<DeserializeGuard<ClusterBundlePolicy>>,
@@ -72,7 +71,7 @@ pub(super) struct PolicyLoader {
 }
 
 impl PolicyLoader {
-    /// Begins to watch.
+    /// Starts the watches.
     pub(super) fn start_watching(
         client: Client,
         system_namespace: String,
@@ -97,9 +96,9 @@ impl PolicyLoader {
         }
     }
 
-    /// Waits until everything was read once, puts it in force, and does so again whenever something
-    /// changes. `loaded` is called each time. Returns only if a watch has ended, which a process
-    /// must not survive: it would judge by yesterday's policies.
+    /// Waits until everything was read once, puts the policies in force, and again after every
+    /// change. `loaded` is called each time. Returns only if a watch has ended; the process must
+    /// then exit, because its policies would be outdated.
     pub(super) async fn run_until_watch_ends(
         mut self,
         policies: &ActivePolicies,
@@ -119,11 +118,10 @@ impl PolicyLoader {
             (PolicyCompiler::default(), false, Instant::now());
         loop {
             self.changed.borrow_and_update();
-            let gathered = self.observe_inputs();
-            let are_known =
-                |of_system| self.maps.are_all_observed(of_system, &gathered.config_maps);
-            // Once everything was read, what somebody names anew keeps nobody else's policies from
-            // being told.
+            let inputs = self.observe_inputs();
+            let are_known = |of_system| self.maps.are_all_observed(of_system, &inputs.config_maps);
+            // After the first complete read, a newly named object does not delay the announcement
+            // of other policies.
             is_complete = are_known(true)
                 && (is_complete || are_known(false) || begun.elapsed() >= FIRST_LOAD_TIMEOUT);
             let again = self
@@ -136,10 +134,9 @@ impl PolicyLoader {
                 Instant::now(),
                 self.system_namespace.clone(),
             );
-            // Reviews are answered meanwhile.
+            // Reviews are served meanwhile.
             let compiling = spawn_blocking(move || {
-                let (snapshot, turn) =
-                    compiler.compile_rate_limited(&gathered, &namespace, now, at);
+                let (snapshot, turn) = compiler.compile_rate_limited(&inputs, &namespace, now, at);
                 (compiler, snapshot, turn)
             });
             let Ok((used, snapshot, turn)) = compiling.await else {
@@ -161,19 +158,19 @@ impl PolicyLoader {
         }
     }
 
-    /// What there is now. `ConfigMap`s that nobody names any more are no longer watched, new ones
-    /// are from now on.
+    /// The current inputs. `ConfigMap`s that are no longer named are no longer watched, and newly
+    /// named ones are.
     fn observe_inputs(&mut self) -> PolicyInputs {
-        let mut gathered = PolicyInputs::default();
+        let mut inputs = PolicyInputs::default();
         let cluster = self.cluster.state();
         let unreadable = cluster
             .iter()
             .filter(|guarded| guarded.0.is_err())
             .map(|guarded| (PolicyOrigin::Cluster, guarded.name_any()));
-        gathered.unreadable.extend(unreadable);
+        inputs.unreadable.extend(unreadable);
         let namespaced = self.namespaced.state();
         let unreadable = namespaced.iter().filter(|guarded| guarded.0.is_err());
-        gathered.unreadable.extend(unreadable.map(|guarded| {
+        inputs.unreadable.extend(unreadable.map(|guarded| {
             (
                 PolicyOrigin::Namespaced(guarded.namespace().unwrap_or_default()),
                 guarded.name_any(),
@@ -191,21 +188,21 @@ impl PolicyLoader {
             .values()
             .map(|(_, policy)| policy)
             .chain(self.read.namespaced.values().map(|(_, policy)| policy));
-        gathered.policies = policies.cloned().collect();
-        // A trust root that cannot be read is missed by the policies that name it.
-        gathered.trust_roots = self
+        inputs.policies = policies.cloned().collect();
+        // A trust root that cannot be parsed is missing for the policies that refer to it.
+        inputs.trust_roots = self
             .roots
             .state()
             .iter()
             .filter_map(|guarded| guarded.0.as_ref().ok().cloned())
             .collect();
-        let needed = gathered.needed_config_maps(&self.system_namespace);
-        gathered.config_maps = self.maps.sync_watches(&needed);
-        gathered
+        let needed = inputs.needed_config_maps(&self.system_namespace);
+        inputs.config_maps = self.maps.sync_watches(&needed);
+        inputs
     }
 }
 
-/// Takes over what did not change, and copies what did.
+/// Reuses unchanged policies, and copies changed ones.
 fn refresh_cached_policies<K>(
     known: &mut CachedPolicies<K>,
     objects: &[Arc<DeserializeGuard<K>>],
@@ -225,7 +222,7 @@ fn refresh_cached_policies<K>(
     }
 }
 
-/// Waits for the turn of a namespace that changes too often.
+/// Waits until a namespace that changes too often may be compiled.
 async fn wait_for_turn(turn: Option<Instant>) {
     match turn {
         None => std::future::pending().await,
@@ -233,7 +230,7 @@ async fn wait_for_turn(turn: Option<Instant>) {
     }
 }
 
-/// Waits until time alone has changed something: for ever, if it never does.
+/// Waits until time alone has changed something, which may be never.
 async fn wait_until_expired(clock: &dyn Clock, ends: Option<Timestamp>) {
     let Some(ends) = ends else {
         return std::future::pending().await;
@@ -246,7 +243,7 @@ async fn wait_until_expired(clock: &dyn Clock, ends: Option<Timestamp>) {
     }
 }
 
-/// Keeps all objects of a kind.
+/// Watches all objects of a kind.
 fn watch_objects<K>(
     api: Api<DeserializeGuard<K>>,
     change: &watch::Sender<u64>,
@@ -276,7 +273,7 @@ where
             match event {
                 Ok(_) => change.send_modify(|count| *count += 1),
                 Err(error) => {
-                    tracing::warn!(%error, kind = %K::kind(&()), "a watch failed, it restarts")
+                    tracing::warn!(%error, kind = %K::kind(&()), "a watch failed, it restarts");
                 }
             }
         }
@@ -284,7 +281,7 @@ where
     store
 }
 
-/// Forgets who wrote which field: of many objects that is most of what they are.
+/// Drops managed fields, which are most of an object's size.
 fn strip_metadata<K: Resource>(object: &mut DeserializeGuard<K>) {
     let metadata = match &mut object.0 {
         Ok(object) => object.meta_mut(),

@@ -1,4 +1,4 @@
-//! The chart's registries, with their certificate authorities, which lie in the system namespace.
+//! The chart's registries, with their certificate authorities from the system namespace.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
@@ -13,12 +13,12 @@ use crate::{
     listener::ClientCertificateVerifier,
 };
 
-/// The key that holds certificates.
+/// The key of the certificates in the `ConfigMap` or Secret.
 const CA_KEY: &str = "ca.crt";
-/// Bytes of a CA file.
+/// The maximum size of a CA file, in bytes.
 const MAX_CA: usize = 256 << 10;
 
-/// Reads them, once: a process that is started again reads them again.
+/// Reads them once: a restart reads them again.
 pub(super) async fn read_registries(
     client: &Client,
     installation: &InstallationConfig,
@@ -41,7 +41,7 @@ pub(super) async fn read_registries(
     Ok(all)
 }
 
-/// What the client certificates of API servers are checked with, if they are. Read once, too.
+/// The CA certificates for the API servers' client certificates, if configured. Read once, too.
 pub(super) async fn read_client_verifier(
     client: &Client,
     installation: &InstallationConfig,

@@ -1,10 +1,10 @@
-//! The body of a review, weighed before it is read.
+//! Reads the body of a review, within a memory budget that is reserved first.
 //!
-//! Whoever reaches the port can send bodies, and the API server itself sends what any user of the
-//! cluster writes. So bytes are counted before they are read: those that are announced, or the most
-//! that is taken if nobody says how many. Small reviews, which nearly all are, have a budget of
-//! their own, so that large ones never stand in their way; no address has more than its share of
-//! either. A body must then arrive in time, or its bytes are somebody else's.
+//! Any client that reaches the port can send bodies, and the API server itself sends what any user
+//! of the cluster writes. So memory is reserved before bytes are read: the `Content-Length`, or
+//! without one the maximum size. Small reviews, which nearly all are, have a budget of their own,
+//! so that large ones never block them; no client address can reserve more than its part of either.
+//! A body must arrive within its deadline, or its reservation is released.
 
 use std::{
     collections::HashMap,
@@ -31,28 +31,28 @@ use tokio::{
 use super::review_request::MAX_REVIEW;
 use crate::listener::PeerAddress;
 
-/// Bytes of a body that counts as small: a hundred containers fit.
+/// The maximum size in bytes of a small body: enough for a hundred containers.
 const SMALL_BODY_BYTES: usize = 64 << 10;
-/// What a body counts at least: a review costs more than its bytes.
+/// The minimum reservation of a body: a review costs more than its bytes.
 const MIN_RESERVED_BYTES: usize = 4 << 10;
 
-/// How many bytes are read at once, and how long that may take.
+/// How many bytes are read concurrently, and the timeouts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyLimits {
-    /// Bytes of small bodies at once: of all, and of one address.
+    /// Bytes of small bodies at the same time: in total, and from one address.
     pub small: (usize, usize),
-    /// Bytes of large bodies at once: of all, and of one address.
+    /// Bytes of large bodies at the same time: in total, and from one address.
     pub large: (usize, usize),
-    /// Reviews at once, from the first byte to the answer.
+    /// Concurrent reviews, from the first byte to the response.
     pub reviews: usize,
-    /// How long a body waits for its turn.
+    /// How long a body waits for its reservation.
     pub wait: Duration,
-    /// How long it may take to arrive then.
+    /// How long it may then take to arrive.
     pub arrive: Duration,
 }
 
 impl BodyLimits {
-    /// They fit into the chart's memory limit, with everything else.
+    /// These fit into the chart's memory limit, with everything else.
     pub(super) const DEFAULT: Self = Self {
         small: (8 << 20, 4 << 20),
         large: (16 << 20, 12 << 20),
@@ -62,7 +62,7 @@ impl BodyLimits {
     };
 }
 
-/// Reads bodies within bounds.
+/// Reads bodies within limits.
 pub(super) struct BodyReader {
     small: BodyMemoryPool,
     large: BodyMemoryPool,
@@ -70,39 +70,39 @@ pub(super) struct BodyReader {
     bounds: BodyLimits,
 }
 
-/// A body. Its bytes count until `ReceivedBody::weight` is dropped.
+/// A body. Its bytes are reserved until `ReceivedBody::weight` is dropped.
 pub(super) struct ReceivedBody {
-    /// What was sent.
+    /// The body.
     pub bytes: Bytes,
-    /// The bytes' share of what may be in memory.
+    /// Its reservation in the memory budget.
     pub weight: BodyMemoryPermit,
-    /// One of the reviews at once.
+    /// Its slot of the concurrent reviews.
     pub review: OwnedSemaphorePermit,
 }
 
-/// A share of what may be in memory, until it is dropped.
+/// A reservation in the memory budget, until it is dropped.
 pub(super) struct BodyMemoryPermit {
     _own: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
 }
 
-/// Why a body was not taken. None of these is a verdict: the API server treats all of them as
+/// Why a body was rejected. None of these is a verdict: the API server treats all of them as
 /// failures of the webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BodyRejection {
-    /// It is not JSON.
+    /// The content type is not JSON.
     #[error("the content type must be application/json")]
     ContentType,
     /// It is larger than any review.
     #[error("the request body is larger than the limit of {MAX_REVIEW} bytes")]
     TooLarge,
-    /// It did not arrive in time.
+    /// It did not arrive within the deadline.
     #[error("timed out reading the request body")]
     Slow,
-    /// The connection broke.
+    /// The connection failed.
     #[error("the connection closed before the request body was complete")]
     Broken,
-    /// Others are being read.
+    /// The memory budget is used up by other requests.
     #[error("too many concurrent admission reviews, try again")]
     Busy,
 }
@@ -118,8 +118,7 @@ impl IntoResponse for BodyRejection {
         };
         let mut answer = (status, self.to_string()).into_response();
         if self == Self::Busy {
-            // API servers try again by themselves, as long as their own timeout allows, if they are
-            // told when.
+            // With `Retry-After` the API server retries by itself, within its own timeout.
             answer
                 .headers_mut()
                 .insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -129,7 +128,7 @@ impl IntoResponse for BodyRejection {
 }
 
 impl BodyReader {
-    /// Within `bounds`.
+    /// A reader with these limits.
     pub(super) fn new(bounds: BodyLimits) -> Self {
         Self {
             small: BodyMemoryPool::new(bounds.small),
@@ -204,7 +203,7 @@ async fn collect_body(body: Body, most: usize) -> Result<Bytes, BodyRejection> {
             return Err(BodyRejection::TooLarge);
         }
         if read.capacity() < read.len() + chunk.len() {
-            // As much as was sent so far, and never more than was weighed.
+            // As much as was received so far, and never more than was reserved.
             read.reserve_exact(
                 (read.len() + chunk.len())
                     .max(SMALL_BODY_BYTES)
@@ -216,14 +215,14 @@ async fn collect_body(body: Body, most: usize) -> Result<Bytes, BodyRejection> {
     Ok(read.into())
 }
 
-/// Bytes that are shared by addresses.
+/// Bytes shared by client addresses.
 struct BodyMemoryPool {
     all: Arc<Semaphore>,
     share: usize,
     shares_by_address: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
 }
 
-/// Addresses that are remembered before those without a body are forgotten.
+/// The number of addresses that are remembered before those without a body are dropped.
 const MAX_TRACKED_ADDRESSES: usize = 256;
 
 impl BodyMemoryPool {
@@ -235,8 +234,8 @@ impl BodyMemoryPool {
         }
     }
 
-    /// Waits for its own share first: who has used that up waits for nobody but itself, and takes
-    /// no place in the line of all.
+    /// Waits for the budget of the address first: a client that has used it up waits only for
+    /// itself, and takes no place in the shared queue.
     async fn reserve_bytes(&self, address: IpAddr, bytes: usize) -> Option<BodyMemoryPermit> {
         let bytes = u32::try_from(bytes).ok()?;
         let own = self

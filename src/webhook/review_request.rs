@@ -1,8 +1,8 @@
-//! An `AdmissionReview` (`admission.k8s.io/v1`) as the webhook reads it.
+//! Parses an `AdmissionReview` (`admission.k8s.io/v1`).
 //!
-//! What is read is made of what is judged, and of nothing else: a hostile body of a few megabytes
-//! would become hundreds as a tree of values. So the objects are cut out of the body as text first,
-//! of their metadata only names are kept, and values are counted before they are made.
+//! Only the fields that are evaluated are parsed: a hostile body of a few megabytes would become
+//! hundreds of megabytes as a tree of values. So the objects are cut out of the body as text first,
+//! of their metadata only names are kept, and values are counted before they are allocated.
 
 use kube::core::{
     DynamicObject, GroupVersionKind, GroupVersionResource, TypeMeta,
@@ -11,44 +11,44 @@ use kube::core::{
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
-/// Bytes of a review. One holds two objects, each at most as large as etcd takes it, and what the
-/// request adds.
+/// Bytes of a review: two objects of at most the size that etcd accepts, and the fields of the
+/// request.
 pub(super) const MAX_REVIEW: usize = 8 << 20;
-/// Values of both objects' specifications, counted by the signs between them. A Pod of a hundred
-/// containers with a hundred variables each has 50,000.
+/// The maximum number of values in both objects' specifications, counted by the separators between
+/// them. A Pod of a hundred containers with a hundred variables each has 50,000.
 pub(super) const MAX_VALUES: usize = 65_536;
-/// Bytes that tell who asks.
+/// Bytes of `userInfo`.
 const MAX_USER_INFO: usize = 256 << 10;
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 
-/// A request to admit something.
+/// An admission request.
 pub(super) struct ReviewRequest {
-    /// Without its objects.
+    /// The request without its objects.
     inner: AdmissionRequest<DynamicObject>,
     generate_name: Option<String>,
     old_name: Option<String>,
 }
 
-/// What is to be judged. Of an object: `apiVersion`, `kind`, names in `metadata`, and `spec`.
+/// The objects under evaluation: `apiVersion`, `kind`, names in `metadata`, and `spec` of each.
 #[derive(Debug, Default)]
 pub(super) struct ReviewObjects {
-    /// The object that is to be. `None` when something is deleted.
+    /// The new object. `None` for a deletion.
     pub new: Option<Value>,
-    /// The object that is there.
+    /// The existing object.
     pub old: Option<Value>,
-    /// More values than [`MAX_VALUES`]: then neither is there.
+    /// The number of values, if more than [`MAX_VALUES`]: then neither object is there.
     pub excess: Option<usize>,
 }
 
-/// Why a body is no review. Answered with HTTP 400, which the API server treats as a failure of the
-/// webhook.
+/// Why a body is not a valid review. Answered with HTTP 400, which the API server treats as a
+/// failure of the webhook.
 #[derive(Debug, thiserror::Error)]
 #[error("not an AdmissionReview of {API_VERSION}: {0}")]
 pub(super) struct ReviewParseError(String);
 
 impl ReviewParseError {
-    /// Nobody knows what it is.
+    /// A review that was not read completely, so its content is unknown.
     pub(super) fn not_fully_read() -> Self {
         Self("parsing it was interrupted".into())
     }
@@ -60,7 +60,7 @@ impl From<serde_json::Error> for ReviewParseError {
     }
 }
 
-/// The outermost object.
+/// The outermost object of the JSON.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AdmissionReviewEnvelope<'a> {
@@ -72,7 +72,7 @@ struct AdmissionReviewEnvelope<'a> {
     request: Option<&'a RawValue>,
 }
 
-/// What is read of a request.
+/// The fields of a request that are read.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawAdmissionRequest<'a> {
@@ -93,7 +93,7 @@ struct RawAdmissionRequest<'a> {
     dry_run: Option<bool>,
 }
 
-/// What is read of an object.
+/// The fields of an object that are read.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawReviewObject<'a> {
@@ -104,7 +104,7 @@ struct RawReviewObject<'a> {
     spec: Option<&'a RawValue>,
 }
 
-/// What is read of metadata: nobody's labels, annotations and managed fields count.
+/// The fields of metadata that are read: labels, annotations and managed fields have no effect.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawObjectMetadata {
@@ -116,7 +116,7 @@ struct RawObjectMetadata {
 }
 
 impl ReviewRequest {
-    /// Reads a body. Nothing of it is needed afterwards.
+    /// Parses a body, which is not needed afterwards.
     pub(super) fn parse(body: &[u8]) -> Result<(Self, ReviewObjects), ReviewParseError> {
         let envelope: AdmissionReviewEnvelope<'_> = serde_json::from_slice(body)?;
         if (envelope.api_version.as_str(), envelope.kind.as_str())
@@ -133,13 +133,13 @@ impl ReviewRequest {
         let request = envelope
             .request
             .ok_or_else(|| ReviewParseError("it has no request".into()))?;
-        let asked: RawAdmissionRequest<'_> = serde_json::from_str(request.get())?;
-        if asked.uid.is_empty() {
+        let raw: RawAdmissionRequest<'_> = serde_json::from_str(request.get())?;
+        if raw.uid.is_empty() {
             return Err(ReviewParseError("its request has no uid".into()));
         }
         let (new, old) = (
-            parse_review_object(asked.object)?,
-            parse_review_object(asked.old_object)?,
+            parse_review_object(raw.object)?,
+            parse_review_object(raw.old_object)?,
         );
         let values: usize = [&new, &old]
             .into_iter()
@@ -167,7 +167,7 @@ impl ReviewRequest {
         };
         Ok((
             Self {
-                inner: to_admission_request(asked)?,
+                inner: to_admission_request(raw)?,
                 generate_name,
                 old_name,
             },
@@ -175,12 +175,12 @@ impl ReviewRequest {
         ))
     }
 
-    /// What the answer is made from: everything but the objects.
+    /// The request for the response: everything but the objects.
     pub(super) const fn admission_request(&self) -> &AdmissionRequest<DynamicObject> {
         &self.inner
     }
 
-    /// Is it a `TrustRoot` that is to go? Policies may need it.
+    /// True if a `TrustRoot` is deleted. Policies may need it.
     pub(super) fn deletes_trust_root(&self) -> bool {
         let kind = &self.inner.kind;
         self.inner.operation == Operation::Delete
@@ -188,24 +188,24 @@ impl ReviewRequest {
             && kind.kind == "TrustRoot"
     }
 
-    /// Whatever else goes, may go.
+    /// Deletions are admitted, except for those that a specific check covers.
     pub(super) const fn is_delete(&self) -> bool {
         matches!(self.inner.operation, Operation::Delete)
     }
 
-    /// Is there something to judge?
+    /// True if the operation creates or updates an object.
     pub(super) const fn is_create_or_update(&self) -> bool {
         matches!(self.inner.operation, Operation::Create | Operation::Update)
     }
 
-    /// The namespace, empty for what lies in none.
+    /// The namespace; empty for cluster-scoped objects.
     pub(super) fn namespace(&self) -> &str {
         self.inner.namespace.as_deref().unwrap_or_default()
     }
 
-    /// Name of the object, or what its name will begin with.
+    /// The name of the object, or its `generateName`.
     pub(super) fn name(&self) -> String {
-        // One of many that are deleted by one request is known by the object alone.
+        // An object of a deletion by collection is only identified by the old object.
         let other = || {
             self.generate_name
                 .as_ref()
@@ -222,9 +222,9 @@ impl ReviewRequest {
 }
 
 fn to_admission_request(
-    asked: RawAdmissionRequest<'_>,
+    raw: RawAdmissionRequest<'_>,
 ) -> Result<AdmissionRequest<DynamicObject>, ReviewParseError> {
-    let user = asked.user_info.get();
+    let user = raw.user_info.get();
     if user.len() > MAX_USER_INFO {
         return Err(ReviewParseError(format!(
             "userInfo has {} bytes, the limit is {MAX_USER_INFO}",
@@ -236,20 +236,20 @@ fn to_admission_request(
             api_version: API_VERSION.to_owned(),
             kind: "AdmissionReview".to_owned(),
         },
-        uid: asked.uid,
-        kind: asked.kind,
-        resource: asked.resource,
+        uid: raw.uid,
+        kind: raw.kind,
+        resource: raw.resource,
         sub_resource: None,
         request_kind: None,
         request_resource: None,
         request_sub_resource: None,
-        name: asked.name,
-        namespace: asked.namespace,
-        operation: asked.operation,
+        name: raw.name,
+        namespace: raw.namespace,
+        operation: raw.operation,
         user_info: serde_json::from_str(user)?,
         object: None,
         old_object: None,
-        dry_run: asked.dry_run.unwrap_or_default(),
+        dry_run: raw.dry_run.unwrap_or_default(),
         options: None,
     })
 }
@@ -301,8 +301,8 @@ impl RawReviewObject<'_> {
     }
 }
 
-/// How many values a JSON text has at most, without making any: every one but the first comes after
-/// one of these signs.
+/// The maximum number of values of a JSON text, without parsing it: every value but the first
+/// follows one of these separators.
 fn count_json_values(json: &str) -> usize {
     let (mut count, mut in_text, mut escaped) = (1, false, false);
     for byte in json.bytes() {

@@ -1,5 +1,5 @@
-//! The one place that makes an answer to the API server, and the only one where a denial can become
-//! "allowed, with a warning".
+//! Builds responses to the API server: the only place where a denial can become "allowed, with a
+//! warning".
 
 use kube::core::{
     DynamicObject, Status,
@@ -17,59 +17,59 @@ use crate::{
     },
 };
 
-/// Characters of a warning. Longer ones are cut by the API server, all of them together at 4,096.
+/// Characters of a warning. The API server cuts longer ones, and all of them together at 4,096.
 const MAX_WARNING: usize = 256;
-/// Warnings in one answer.
+/// The maximum number of warnings in one response.
 const MAX_WARNINGS: usize = 8;
-/// Characters of the message. Terminals and events are what it is for.
+/// Characters of the message. It is shown on terminals and in events.
 const MAX_MESSAGE: usize = 2_048;
 
-/// What is to be answered.
+/// The result of a review.
 #[derive(Debug)]
 pub(super) enum ReviewResponse {
-    /// There is nothing to judge.
+    /// The object has nothing to evaluate.
     NothingToEvaluate,
-    /// The object does not have the shape that it must have.
+    /// The object is invalid.
     Invalid {
-        /// The field.
+        /// The path of the field.
         field: String,
         /// What is wrong with it.
         message: String,
     },
-    /// The user may not do this, whatever the policies say.
+    /// The user lacks a permission, whatever the policies allow.
     Forbidden {
-        /// The reason's stable name.
+        /// The stable reason code.
         reason: Reason,
-        /// The field.
+        /// The path of the field.
         field: String,
-        /// What is missing, and the way out.
+        /// What is missing, and how to resolve it.
         message: String,
     },
-    /// Every image that the object uses, judged.
+    /// Every image that the object uses, evaluated.
     Evaluated(Vec<EvaluatedImage>),
 }
 
-/// One judged image.
+/// One evaluated image.
 #[derive(Debug)]
 pub(super) struct EvaluatedImage {
-    /// The verdict.
+    /// The report with the verdict.
     pub report: AdmissionReport,
-    /// What this use gets if no policy governs it.
+    /// The action for a use that no policy governs.
     pub no_match: NoMatchAction,
-    /// Why it may be used. `None`: it may not.
+    /// What allows its use; `None` if it is denied.
     grounds: Option<AdmissionGrounds>,
 }
 
-/// Why a request is allowed.
+/// What allows a request.
 #[derive(Debug)]
 enum Permission {
-    /// It brings nothing that policies are about.
+    /// It has nothing to evaluate.
     NothingToEvaluate,
-    /// Each image that it brings may be used.
+    /// The grounds of each of its images.
     Images(Vec<AdmissionGrounds>),
 }
 
-/// What becomes of one judged image.
+/// The effect of one image's verdict on the response.
 #[derive(Debug, Default)]
 struct AdmissionEffect {
     causes: Vec<DenialReport>,
@@ -77,7 +77,7 @@ struct AdmissionEffect {
 }
 
 impl EvaluatedImage {
-    /// What was found out, and what the installation does with what no policy governs.
+    /// A checked image, and the action for a use that no policy governs.
     pub(super) fn new(image: CheckedImage, no_match: NoMatchAction) -> Self {
         let ungoverned = image
             .ungoverned
@@ -90,20 +90,20 @@ impl EvaluatedImage {
         }
     }
 
-    /// Does it stand in the way?
+    /// True if the image denies the request.
     pub(super) fn is_denied(&self) -> bool {
         !self.admission_effect().causes.is_empty()
     }
 
     fn admission_effect(&self) -> AdmissionEffect {
         let report = &self.report;
-        match (report.outcome, self.no_match) {
-            (ReportOutcome::Denied, _) if report.admitted => AdmissionEffect {
+        match (report.outcome(), self.no_match) {
+            (ReportOutcome::Denied, _) if report.is_admitted() => AdmissionEffect {
                 causes: Vec::new(),
                 warnings: self.warn_mode_messages(),
             },
             (ReportOutcome::Denied, _) => AdmissionEffect {
-                causes: report.denials.clone(),
+                causes: report.denials().to_vec(),
                 warnings: Vec::new(),
             },
             (ReportOutcome::Ungoverned, NoMatchAction::Deny) => AdmissionEffect {
@@ -118,7 +118,7 @@ impl EvaluatedImage {
             (ReportOutcome::Admitted | ReportOutcome::Exempt, _) => AdmissionEffect {
                 causes: Vec::new(),
                 warnings: report
-                    .unsafe_settings
+                    .unsafe_settings()
                     .iter()
                     .map(|setting| format!("unsafe: {setting}"))
                     .collect(),
@@ -126,17 +126,17 @@ impl EvaluatedImage {
         }
     }
 
-    /// Denials of policies that only warn. Those that only audit are told in the audit log, and
-    /// nowhere else.
+    /// The denials of policies in mode `Warn`. Those in mode `Audit` are written to the audit log
+    /// only.
     fn warn_mode_messages(&self) -> Vec<String> {
         let warns = |denial: &&DenialReport| {
             self.report
-                .policies
+                .policies()
                 .iter()
                 .any(|policy| policy.mode == EnforcementMode::Warn && denial.is_by_policy(policy))
         };
         self.report
-            .denials
+            .denials()
             .iter()
             .filter(warns)
             .map(format_denial)
@@ -146,7 +146,8 @@ impl EvaluatedImage {
     fn no_match_denial(&self) -> DenialReport {
         let message = format!(
             "no policy governs {} as {}; write a ClusterBundlePolicy or BundlePolicy",
-            self.report.reference, self.report.used_as
+            self.report.reference(),
+            self.report.used_as()
         );
         DenialReport {
             reason: Reason::Ungoverned,
@@ -156,7 +157,7 @@ impl EvaluatedImage {
             policy_kind: None,
             policy_namespace: None,
             authority: None,
-            field: self.report.field.clone(),
+            field: self.report.field().map(ToOwned::to_owned),
         }
     }
 }
@@ -176,7 +177,7 @@ fn format_denial(denial: &DenialReport) -> String {
     format!("{field}{}: {policy}{}", denial.reason, denial.message)
 }
 
-/// The answer. It begins as a denial and becomes anything else only here.
+/// The response. It starts as a denial, and only this function changes that.
 pub(super) fn build_admission_response(
     request: &AdmissionRequest<DynamicObject>,
     answer: ReviewResponse,
@@ -213,7 +214,7 @@ pub(super) fn build_admission_response(
     response
 }
 
-/// The only place where a response becomes one that allows.
+/// Allows the request. No other function sets `allowed`.
 fn allow_request(response: &mut AdmissionResponse, permission: Permission) {
     match permission {
         Permission::NothingToEvaluate => tracing::trace!("allowed without images"),
@@ -245,14 +246,14 @@ fn apply_evaluated_images(response: &mut AdmissionResponse, all: Vec<EvaluatedIm
     }
 }
 
-/// `None` if nothing stands in the way.
+/// The status of a denial; `None` if no image denies the request.
 fn denial_status(all: &[EvaluatedImage]) -> Option<Status> {
     let mut refused = all
         .iter()
-        .map(|judged| (judged, judged.admission_effect()))
+        .map(|image| (image, image.admission_effect()))
         .filter(|(_, consequence)| !consequence.causes.is_empty());
     let (first, consequence) = refused.next()?;
-    let reproduce = &first.report.reproduce;
+    let reproduce = &first.report.reproduce_command();
     let causes: Vec<DenialReport> = consequence
         .causes
         .into_iter()
@@ -275,17 +276,18 @@ fn denial_status(all: &[EvaluatedImage]) -> Option<Status> {
 
 fn admission_warnings(all: &[EvaluatedImage]) -> Vec<String> {
     all.iter()
-        .flat_map(|judged| judged.admission_effect().warnings)
+        .flat_map(|image| image.admission_effect().warnings)
         .take(MAX_WARNINGS)
         .map(|warning| truncate_text(&format!("packgate: {warning}"), MAX_WARNING))
         .collect()
 }
 
-/// What the API server writes into its audit log, under the webhook's name. Modes do not change it.
+/// The annotations of the API server's audit log, under the webhook's name. Enforcement modes do
+/// not change them.
 fn audit_annotations(all: &[EvaluatedImage]) -> std::collections::HashMap<String, String> {
     let worst =
         all.iter()
-            .map(|judged| judged.report.outcome)
+            .map(|image| image.report.outcome())
             .max_by_key(|outcome| match outcome {
                 ReportOutcome::Denied => 3,
                 ReportOutcome::Ungoverned => 2,
@@ -294,10 +296,10 @@ fn audit_annotations(all: &[EvaluatedImage]) -> std::collections::HashMap<String
             });
     let digests = all
         .iter()
-        .filter_map(|judged| Some(judged.report.digest?.to_string()));
+        .filter_map(|image| Some(image.report.digest()?.to_string()));
     let policies = all
         .iter()
-        .flat_map(|judged| &judged.report.policies)
+        .flat_map(|image| image.report.policies())
         .map(|policy| {
             format!(
                 "{}@{}={}({})",

@@ -1,5 +1,5 @@
-//! Tells the controller which policies this replica carries: an annotation on the Lease
-//! `packgate-webhook`, one for each replica.
+//! Announces to the controller which policies are in force in this replica: an annotation on the
+//! Lease `packgate-webhook`, one for each replica.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use tokio::sync::watch;
 use super::NAME;
 use crate::api::webhook::replica_annotation;
 
-/// How often it is told again. Nothing is written if nothing changed.
+/// The interval of announcements. Nothing is written if nothing changed.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(10);
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
-/// Tells each new revision, for as long as it is polled.
+/// Announces each new revision, for as long as it is polled.
 pub(super) async fn announce_revisions(
     client: Client,
     namespace: &str,
@@ -56,7 +56,7 @@ async fn patch_lease_annotation(
         "kind": "Lease",
         "metadata": {"name": NAME, "annotations": {replica_annotation(identity): revision}},
     });
-    // Each replica owns its own annotation: one that is gone takes nothing of the others with it.
+    // Each replica owns its own annotation: removing one has no effect on the others.
     let parameters = PatchParams::apply(&format!("packgate-webhook-{identity}")).force();
     leases
         .patch(NAME, &parameters, &Patch::Apply(&patch))

@@ -1,4 +1,4 @@
-//! Serves reviews over TLS, and finishes those that it has begun before it ends.
+//! Serves reviews over TLS, and finishes those in progress before it ends.
 
 use std::{
     net::SocketAddr,
@@ -30,22 +30,23 @@ use crate::{
     listener::{self, ListenerLimits, ReloadableTlsConfig},
 };
 
-/// How long reviews that were begun may still take when the process is to end. Longer than the API
-/// server waits.
+/// How long reviews in progress may still take when the process ends. Longer than the API server
+/// waits.
 const SHUTDOWN_REVIEW_TIME: Duration = Duration::from_secs(15);
-/// How long the process still takes new connections after it was told to end: the API server hears
-/// of it a moment later.
+/// How long the process still accepts connections after SIGTERM: the API server learns of it a
+/// moment later.
 const SHUTDOWN_ACCEPT_TIME: Duration = Duration::from_secs(5);
 
-/// A verdict that has run into its own deadline must still be told.
+/// A verdict that reached its own deadline must still be sent.
 const DEADLINE_GRACE: Duration = Duration::from_millis(500);
 
-/// Bytes of a review that is parsed where it arrived; a larger one would keep others waiting.
+/// The maximum size in bytes of a review that is parsed on the async thread; a larger one would
+/// delay others.
 const MAX_INLINE_PARSE_BYTES: usize = 32 << 10;
 
 /// Serves until `stop`.
 ///
-/// Errors: the address cannot be listened on.
+/// Errors: it cannot listen on the address.
 pub(super) async fn serve_reviews(
     address: SocketAddr,
     tls: ReloadableTlsConfig,
@@ -54,11 +55,11 @@ pub(super) async fn serve_reviews(
 ) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     let ending = CancellationToken::new();
-    let told = ending.clone();
+    let draining = ending.clone();
     tokio::spawn(async move {
         stop.cancelled().await;
         tokio::time::sleep(SHUTDOWN_ACCEPT_TIME).await;
-        told.cancel();
+        draining.cancel();
     });
     listener::serve_connections(
         listener,
@@ -71,13 +72,13 @@ pub(super) async fn serve_reviews(
     Ok(())
 }
 
-/// What connections may take.
+/// The limits of connections to the webhook.
 pub(super) const WEBHOOK_LISTENER_LIMITS: ListenerLimits = ListenerLimits {
     last_requests: SHUTDOWN_REVIEW_TIME,
     ..ListenerLimits::DEFAULT
 };
 
-/// The paths that the webhook's configuration names.
+/// The paths in the webhook's configuration.
 pub(super) fn review_routes(state: Arc<WebhookState>) -> Router {
     Router::new()
         .route(PACKED_BUNDLES_PATH, post(review_packed_bundle))
@@ -86,7 +87,7 @@ pub(super) fn review_routes(state: Arc<WebhookState>) -> Router {
         .with_state(state)
 }
 
-/// What an object must be to be judged at a path.
+/// The kind of object that a path accepts.
 #[derive(Clone, Copy)]
 enum ReviewSubject {
     PackedBundle,
@@ -131,7 +132,8 @@ async fn handle_review(
         Ok(parsed) => parsed,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
-    // A PackedBundle keeps its lock until it is judged; of a workload only the images stay.
+    // The lock of a `PackedBundle` is kept until it was evaluated; of a workload only the images
+    // are.
     let _weight = (!matches!(subject, ReviewSubject::Workload)).then_some(weight);
     let answer = evaluate_request(state, subject, &request, objects, begun).await;
     state.record_verdicts(&request, &answer, begun);
@@ -139,7 +141,7 @@ async fn handle_review(
         .into_response()
 }
 
-/// Reads the review; a large one on a thread for such work, one after the other.
+/// Parses the review; a large one on a blocking thread, one at a time.
 async fn parse_review(
     state: &WebhookState,
     bytes: axum::body::Bytes,
@@ -224,8 +226,8 @@ async fn evaluate_object(
     }
 }
 
-/// Verdicts end by themselves in time; this ends whatever else a review waits for, such as an API
-/// server that does not answer.
+/// Evaluations have their own deadline; this one ends all other waiting of a review, such as for an
+/// API server that does not respond.
 async fn with_deadline(
     state: &WebhookState,
     judging: impl Future<Output = ReviewResponse>,

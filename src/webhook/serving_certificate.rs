@@ -1,5 +1,5 @@
-//! The certificate that the webhook shows: it comes from a Secret that the controller makes and
-//! renews, and is taken over without a pause.
+//! The webhook's serving certificate: from a Secret that the controller creates and renews,
+//! reloaded without interruption.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ use crate::{
     listener::{ClientCertificateVerifier, ReloadableTlsConfig},
 };
 
-/// Why a certificate cannot be shown.
+/// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ServingCertificateError {
-    /// Something is not there.
+    /// This key is missing.
     #[error("Secret {TLS_SECRET} has no {0}")]
     MissingKey(&'static str),
-    /// It is no PEM.
+    /// It is not valid PEM.
     #[error("Secret {TLS_SECRET}: {0}")]
     Pem(#[from] rustls::pki_types::pem::Error),
-    /// Certificate and key do not fit, or cannot be used.
+    /// Certificate and key do not match, or are invalid.
     #[error("Secret {TLS_SECRET}: {0}")]
     Rustls(#[from] rustls::Error),
 }
@@ -49,7 +49,7 @@ pub(super) async fn wait_for_certificate(
                 Err(error) => tracing::warn!(%error, "waiting for a valid serving certificate"),
             },
             Some(Ok(None)) => {
-                tracing::info!("waiting for the controller to make Secret {TLS_SECRET}")
+                tracing::info!("waiting for the controller to make Secret {TLS_SECRET}");
             }
             Some(Err(error)) => {
                 tracing::warn!(%error, "the Secret of the certificate cannot be watched");
@@ -60,7 +60,7 @@ pub(super) async fn wait_for_certificate(
     }
 }
 
-/// Takes over each new certificate. New connections get it, those that are open live on.
+/// Reloads each new certificate. New connections use it; open ones stay as they are.
 pub(super) async fn reload_certificates(
     client: &Client,
     namespace: &str,
@@ -77,7 +77,7 @@ pub(super) async fn reload_certificates(
         {
             Ok(Some(Ok(config))) => shown.replace(config),
             Ok(Some(Err(error))) => {
-                tracing::error!(%error, "the new serving certificate is invalid; keeping the current one")
+                tracing::error!(%error, "the new serving certificate is invalid; keeping the current one");
             }
             Ok(None) => tracing::warn!(
                 "Secret {TLS_SECRET} was deleted; keeping the current certificate until the controller \

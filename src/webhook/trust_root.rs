@@ -1,5 +1,5 @@
-//! A trust root that is written or removed: one that lies in the cluster must be readable, and one
-//! that a policy names must stay.
+//! Validates a trust root that is written or deleted: one with its content in the cluster must be
+//! readable, and one that a policy names must stay.
 
 use std::collections::BTreeMap;
 
@@ -20,13 +20,13 @@ use crate::{
 
 type ReferencedConfigMapData = BTreeMap<String, String>;
 
-/// Is it a `TrustRoot`?
+/// True if it is a `TrustRoot`.
 pub(super) fn is_trust_root(object: &Value) -> bool {
     object["apiVersion"] == API_VERSION && object["kind"] == "TrustRoot"
 }
 
-/// May it be written? What it refers to need not be there yet; if it is there, it must be what it
-/// should be.
+/// Evaluates a written trust root. The objects that it refers to need not exist yet; if they do,
+/// they must be valid.
 pub(super) async fn evaluate_trust_root(
     state: &WebhookState,
     request: &ReviewRequest,
@@ -38,7 +38,7 @@ pub(super) async fn evaluate_trust_root(
         Err(error) => return invalid_field("spec", error.to_string()),
     };
     if is_unchanged(old, &root) {
-        return ReviewResponse::NothingToEvaluate; // whatever cleans up may write metadata
+        return ReviewResponse::NothingToEvaluate; // garbage collection may write metadata
     }
     if let Err(error) = root.validate_spec() {
         return invalid_field("spec", error.to_string());
@@ -74,7 +74,7 @@ fn system_config_maps(state: &WebhookState) -> Api<ConfigMap> {
     Api::namespaced(state.client.clone(), &state.system_namespace)
 }
 
-/// Is what lies there what it should be?
+/// Checks the content of the referenced `ConfigMap`.
 fn validate_referenced_data(root: &TrustRoot, data: &ReferencedConfigMapData) -> ReviewResponse {
     let judged = match (root.user_config_map_name(), &root.spec.tuf) {
         (Some(_), _) => data.get(TRUSTED_ROOT_KEY).map(|text| {
@@ -99,8 +99,8 @@ fn validate_referenced_data(root: &TrustRoot, data: &ReferencedConfigMapData) ->
     }
 }
 
-/// May it go? Not while a policy names it: all that the policy governs would be refused from then
-/// on.
+/// Evaluates a deletion. It is denied while a policy refers to the trust root: otherwise every use
+/// that the policy governs would be denied from then on.
 pub(super) fn evaluate_trust_root_deletion(
     snapshot: &PolicySnapshot,
     name: &str,

@@ -178,7 +178,7 @@ fn mix(honest: &Path, planted: &Path, to: &Path) -> String {
     let blobs = to.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).expect("folders");
     let put = |bytes: &[u8]| {
-        std::fs::write(blobs.join(Digest::of_bytes(bytes).hex_digits()), bytes).expect("a file")
+        std::fs::write(blobs.join(Digest::of_bytes(bytes).hex_digits()), bytes).expect("a file");
     };
     put(config.as_bytes());
     put(&blob(honest, &manifest["layers"][0]));

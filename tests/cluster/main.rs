@@ -1,6 +1,8 @@
 //! Tests in a real cluster: one module per subject, helpers in `support`. `make test-cluster` runs
 //! them inside of the test cluster (tests/cluster/env/README.md); elsewhere each says that it was
 //! not run.
+
+#![allow(clippy::too_many_lines, reason = "a table of cases is one function")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -89,7 +89,7 @@ async fn what_was_signed_for_one_repository_does_not_count_in_another() {
         &json!({"mirrors": [{"from": format!("{host}/team-a"), "to": format!("{host}/team-b")}]}),
     );
     verify(&workspace, &copied).refused(1, "RepositoryMismatch");
-    // Whoever may sign says that it belongs there, too.
+    // An authority attests that it belongs to that repository, too.
     policy(&workspace, &json!({}));
     workspace
         .run(&format!("sign --plain-http {copied} --key packgate.key"))

@@ -12,17 +12,17 @@ use crate::support::{
     peak_memory::run_with_peak_memory,
 };
 
-/// Serials on the list of the finding: 555 kB in PEM.
+/// The number of serial numbers on the list in this attack: 555 kB in PEM.
 const SERIALS: u32 = 19_500;
-/// What all of it may cost, in KiB: the file, its objects, and one list as it was signed.
+/// The memory limit of all of it, in KiB: the file, its objects, and one list as signed.
 const MORE: u64 = 12 << 10;
 
-/// `packgate policy check`, and the most memory that it had, in KiB.
+/// Runs `packgate policy check`, and returns its peak memory in KiB.
 fn check_measured(workspace: &Workspace, file: &str) -> (Run, u64) {
     run_with_peak_memory(workspace, &["policy", "check", file])
 }
 
-/// A company's certificates, and its revocation list with this many serials.
+/// The certificates of a private CA, and its revocation list with this many serial numbers.
 fn company(serials: u32) -> [Value; 2] {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

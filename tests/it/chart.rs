@@ -1,5 +1,4 @@
-//! The helm chart: what it renders, what its schema refuses, and that it says the same as the
-//! commands.
+//! The helm chart: its output, the errors of its schema, and that it agrees with the commands.
 
 use std::{fs, path::PathBuf};
 
@@ -78,7 +77,7 @@ impl Chart {
         self.helm(&all)
     }
 
-    /// What is rendered with these values.
+    /// The objects rendered with these values.
     fn render(&self, args: &[&str]) -> Vec<Value> {
         documents(self.template(args).ok())
     }
@@ -202,7 +201,7 @@ fn everything_is_rendered_as_before() {
     golden("tests/data/chart/full.yaml", &chart.full().stdout);
 }
 
-/// What helm's labels are left out of: they would say that helm looks after these objects.
+/// Helm's labels are omitted: they would claim that helm manages these objects.
 #[test]
 fn the_plain_manifest_is_the_chart_with_its_defaults() {
     let Some(chart) = Chart::new("the_plain_manifest_is_the_chart_with_its_defaults") else {
@@ -252,7 +251,7 @@ fn rendered_objects_have_no_unknown_fields() {
         match document["kind"].as_str().expect("a kind") {
             "Deployment" => survives::<Deployment>(&document),
             "ValidatingWebhookConfiguration" => {
-                survives::<ValidatingWebhookConfiguration>(&document)
+                survives::<ValidatingWebhookConfiguration>(&document);
             }
             "Lease" => survives::<Lease>(&document),
             "ConfigMap" => survives::<ConfigMap>(&document),
@@ -345,7 +344,7 @@ fn the_chart_grants_what_the_command_prints() {
                 object["kind"].to_string(),
                 object["metadata"]["name"].to_string(),
             )
-        })
+        });
     };
     sort(&mut rendered);
     sort(&mut printed);
@@ -515,7 +514,7 @@ fn the_webhooks_configuration_has_no_entries() {
     assert!(object.get("webhooks").is_none(), "{object:#}");
 }
 
-/// How the chart says that sign Jobs are run.
+/// The chart's settings for sign Jobs.
 fn sign_jobs(all: u32, of_one: u32, seconds: u32, memory: &str) -> Value {
     let resources = json!({
         "requests": {"cpu": "50m", "memory": "64Mi", "ephemeral-storage": "16Mi"},

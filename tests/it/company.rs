@@ -1,5 +1,5 @@
-//! A company's own certificate authority, made by openssl, through the real binary: signing,
-//! verifying, and every refusal.
+//! A private certificate authority, made by openssl, through the real binary: signing, verifying,
+//! and every refusal.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::support::{cli::Workspace, tools::wanted};
 const NAME: &str = "spiffe://corp.example.com/release";
 const BUILDER: &str = "https://ci.example.com/builder";
 
-/// A packed bundle, and `pki/` of the company and of a stranger. `None` where there is no openssl.
+/// A packed bundle, and `pki/` with the company's CA and an unrelated one. `None` without openssl.
 fn company(test: &str) -> Option<Workspace> {
     let workspace = Workspace::with_lock();
     if workspace.tool("sh", ["-c", "command -v openssl"]).code != 0 {
@@ -89,7 +89,7 @@ fn what_the_company_did_not_certify_is_refused() {
     workspace
         .run(&by("pki/stranger/ca.crt", ""))
         .refused(1, "UntrustedChain");
-    // The root alone: nobody brought the intermediate.
+    // The root alone: the intermediate is missing.
     workspace
         .run(&by("pki/root/ca.pem", ""))
         .refused(1, "UntrustedChain");

@@ -1,4 +1,4 @@
-//! Conduit's real files: each has the verdict that the table beside them lists.
+//! Conduit's real files: each has the verdict in the table next to them.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
 //! A registry whose manifest under a tag is not what its own `Docker-Content-Digest` says: every
-//! verb that takes a tag refuses it, and takes it when it was an accident.
+//! subcommand with a tag refuses it, and accepts it if a retry succeeds.
 
 use serde_json::json;
 
@@ -55,8 +55,8 @@ async fn a_manifest_that_contradicts_the_registry_is_refused_by_every_verb() {
                 .count()
         };
         let before = stored();
-        // A blank becomes another character: the document stays one, or not, and is refused before
-        // anybody reads it.
+        // A blank becomes another character: the document may stay valid or not, and is refused
+        // before it is parsed.
         registry.fault(Fault::on("GET", "/team/app/manifests/v1").flip(20));
         workspace
             .run(&format!("{line} --plain-http"))

@@ -1,4 +1,4 @@
-//! `packgate copy`, through the real binary: everything arrives, or the missing part is named.
+//! `packgate copy`, through the real binary: everything is copied, or the missing part is named.
 
 use std::fs;
 
@@ -170,8 +170,8 @@ fn archives_that_are_more_than_a_layout_are_refused() {
         .refused(4, "MalformedManifest");
 }
 
-/// Credentials go in clear over plain HTTP, so no registry is spoken to that way that was not
-/// meant.
+/// Credentials are sent in clear text over plain HTTP, so no registry is used that way unless it
+/// was named.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plain_http_is_for_the_registries_that_it_names() {
     let guarded = || {

@@ -1,4 +1,4 @@
-//! The documents tell the truth: what they name exists.
+//! The documentation is accurate: everything that it names exists.
 
 use std::{
     fs,
@@ -59,8 +59,8 @@ fn every_test_that_the_threat_model_names_exists() {
     }
 }
 
-/// The fifty rows are complete: what each says of reasons, requests and credentials is what its
-/// first test measures.
+/// The fifty rows are complete: the reasons, requests and credentials in each are what its first
+/// test measures.
 #[test]
 fn the_fifty_vectors_are_measured_by_tests() {
     let code = all_code();

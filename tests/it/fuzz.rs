@@ -1,5 +1,5 @@
-//! Every fuzz target (`fuzz/targets.rs`) with every seed, and with what becomes of the seeds by a
-//! few changes that are the same in every run.
+//! Every fuzz target (`fuzz/targets.rs`) with every seed, and with deterministic mutations of the
+//! seeds.
 
 use std::{
     collections::BTreeSet,
@@ -17,10 +17,10 @@ use crate::support::forging::{
 #[path = "../../fuzz/targets.rs"]
 mod targets;
 
-/// Changes of each seed.
+/// The number of mutations of each seed.
 const CHANGES: usize = 1_024;
 
-/// Pieces that parsers stumble over.
+/// Texts that are difficult for parsers.
 const PIECES: &[&[u8]] = &[
     b"\0",
     b"\xff\xfe",
@@ -60,8 +60,8 @@ fn names_in(folder: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// The inputs of a target that lie in `kind`, a folder below `fuzz`, in the order of their names.
-/// None if it is not there.
+/// The inputs of a target in `kind`, a folder below `fuzz`, sorted by name. None if the folder does
+/// not exist.
 fn inputs(kind: &str, target: &str) -> Vec<Vec<u8>> {
     let entries = fs::read_dir(folder(kind).join(target))
         .into_iter()
@@ -76,7 +76,7 @@ fn inputs(kind: &str, target: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// A sequence that is the same in every run (xorshift).
+/// A deterministic sequence (xorshift).
 struct Sequence(u64);
 
 impl Sequence {
@@ -87,7 +87,7 @@ impl Sequence {
         usize::try_from(self.0 % u64::try_from(bound.max(1)).expect("small")).expect("small")
     }
 
-    /// One to four changes of `seed`, some of them with a part of `other`.
+    /// One to four mutations of `seed`, some of them with a part of `other`.
     fn change(&mut self, seed: &[u8], other: &[u8]) -> Vec<u8> {
         let mut bytes = seed.to_vec();
         for _ in 0..=self.below(4) {
@@ -95,7 +95,7 @@ impl Sequence {
             let end = (at + 1 + self.below(16)).min(bytes.len());
             match self.below(6) {
                 0 | 1 if at < bytes.len() => {
-                    bytes[at] ^= u8::try_from(1 + self.below(255)).expect("a byte")
+                    bytes[at] ^= u8::try_from(1 + self.below(255)).expect("a byte");
                 }
                 2 => drop(bytes.drain(at..end.max(at))),
                 3 => drop(bytes.splice(at..at, PIECES[self.below(PIECES.len())].iter().copied())),
@@ -132,8 +132,8 @@ fn every_target_is_fuzzed_and_has_seeds() {
     assert_eq!(built, listed);
 }
 
-/// Runs `target` with its seeds, what libFuzzer kept of earlier runs on this machine, and changes
-/// of both. Returns how many inputs there were.
+/// Runs `target` with its seeds, libFuzzer's corpus of earlier runs on this machine, and mutations
+/// of both. Returns the number of inputs.
 fn run(name: &str, target: fn(&[u8])) -> usize {
     let mut sequence = Sequence(0x9e37_79b9_7f4a_7c15);
     let seeds = inputs("seeds", name);
@@ -206,8 +206,7 @@ fn write_seeds() {
     );
 }
 
-/// Seeds that hold must go on to hold: else most of what is behind the first check is never
-/// reached.
+/// Valid seeds must stay valid: otherwise most code after the first check is never reached.
 #[test]
 fn seeds_reach_what_is_behind_the_first_check() {
     if std::env::var_os("PACKGATE_WRITE_GOLDEN").is_some() {

@@ -1,5 +1,5 @@
-//! What other tools of the field make of our bundles, and we of theirs: on a registry with the
-//! referrers API and on one without.
+//! Interoperability with other tools, in both directions: on a registry with the referrers API and
+//! on one without.
 
 mod keyless;
 mod many;
@@ -262,7 +262,7 @@ fn cosign_signs_with_our_keys_and_we_with_its() {
     );
 }
 
-/// cosign 2 knows nothing else unless told; cosign 3 still makes it on request.
+/// cosign 2 supports nothing else by default; cosign 3 still makes it on request.
 #[test]
 fn cosigns_older_form_is_accepted_both_ways() {
     each(

@@ -1,6 +1,6 @@
-//! The two Jobs: pack pushes by digest, sign re-derives, signs and tags. The services against a
-//! registry on this machine; the real verbs where this machine has an address that they may reach,
-//! and everywhere for what they refuse.
+//! The two Jobs: pack pushes by digest, sign rebuilds, signs and tags. The services with a registry
+//! on this machine; the real subcommands where this machine has an address that they may reach, and
+//! everywhere for their refusals.
 
 use std::{
     net::{IpAddr, UdpSocket},
@@ -57,8 +57,8 @@ const KEY: &str = concat!(
 );
 const BUILDER: &str = "https://packgate.dev/builder/c-1/platform";
 
-/// A lock with a file of the context artifact and a download, and the inputs that ask for it. The
-/// server holds all of it.
+/// A lock with a file of the context artifact and a download, and its inputs. The server has all of
+/// it.
 fn freeze(server: &Registry) -> (Vec<u8>, JobInputs) {
     let artifact = |name: &str, kind: &str, origin: &str, content: &str| {
         json!({
@@ -187,7 +187,7 @@ impl RepositoryOpener for Local {
     }
 }
 
-/// What `job pack` does.
+/// The same as `job pack`.
 async fn pack(lock: &[u8], inputs: &JobInputs) -> Digest {
     let local = Local::new();
     let artifact = inputs.context_reference().expect("valid").expect("named");
@@ -237,7 +237,7 @@ async fn pack(lock: &[u8], inputs: &JobInputs) -> Digest {
     packed.root.digest
 }
 
-/// What `job sign` does.
+/// The same as `job sign`.
 async fn sign(digest: &Digest, inputs: &JobInputs) -> Result<JobSuccess, Reason> {
     let signer = KeySigner::from_pem(&std::fs::read(KEY).expect("a key"), None).expect("a key");
     let target = Local::new().target(&inputs.destination_repository().expect("valid"));
@@ -538,7 +538,7 @@ async fn credentials_of_a_job_come_from_its_files_alone() {
     snapshot(&workspace, &lock, &inputs);
     let config =
         json!({"auths": {server.host(): {"username": "alice", "password": "hunter2"}}}).to_string();
-    // What a person has logged in to is nothing to a Job.
+    // A user's logins have no effect on a Job.
     workspace.write(".docker/config.json", &config);
     workspace.write("config.json", &config);
     failed(&workspace, PACK, 3, Reason::RegistryDenied);
@@ -667,8 +667,7 @@ fn a_report_that_cannot_be_written_does_not_hide_why() {
     );
 }
 
-/// Waits until the path is there. What happens in another process cannot be waited for in any other
-/// way.
+/// Waits until the path exists. There is no other way to wait for another process's actions.
 fn wait_for(child: &mut Child, started: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !started() {
@@ -681,7 +680,7 @@ fn wait_for(child: &mut Child, started: impl Fn() -> bool) {
     }
 }
 
-/// Does the process catch SIGTERM (signal 15)? See proc(5), `SigCgt`.
+/// True if the process catches SIGTERM (signal 15). See proc(5), `SigCgt`.
 fn catches_sigterm(status: &Path) -> bool {
     let status = std::fs::read_to_string(status).unwrap_or_default();
     let caught = status
@@ -695,7 +694,7 @@ fn catches_sigterm(status: &Path) -> bool {
 fn a_job_that_is_told_to_stop_reports_and_ends() {
     let workspace = Workspace::new();
     std::fs::create_dir_all(workspace.file("in")).expect("a folder");
-    // Nobody ever writes into it, so whoever reads it waits.
+    // The FIFO never has a writer, so a reader blocks.
     workspace.tool("mkfifo", ["in/inputs.json"]).ok();
     let mut command = workspace.command(BINARY);
     let mut child = command

@@ -1,10 +1,10 @@
-//! Keys of every kind, on the command line alone.
+//! Keys of every type, on the command line alone.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use crate::support::cli::Workspace;
 
-/// As they are written for `--algorithm`, and what a key says of itself.
+/// The values of `--algorithm`, and the key's own description.
 pub(crate) const ALGORITHMS: [(&str, &str); 7] = [
     ("ECDSA-P256", "ECDSA P-256 SHA-256"),
     ("ECDSA-P384", "ECDSA P-384 SHA-384"),
@@ -119,7 +119,8 @@ fn keys_that_nobody_signs_or_verifies_with_are_refused() {
         .refused(1, "NoSignatures");
 }
 
-/// threats.md, row 28: PSS is for keys that say so; the same key for PKCS#1 does not verify it.
+/// docs/threat-model.md, row 28: PSS is for keys that declare it; the same key for PKCS#1 does not
+/// verify it.
 #[test]
 fn a_signature_with_another_padding_than_the_key_declares_is_refused() {
     let workspace = Workspace::with_lock();

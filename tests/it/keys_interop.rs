@@ -1,4 +1,5 @@
-//! Keys of every algorithm and keys behind a plug-in: cosign and we accept each other's signatures.
+//! Keys of every algorithm and keys of a plug-in: cosign and packgate accept each other's
+//! signatures.
 
 use std::iter::once;
 
@@ -11,7 +12,7 @@ use crate::{
     },
 };
 
-/// A workspace with a registry and what `cosign sign` needs to work off-line.
+/// A workspace with a registry and the files that `cosign sign` needs off-line.
 fn peers(test: &str) -> Option<(Workspace, Server)> {
     if !tools::wanted(test) {
         return None;
@@ -27,7 +28,7 @@ fn peers(test: &str) -> Option<(Workspace, Server)> {
     Some((workspace, server))
 }
 
-/// cosign hashes with SHA-256 whatever the key is, unless it is told.
+/// cosign hashes with SHA-256 for every key by default.
 fn digest_of(algorithm: &str) -> &'static str {
     match algorithm {
         "ECDSA-P384" => "sha384",
@@ -104,7 +105,7 @@ fn cosign_accepts_what_every_algorithm_of_ours_signs_and_attests() {
             run.ok();
         }
         if digest_of(algorithm) != "sha256" {
-            // Told in docs/guides/keys.md. If cosign learns to follow the key, say so there.
+            // Documented in docs/guides/keys.md. If cosign learns to follow the key, update that.
             assert!(
                 cosign_verifies(&workspace, &image, &key, "sha256")
                     .iter()
@@ -142,8 +143,8 @@ fn what_cosign_signs_with_every_algorithm_is_accepted() {
         ));
         let signed = cosign_signs(&workspace, &image, &format!("{algorithm}/packgate.key"));
         if algorithm == "Ed25519" {
-            // cosign 3.1 signs with its pre-hashed variant and then refuses its own signature. Told
-            // in docs/guides/keys.md.
+            // cosign 3.1 signs with the pre-hashed variant and then refuses its own signature.
+            // Documented in docs/guides/keys.md.
             assert!(
                 signed.stderr.contains("failed to verify signature"),
                 "{signed:?}"

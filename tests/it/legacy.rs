@@ -1,5 +1,5 @@
-//! cosign's older form, tags beside the subject, through the real binary: it counts where it is
-//! asked for, and nowhere else.
+//! cosign's older format, tags for the subject, through the real binary: it counts where it is
+//! accepted, and nowhere else.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::support::{
 
 const BUILDER: &str = "https://packgate.dev/builder/cli";
 
-/// `oci:out:v1`, signed and with provenance in the older form only.
+/// `oci:out:v1`, signed and with provenance in the older format only.
 fn signed() -> Workspace {
     let workspace = Workspace::with_lock();
     workspace.keys().run("pack lock.yaml --to oci:out:v1").ok();
@@ -310,7 +310,7 @@ async fn what_is_malformed_under_a_tag_is_told_and_spoils_nothing() {
             "{report}"
         );
     }
-    // Too many to look at: what was not looked at is not absent.
+    // Over the limit: what was not read is not absent.
     let many: Vec<_> = (0..300).map(|_| layer(7)).collect();
     registry.put_manifest(
         "team/hello",
@@ -336,7 +336,7 @@ async fn what_is_malformed_under_a_tag_is_told_and_spoils_nothing() {
     );
 }
 
-/// threats.md, row 19.
+/// docs/threat-model.md, row 19.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_signature_of_a_retired_key_does_not_stand_in_for_a_dropped_bundle() {
     let (workspace, registry, reference) = in_registry().await;
@@ -367,7 +367,8 @@ async fn an_old_signature_of_a_retired_key_does_not_stand_in_for_a_dropped_bundl
     judge().refused(1, "NoSignatures");
     policy(&workspace, &["current"], &legacy);
     judge().refused(1, "NoMatchingAuthority");
-    // Only who lists the form and still trusts the key takes it, and a revocation takes it back.
+    // Only a policy that accepts the format and still trusts the key admits it, and a revocation
+    // undoes that.
     policy(&workspace, &["current", "retired"], &legacy);
     judge().ok();
     let pem = workspace.read("retired/packgate.pub");
@@ -429,7 +430,7 @@ async fn copies_carry_what_lies_under_tags_and_keep_what_is_there() {
     )
     .ok();
 
-    // Somebody signs at the target; a second copy takes nothing away.
+    // Another user signs at the target; a second copy removes nothing.
     workspace
         .run(&format!(
             "sign --plain-http {again}@{digest} --key other/packgate.key --signature-format Legacy"

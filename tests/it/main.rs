@@ -1,4 +1,6 @@
 //! Integration tests: one binary, one module per subject, helpers in `support`.
+
+#![allow(clippy::too_many_lines, reason = "a table of cases is one function")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! One lock, one digest: whoever packs it, wherever, whenever.
+//! One lock, one digest: for every user, place and time of packing.
 
 use std::{
     fs,
@@ -101,11 +101,11 @@ fn user_folder_umask_time_zone_language_and_file_times_change_nothing() {
     assert!(run.ok().ends_with(GOLDEN_IMAGE), "{run:?}");
 }
 
-/// The binary as another user where this one may become one, else as this one.
+/// The binary as another user if that is possible, else as this one.
 fn other_user() -> String {
     let root =
         fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
-    // A copy, because the other user may not be allowed into the folder of the build.
+    // A copy, because the other user may not have access to the build folder.
     let copy = std::env::temp_dir().join(format!("packgate-under-test-{}", std::process::id()));
     if !root || fs::copy(BINARY, &copy).is_err() {
         return BINARY.into();

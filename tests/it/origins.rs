@@ -1,5 +1,4 @@
-//! Where artifacts come from: downloads and images, locked, packed and refused through the real
-//! binary.
+//! Origins of artifacts: downloads and images, locked, packed and refused through the real binary.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
-//! Registries that are down, refuse or lie: the real binary says what it was, and never takes
-//! silence for "no signatures".
+//! Registries that are down, refuse or lie: the real binary reports the cause, and never mistakes
+//! it for "no signatures".
 
 use bytes::Bytes;
 use packgate::core::{digest::Digest, media_type};
@@ -198,7 +198,7 @@ async fn one_good_signature_admits_among_malformed_ones() {
     );
 }
 
-/// The most memory that a run had, in KiB, as the kernel counts it.
+/// The peak memory of a run, in KiB, as the kernel counts it.
 fn verify_measured(workspace: &Workspace, reference: &str, key: &str) -> (Run, u64) {
     let arguments = ["verify", "--plain-http", reference, "--key", key];
     run_with_peak_memory(workspace, &arguments)
@@ -298,7 +298,7 @@ async fn hostile_lists_of_referrers_cost_little_memory() {
             "{} bytes of an endless body were taken",
             registry.endless_bytes()
         );
-        // One list of each kind on either side: they are read by the same code.
+        // One list of each kind on either side: the same code reads them.
         let mine = lists.iter().skip(usize::from(referrers_api)).step_by(2);
         mine.for_each(|(what, list, code, reason)| {
             judged(
@@ -306,7 +306,7 @@ async fn hostile_lists_of_referrers_cost_little_memory() {
                 Fault::on("GET", part).body(list.clone()),
                 *code,
                 reason,
-            )
+            );
         });
     }
 }
@@ -358,8 +358,7 @@ async fn many_large_bundles_cost_little_memory_and_hide_no_signature() {
         .manifest("team/hello", digest)
         .expect("pushed")
         .len();
-    // One blob, which each of them has to be read from: where it lies makes no difference to who
-    // reads it.
+    // One blob that each of them reads: its location makes no difference to the reader.
     let payload = "A".repeat((4 << 20) - 400);
     let bundle = json!({
         "mediaType": media_type::SIGSTORE_BUNDLE_V03, "verificationMaterial": {

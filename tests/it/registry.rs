@@ -1,5 +1,4 @@
-//! `RemoteTarget` against a registry that fails and lies on demand. Every refusal is named by its
-//! reason.
+//! `RemoteTarget` with a registry that fails and lies on demand. Every refusal has its reason.
 
 mod answers;
 mod content;

@@ -1,4 +1,4 @@
-//! `pack --sbom`: what is attested, how it is shown, and that policies can ask for it.
+//! `pack --sbom`: what is attested, how it is shown, and how policies require it.
 
 use packgate::core::{
     limits::InputLimits,
@@ -59,7 +59,7 @@ fn a_bill_is_attested_and_shown() {
     }
 }
 
-/// What the provenance in the layout says came out beside the bundle.
+/// The by-product in the provenance of the layout.
 fn byproduct(workspace: &Workspace) -> Value {
     let statements = crate::support::tools::tree(&workspace.file("out/blobs"))
         .into_iter()

@@ -1,5 +1,5 @@
-//! Bundles of a Sigstore of our own with one fault each, through the real binary: those of the
-//! shared data, and chains that no authority allows beside a packed bundle.
+//! Bundles of a test Sigstore with one fault each, through the real binary: those of the shared
+//! data, and chains that no authority allows, attached to a packed bundle.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -108,7 +108,7 @@ fn run(workspace: &Workspace, folder: &Path, case: &str) -> String {
     report["reason"].as_str().expect("a reason").to_owned()
 }
 
-/// A packed bundle in `oci:out:v1` with one referrer of our own making.
+/// A packed bundle in `oci:out:v1` with one generated referrer.
 fn attach(workspace: &Workspace, make: impl FnOnce(&str) -> Value) {
     let root = workspace.file("out");
     let blob = |digest: &str| root.join("blobs").join(digest.replace(':', "/"));
@@ -181,7 +181,7 @@ fn authority(
     sigstore
 }
 
-/// Makes the chain in the bundle `[leaf, below]`, which only the older versions carry.
+/// Makes the chain in the bundle `[leaf, below]`, which only older versions have.
 fn with_issuer(mut bundle: Value, below: &Ca) -> Value {
     let material = bundle["verificationMaterial"]
         .as_object_mut()
@@ -243,10 +243,9 @@ fn a_chain_that_an_issuer_does_not_allow_admits_nothing() {
     for (root, intermediate) in table {
         judged(&authority(root, intermediate), None).refused(1, "UntrustedChain");
     }
-    // An authority below the trusted one, which the bundle brings along: whether that one allows
-    // any or not.
+    // A CA below the trusted one, sent in the bundle: whether the trusted one permits it or not.
     for edit in [(|_| ()) as Edit, |p| {
-        p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0))
+        p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     }] {
         let mut sigstore = authority(|_| (), edit);
         let trusted = sigstore

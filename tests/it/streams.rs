@@ -1,4 +1,4 @@
-//! Standard streams that cannot be written: a full disk, a pipe that nobody reads. Nothing else
+//! Standard streams that cannot be written: a full disk, a pipe without a reader. Nothing else
 //! about a run changes.
 
 use std::{
@@ -13,7 +13,7 @@ use crate::support::{
     registry::{Fault, Registry},
 };
 
-/// Standard streams that take nothing.
+/// Standard streams that accept nothing.
 fn useless() -> [(&'static str, Stdio); 2] {
     let full: File = OpenOptions::new()
         .write(true)
@@ -82,7 +82,7 @@ fn an_error_that_cannot_be_told_keeps_its_exit_code() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn progress_that_cannot_be_told_does_not_stop_the_work() {
     let server = Registry::start().await;
-    // Slow enough for progress to be told.
+    // Slow enough for progress to be reported.
     server.fault(
         Fault::on("GET", "/files/rules.txt")
             .status(200)
@@ -126,7 +126,7 @@ async fn a_log_that_cannot_be_written_does_not_stop_the_work() {
             registry.host()
         ))
         .ok();
-    // An entry that cannot be read is logged, and is no error.
+    // An invalid entry is logged, and is not an error.
     registry.fault(
         Fault::on("GET", "/referrers/")
             .status(200)

@@ -1,5 +1,5 @@
-//! `packgate verify` with trust roots that a TUF repository gives, through the real binary and over
-//! real HTTP.
+//! `packgate verify` with trust roots from a TUF repository, through the real binary and over real
+//! HTTP.
 
 use serde_json::json;
 use sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT;
@@ -14,7 +14,7 @@ const LATER: &str = "2999-01-01T00:00:00Z";
 const IDENTITY: &str =
     "--certificate-identity a@example.com --certificate-oidc-issuer https://i.example.com";
 
-/// A bundle that a key signed, a repository with its first root in `root.json`, and its server.
+/// A bundle signed by a key, a repository with its first root in `root.json`, and its server.
 fn scene(expires: &str) -> (Workspace, TufRepository, TufServer) {
     let workspace = Workspace::with_lock();
     workspace
@@ -38,7 +38,7 @@ fn a_repository_is_asked_once_a_day_and_then_kept() {
         .run(&format!("{verify} --offline"))
         .refused(3, "TrustRootUnavailable");
     assert_eq!(server.requests(), 0);
-    // The trust root is there; the bundle has no certificate.
+    // The trust root exists; the bundle has no certificate.
     let report = workspace.run(&verify);
     assert_eq!(report.code, 1, "{report:#?}");
     assert!(
@@ -67,7 +67,7 @@ fn a_repository_that_is_down_or_over_is_named_and_keys_go_on() {
     repository.files.lock().expect("no panic").clear();
     workspace.run(&verify).refused(3, "TrustRootUnavailable");
     workspace.run("verify oci:out:v1 --key packgate.pub").ok();
-    // Sigstore's own is asked for only where an identity is.
+    // Sigstore's own root is only fetched if an identity is verified.
     workspace
         .run(&format!("verify oci:out:v1 {IDENTITY} --offline"))
         .refused(3, "tuf-repo-cdn.sigstore.dev");
@@ -110,7 +110,7 @@ fn rotated_keys_are_followed_from_the_first_root_on() {
     );
 }
 
-/// Sigstore's own instances cannot be reached through a proxy at which nobody listens.
+/// Sigstore's own instances are unreachable through a proxy that does not exist.
 #[test]
 fn signers_and_verifiers_of_a_file_ask_the_instance_that_they_name() {
     let workspace = Workspace::with_lock();

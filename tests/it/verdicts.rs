@@ -185,7 +185,7 @@ fn policy(workspace: &Workspace, slsa: &Value) {
     );
 }
 
-/// The command that judges `oci:out:v1` by the policy, with the digest that the policy asks for.
+/// The command that evaluates `oci:out:v1` by the policy, with the digest that the policy requires.
 fn verify(workspace: &Workspace) -> String {
     let found = workspace.run("inspect oci:out:v1 -o json").json();
     format!(
@@ -411,7 +411,7 @@ fn what_no_policy_governs_is_ungoverned() {
     workspace
         .run("verify oci:out:v1 --policy policy.yaml")
         .refused(1, "ungoverned");
-    // No registry is there, and none is asked.
+    // There is no registry, and no request is sent.
     workspace
         .run(&format!(
             "verify other.example.com/x@sha256:{} --policy policy.yaml",
@@ -445,7 +445,7 @@ fn a_policy_can_be_tried_out_and_explained() {
             .read("policy.yaml")
             .replace("\"**\"", "\"r.example.com/**\""),
     );
-    // No registry is there, and none is asked.
+    // There is no registry, and no request is sent.
     let explained = workspace
         .run("policy explain r.example.com/a --policy policy.yaml")
         .ok()

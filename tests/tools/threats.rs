@@ -1,13 +1,13 @@
-//! The fifty rows of docs/threat-model.md, as tests hold what they measured against them. Every
-//! test program includes it (`#[path]`).
+//! The fifty rows of docs/threat-model.md, for tests that compare their measurements with them.
+//! Every test program includes it (`#[path]`).
 #![allow(dead_code, reason = "no test program uses all of it")]
 
 use std::{collections::BTreeSet, fmt::Display};
 
 const PAGE: &str = include_str!("../../docs/threat-model.md");
-/// What stands in the place of a reason where the attempt is let pass.
+/// In place of a reason where the attempt is admitted.
 pub(crate) const ADMITTED: &str = "Admitted";
-/// A cell about something that there is none of.
+/// A cell without a value.
 pub(crate) const NONE: &str = "—";
 
 /// A row of the table: `| number | vector | answer | tests | reasons | registry requests |
@@ -17,7 +17,7 @@ pub(crate) struct Threat {
     pub(crate) number: usize,
     pub(crate) vector: &'static str,
     pub(crate) answer: &'static str,
-    /// The first one holds what it measured against this row.
+    /// The first one compares its measurements with this row.
     pub(crate) tests: Vec<&'static str>,
     pub(crate) reasons: BTreeSet<&'static str>,
     /// Of each attempt.
@@ -77,7 +77,7 @@ fn row(line: &'static str) -> Option<Threat> {
 }
 
 impl Threat {
-    /// What each attempt was refused for, or [`ADMITTED`]: all that the row says, and nothing else.
+    /// The reasons of each attempt, or [`ADMITTED`]: exactly those in the row.
     #[track_caller]
     pub(crate) fn reasons<T: Display>(self, found: impl IntoIterator<Item = T>) -> Self {
         let found: BTreeSet<String> = found.into_iter().map(|reason| reason.to_string()).collect();
@@ -95,7 +95,7 @@ impl Threat {
         self
     }
 
-    /// How many requests each attempt cost the registry.
+    /// The number of registry requests of each attempt.
     #[track_caller]
     pub(crate) fn requests(self, found: impl IntoIterator<Item = usize>) -> Self {
         let found: BTreeSet<usize> = found.into_iter().collect();
@@ -126,7 +126,7 @@ impl Threat {
     }
 }
 
-/// `Basic × 2, Bearer × 1`: which credentials were shown, and not what they are.
+/// `Basic × 2, Bearer × 1`: the kinds of credentials, without their values.
 fn schemes(headers: &[String]) -> String {
     let mut counted: Vec<(&str, usize)> = Vec::new();
     for header in headers {

@@ -1,4 +1,4 @@
-//! Who may sign: the authorities of a policy, as people write them.
+//! The authorities of a policy, as API types.
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! From the fields that people write to the rules that are evaluated. What cannot be honoured is
+//! Compiles the API's policy types into the rules that are evaluated. What cannot be honoured is
 //! refused, with the field.
 
 use std::{
@@ -31,34 +31,34 @@ use super::{
     SlsaSpec, TransparencySpec,
 };
 
-/// The key of a `ConfigMap` that holds a public key.
+/// The key of a public key in a `ConfigMap`.
 pub(super) const PUBLIC_KEY: &str = "cosign.pub";
-/// The key of a `ConfigMap` that holds certificates.
+/// The key of CA certificates in a `ConfigMap`.
 pub(super) const CERTIFICATES: &str = "ca.crt";
-/// The key of a `ConfigMap` that holds revocation lists.
+/// The key of revocation lists in a `ConfigMap`.
 pub(super) const REVOCATION_LISTS: &str = "ca.crl";
 
-/// What a policy may refer to, already that of the namespace that its references are resolved in.
+/// The objects that a policy may refer to, resolved for the policy's namespace.
 #[derive(Clone, Debug, Default)]
 pub struct ResolvedPolicyReferences {
-    /// `ConfigMap`s, by name.
+    /// The `ConfigMap`s, by name.
     pub config_maps: BTreeMap<String, ConfigMapData>,
     /// Trust roots, by the name of their `TrustRoot`.
     pub trust_roots: BTreeMap<String, Arc<TrustRoot>>,
-    /// Why others cannot be used, by the same.
+    /// Why other trust roots cannot be used, by the same name.
     pub lost_roots: BTreeMap<String, (Reason, String)>,
-    /// What was parsed already.
+    /// The cache of parsed keys, certificates and lists.
     pub parts: ParsedMaterialCache,
-    /// What the policies of the same namespace take.
+    /// The quota usage of the policies of the same namespace.
     pub usage: PolicyQuotaUsage,
 }
 
-/// The names of what a policy refers to.
+/// The names of the objects that a policy refers to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicyReferenceNames {
-    /// `ConfigMap`s: of the system namespace, or of the `BundlePolicy`'s own.
+    /// The names of `ConfigMap`s: in the system namespace, or in that of the `BundlePolicy`.
     pub config_maps: BTreeSet<String>,
-    /// `TrustRoot`s.
+    /// The names of `TrustRoot`s.
     pub trust_roots: BTreeSet<String>,
 }
 
@@ -70,8 +70,8 @@ impl PolicyObject {
 
     /// Compiles it.
     ///
-    /// Errors: the first field that is wrong, not supported yet, or refers to something that is not
-    /// in `sources`.
+    /// Errors: the first field that is invalid, not supported yet, or refers to an object that is
+    /// not in `sources`.
     pub fn compile_policy(
         &self,
         sources: &ResolvedPolicyReferences,
@@ -118,7 +118,8 @@ impl PolicyObject {
             revocations: convert_each(spec.revocations, "spec.revocations", convert_revocation)?,
             exemptions: convert_each(exemptions, "spec.exemptions", convert_exemption)?,
         };
-        // Last, because what they name may not be there: every other fault is told first.
+        // Last, because the objects that they name may be absent: every other error is reported
+        // first.
         let authorities = convert_each(spec.authorities, "spec.authorities", |authority, at| {
             compile_authority(authority, at, sources)
         })?;
@@ -128,8 +129,8 @@ impl PolicyObject {
         })
     }
 
-    /// Compiles it, or makes of it a policy that refuses all that it governs: a policy that is
-    /// there is never left out.
+    /// Compiles it, or returns a policy that denies every use that it governs: an existing policy
+    /// is never left out.
     pub fn compile_or_deny_all(&self, sources: &ResolvedPolicyReferences) -> Policy {
         self.compile_policy(sources).unwrap_or_else(|error| {
             self.to_deny_all_policy(error.to_string())
@@ -137,7 +138,7 @@ impl PolicyObject {
         })
     }
 
-    /// The policy while nobody knows what it says: it refuses all that it governs.
+    /// The policy while it cannot be compiled: it denies every use that it governs.
     pub fn to_deny_all_policy(&self, why: impl Into<String>) -> Policy {
         let (mode, matches) = match self {
             Self::Cluster(policy) => (policy.spec.mode, &policy.spec.matches),
@@ -155,7 +156,7 @@ impl PolicyObject {
         )
     }
 
-    /// What it refers to.
+    /// The names of the objects that it refers to.
     pub fn referenced_names(&self) -> PolicyReferenceNames {
         let authorities = self.authorities();
         let keys = authorities
@@ -191,7 +192,7 @@ impl PolicyObject {
         }
     }
 
-    /// Whose it is. Errors: a `BundlePolicy` without a namespace.
+    /// The origin of the policy. Errors: a `BundlePolicy` without a namespace.
     pub fn kind(&self) -> Result<PolicyOrigin, PolicyError> {
         match self {
             Self::Cluster(_) => Ok(PolicyOrigin::Cluster),
@@ -212,7 +213,7 @@ impl PolicyObject {
     }
 }
 
-/// The fields that both kinds have.
+/// The fields common to both kinds.
 struct CommonPolicySpec<'a> {
     mode: PolicyModeSpec,
     matches: &'a PolicyMatchSpec,
@@ -228,7 +229,7 @@ struct CommonPolicySpec<'a> {
     revocations: &'a [RevocationSpec],
 }
 
-/// No `..` here: a field that is forgotten is a rule that is ignored.
+/// No `..` here: a forgotten field would be an ignored rule.
 macro_rules! common {
     ($spec:ident { $($more:ident),* }) => {
         impl<'a> From<&'a $spec> for CommonPolicySpec<'a> {
@@ -259,7 +260,7 @@ macro_rules! common {
 common!(ClusterBundlePolicySpec { exemptions });
 common!(BundlePolicySpec {});
 
-/// Mirrors are checked even where nothing is compared with them.
+/// Mirrors are checked even if `bindRepository` is not set.
 fn convert_repository_binding(
     bind: bool,
     mirrors: &[MirrorSpec],
@@ -364,7 +365,7 @@ fn compile_authority(
         keyless,
         certificate,
     } = authority;
-    let means = match (key, keyless, certificate) {
+    let kind = match (key, keyless, certificate) {
         (Some(key), None, None) => compile_key_authority(key, &format!("{field}.key"), sources)?,
         (None, Some(keyless), None) => {
             compile_keyless_authority(keyless, &format!("{field}.keyless"), sources)?
@@ -381,7 +382,7 @@ fn compile_authority(
     };
     Ok(policy::PolicyAuthority {
         name: name.clone(),
-        kind: means,
+        kind,
     })
 }
 
@@ -481,7 +482,8 @@ fn compile_private_ca_authority(
     })
 }
 
-/// What lies in a `ConfigMap`. Nobody who judges images may read Secrets for it.
+/// The data of a `ConfigMap`. Secrets are not allowed: the webhook must not read Secrets for
+/// policies.
 fn resolve_config_map_data<'a>(
     reference: &ConfigObjectRef,
     key: &str,

@@ -1,5 +1,4 @@
-//! Compiles policies again and again, and each time only those of the namespaces in which something
-//! changed.
+//! Compiles policies incrementally: only those of namespaces in which something changed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,34 +24,34 @@ use crate::{
     },
 };
 
-/// How often one namespace's policies are compiled, in the long run. Whoever changes them without
-/// pause waits, and nobody else does.
+/// The minimum interval between compilations of one namespace's policies, in the long run. A
+/// namespace that changes them constantly waits, without effect on others.
 pub const COMPILE_INTERVAL: Duration = Duration::from_secs(1);
-/// How many times in a row they are compiled at once: policies, keys and lists are often applied
+/// The number of compilations in a row without a delay: policies, keys and lists are often applied
 /// together.
 const COMPILE_BURST: u32 = 5;
 
 /// Trust roots by name: each in force, or why it cannot be used.
 type TrustRootsByName = BTreeMap<String, Result<CompiledTrustRoot, (Reason, String)>>;
 
-/// Compiles policies, and remembers what it compiled.
+/// Compiles policies, and caches the results.
 #[derive(Debug, Default)]
 pub struct PolicyCompiler {
     parts: ParsedMaterialCache,
-    /// By the address of the shared object, which is kept.
+    /// By the address of the shared object, which is kept alive.
     described: BTreeMap<usize, FingerprintedPolicy>,
     /// By namespace; the cluster's under an empty name.
     groups: BTreeMap<String, Arc<CompiledPolicyGroup>>,
-    /// When a namespace would have been compiled at the pace of [`COMPILE_INTERVAL`], if that is still to
-    /// come.
+    /// When a namespace may be compiled again at the rate of [`COMPILE_INTERVAL`], if that is in
+    /// the future.
     next_compile_times: BTreeMap<String, Instant>,
 }
 
-/// A policy with what is derived from it once.
+/// A policy with its fingerprint, which is computed once.
 #[derive(Clone, Debug)]
 struct FingerprintedPolicy {
     object: PolicyObject,
-    /// Of every word of it.
+    /// Over its whole content.
     print: Digest,
     bytes: usize,
 }
@@ -60,11 +59,11 @@ struct FingerprintedPolicy {
 /// The policies of the cluster, or of a namespace.
 #[derive(Debug)]
 struct CompiledPolicyGroup {
-    /// Of all of it, with everything that it refers to.
+    /// The fingerprint of all of it, with everything that it refers to.
     print: Digest,
-    /// Each with its print.
+    /// Each with the fingerprint of its content.
     policies: Vec<(Policy, Digest)>,
-    /// What they were compiled from.
+    /// The objects that they were compiled from.
     objects: Vec<PolicyObject>,
     sizes: BTreeMap<String, usize>,
 }
@@ -75,7 +74,7 @@ struct CompiledTrustRoot {
     ends: Option<Timestamp>,
 }
 
-/// What is compiled: a policy, and what it refers to.
+/// A policy to compile, and the objects that it refers to.
 struct PolicyCompileTask {
     described: FingerprintedPolicy,
     sources: ResolvedPolicyReferences,
@@ -85,43 +84,43 @@ struct PolicyCompileTask {
 }
 
 impl PolicyCompiler {
-    /// Compiles what changed, as it is at `now`.
+    /// Compiles what changed, as of `now`.
     pub fn compile_snapshot(
         &mut self,
-        gathered: &PolicyInputs,
+        inputs: &PolicyInputs,
         system_namespace: &str,
         now: Timestamp,
     ) -> PolicySnapshot {
-        self.compile_changed(gathered, system_namespace, now, None)
-            .0
+        self.compile_changed(inputs, system_namespace, now, None).0
     }
 
-    /// The same, where a namespace that changes without pause waits for its turn; until then its
-    /// policies stay what they were. Says when the first turn comes.
+    /// The same, where a namespace that changes constantly has to wait; until then its old policies
+    /// stay in force. Returns when the first wait ends.
     pub fn compile_rate_limited(
         &mut self,
-        gathered: &PolicyInputs,
+        inputs: &PolicyInputs,
         system_namespace: &str,
         now: Timestamp,
         at: Instant,
     ) -> (PolicySnapshot, Option<Instant>) {
-        self.next_compile_times.retain(|_, pace| *pace > at);
-        self.compile_changed(gathered, system_namespace, now, Some(at))
+        self.next_compile_times
+            .retain(|_, next_time| *next_time > at);
+        self.compile_changed(inputs, system_namespace, now, Some(at))
     }
 
     fn compile_changed(
         &mut self,
-        gathered: &PolicyInputs,
+        inputs: &PolicyInputs,
         system_namespace: &str,
         now: Timestamp,
         at: Option<Instant>,
     ) -> (PolicySnapshot, Option<Instant>) {
-        let roots = self.load_trust_roots(gathered, system_namespace, now);
+        let roots = self.load_trust_roots(inputs, system_namespace, now);
         let (mut described, mut groups, mut turns) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        for (kind, objects) in gathered.policies_by_kind() {
+        for (kind, objects) in inputs.policies_by_kind() {
             let tasks: Vec<PolicyCompileTask> = objects
                 .into_iter()
-                .map(|object| self.build_task(object, &kind, gathered, system_namespace, &roots))
+                .map(|object| self.build_task(object, &kind, inputs, system_namespace, &roots))
                 .collect();
             described.extend(tasks.iter().map(|task| {
                 (
@@ -151,9 +150,9 @@ impl PolicyCompiler {
                         Arc::clone,
                     )
                 }
-                (_, Ok(pace)) => {
+                (_, Ok(next_time)) => {
                     self.next_compile_times
-                        .extend(pace.map(|pace| (name.clone(), pace)));
+                        .extend(next_time.map(|next_time| (name.clone(), next_time)));
                     Arc::new(CompiledPolicyGroup::compile_group(
                         &kind,
                         print,
@@ -166,13 +165,10 @@ impl PolicyCompiler {
         }
         (self.described, self.groups) = (described, groups);
         self.parts.evict_unused();
-        (
-            self.build_snapshot(gathered, &roots),
-            turns.into_iter().min(),
-        )
+        (self.build_snapshot(inputs, &roots), turns.into_iter().min())
     }
 
-    /// May a namespace be compiled now? If so, its new pace; if not, when.
+    /// Whether a namespace may be compiled now. If so, its next time; if not, when.
     fn check_compile_rate(
         &self,
         kind: &PolicyOrigin,
@@ -181,27 +177,27 @@ impl PolicyCompiler {
         let (PolicyOrigin::Namespaced(namespace), Some(at)) = (kind, at) else {
             return Ok(None);
         };
-        let pace = self
+        let next_time = self
             .next_compile_times
             .get(namespace)
             .copied()
             .unwrap_or(at)
             .max(at);
         let ahead = COMPILE_INTERVAL * (COMPILE_BURST - 1);
-        if pace <= at + ahead {
-            Ok(Some(pace + COMPILE_INTERVAL))
+        if next_time <= at + ahead {
+            Ok(Some(next_time + COMPILE_INTERVAL))
         } else {
-            Err(pace.checked_sub(ahead).unwrap_or(at))
+            Err(next_time.checked_sub(ahead).unwrap_or(at))
         }
     }
 
-    fn build_snapshot(&self, gathered: &PolicyInputs, roots: &TrustRootsByName) -> PolicySnapshot {
+    fn build_snapshot(&self, inputs: &PolicyInputs, roots: &TrustRootsByName) -> PolicySnapshot {
         let (mut policies, mut prints) = (Vec::new(), Vec::new());
         for (policy, print) in self.groups.values().flat_map(|group| &group.policies) {
             policies.push(policy.clone());
             prints.push(*print);
         }
-        for (kind, name) in &gathered.unreadable {
+        for (kind, name) in &inputs.unreadable {
             let fault = "this version of packgate cannot read it; bring packgate and its custom \
                 resource definitions to one version";
             policies.push(Policy::new_unusable(
@@ -215,7 +211,7 @@ impl PolicyCompiler {
             prints.push(Digest::of_bytes(format!("{kind:?}/{name}").as_bytes()));
         }
         let mut named = BTreeMap::<String, BTreeSet<String>>::new();
-        for object in &gathered.policies {
+        for object in &inputs.policies {
             for root in object.referenced_names().trust_roots {
                 named.entry(root).or_default().insert(policy_title(object));
             }
@@ -242,19 +238,19 @@ impl PolicyCompiler {
         }
     }
 
-    /// Every trust root that a policy names, or why it cannot be used.
+    /// Every trust root that a policy refers to, or why it cannot be used.
     fn load_trust_roots(
         &self,
-        gathered: &PolicyInputs,
+        inputs: &PolicyInputs,
         system_namespace: &str,
         now: Timestamp,
     ) -> TrustRootsByName {
-        gathered
+        inputs
             .referenced_trust_roots()
             .map(|root| {
                 (
                     root.name_any(),
-                    self.load_trust_root(root, gathered, system_namespace, now),
+                    self.load_trust_root(root, inputs, system_namespace, now),
                 )
             })
             .collect()
@@ -263,11 +259,11 @@ impl PolicyCompiler {
     fn load_trust_root(
         &self,
         root: &TrustRoot,
-        gathered: &PolicyInputs,
+        inputs: &PolicyInputs,
         system_namespace: &str,
         now: Timestamp,
     ) -> Result<CompiledTrustRoot, (Reason, String)> {
-        let seen = |name: &str| match gathered
+        let seen = |name: &str| match inputs
             .config_maps
             .get(&(system_namespace.to_owned(), name.to_owned()))
         {
@@ -292,7 +288,7 @@ impl PolicyCompiler {
         &self,
         object: &PolicyObject,
         kind: &PolicyOrigin,
-        gathered: &PolicyInputs,
+        inputs: &PolicyInputs,
         system_namespace: &str,
         roots: &TrustRootsByName,
     ) -> PolicyCompileTask {
@@ -311,7 +307,7 @@ impl PolicyCompiler {
         };
         let mut unknown = None;
         for name in needs.config_maps {
-            match gathered
+            match inputs
                 .config_maps
                 .get(&(namespace.to_owned(), name.clone()))
             {
@@ -355,7 +351,7 @@ impl FingerprintedPolicy {
 }
 
 impl CompiledPolicyGroup {
-    /// Compiles all of them, or none if they are too much together.
+    /// Compiles all of them, or none if they exceed the quota together.
     fn compile_group(
         kind: &PolicyOrigin,
         print: Digest,
@@ -396,7 +392,7 @@ impl CompiledPolicyGroup {
             };
             policies = tasks.iter().map(refusing).collect();
         }
-        // Of what was not read yet nobody says that it is in force.
+        // A policy that was not read yet is not reported as in force.
         let known = tasks.iter().filter(|task| task.unknown.is_none());
         Self {
             print,
@@ -406,7 +402,7 @@ impl CompiledPolicyGroup {
         }
     }
 
-    /// While it is not their turn they refuse all that they govern.
+    /// Until they are compiled they deny every use that they govern.
     fn deny_all_until_compiled(tasks: &[PolicyCompileTask]) -> Self {
         let refusing = |task: &PolicyCompileTask| {
             let why = "the policies of its namespace change too often (rate limit); it is compiled shortly";
@@ -446,7 +442,7 @@ fn object_address(object: &PolicyObject) -> usize {
     }
 }
 
-/// Of every word of the policy, and everything that it refers to.
+/// Over the whole policy, and everything that it refers to.
 fn fingerprint_with_references(
     described: &FingerprintedPolicy,
     sources: &ResolvedPolicyReferences,

@@ -1,8 +1,8 @@
-//! `ClusterBundlePolicy` and `BundlePolicy`: what must be proved before a bundle is used.
+//! `ClusterBundlePolicy` and `BundlePolicy`: what must be verified before a bundle is used.
 //!
-//! The types here are what people write; [`PolicyObject::compile_policy`] turns them into a
-//! `core::policy::Policy`, or says which field cannot mean what it says. Fields whose behaviour
-//! comes later are refused there, never ignored.
+//! The types here are the API's; [`PolicyObject::compile_policy`] turns them into a
+//! `core::policy::Policy`, or reports the invalid field. Fields whose behaviour is not implemented
+//! yet are refused there, never ignored.
 
 #![allow(
     unreachable_pub,
@@ -41,8 +41,8 @@ pub use policy_inputs::{NamespacedName, PolicyInputs, PolicySnapshot};
 pub use policy_quota::{PolicyQuota, PolicyQuotaUsage};
 pub use revision::PolicySetRevision;
 
-/// Both kinds have one list of fields; the cluster's has more behind it. `#[serde(flatten)]` would
-/// do the same, and could not refuse unknown fields.
+/// Both kinds have the same fields, and the cluster's kind has more after them. `#[serde(flatten)]`
+/// would do the same, but could not refuse unknown fields.
 macro_rules! policy_spec {
     ($(#[$attribute:meta])* $name:ident { $($more:tt)* }) => {
         $(#[$attribute])*

@@ -1,4 +1,4 @@
-//! A policy as it lies in a file or arrives in a request.
+//! A policy object from a file or a request.
 
 use std::sync::Arc;
 
@@ -11,16 +11,16 @@ use crate::{
 
 use super::{AuthoritySpec, BundlePolicy, ClusterBundlePolicy};
 
-/// One policy of either kind. Clones share it.
+/// One policy object of either kind. Clones share it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PolicyObject {
-    /// For every namespace.
+    /// Applies to all namespaces.
     Cluster(Arc<ClusterBundlePolicy>),
-    /// For its own namespace.
+    /// Applies to its own namespace.
     Namespaced(Arc<BundlePolicy>),
 }
 
-/// Why an object is no policy.
+/// Why an object is not a policy.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyObjectError {
     /// Another group, version or kind.
@@ -29,10 +29,10 @@ pub enum PolicyObjectError {
             expected"
     )]
     Kind {
-        /// What it says it is.
+        /// Its `apiVersion` and `kind`.
         found: String,
     },
-    /// A field at the top that is none of an object's.
+    /// An unknown top-level field.
     #[error("unknown field `{0}`, expected apiVersion, kind, metadata, spec or status")]
     Unknown(String),
     /// A field is unknown, missing, or has another type.
@@ -47,7 +47,7 @@ impl ClassifiedError for PolicyObjectError {
 }
 
 impl PolicyObject {
-    /// Is `object` of a kind that [`Self::from_json`] reads?
+    /// True if `object` is of a kind that [`Self::from_json`] accepts.
     pub fn is_policy(object: &Value) -> bool {
         object["apiVersion"] == API_VERSION
             && matches!(
@@ -56,7 +56,7 @@ impl PolicyObject {
             )
     }
 
-    /// Reads an object. Unknown fields are refused, wherever they are.
+    /// Parses an object. Unknown fields are refused at every level.
     pub fn from_json(object: Value) -> Result<Self, PolicyObjectError> {
         if !Self::is_policy(&object) {
             return Err(PolicyObjectError::Kind {
@@ -79,7 +79,7 @@ impl PolicyObject {
         }
     }
 
-    /// Who may sign.
+    /// The authorities of the policy.
     pub fn authorities(&self) -> &[AuthoritySpec] {
         match self {
             Self::Cluster(policy) => &policy.spec.authorities,
@@ -87,12 +87,12 @@ impl PolicyObject {
         }
     }
 
-    /// How long it is: everything in it that means something, as JSON.
+    /// The size in bytes of its content as JSON.
     pub fn size(&self) -> usize {
         self.canonical_json().len()
     }
 
-    /// Everything in it that means something, as JSON.
+    /// Its content as JSON: all fields that have an effect.
     pub(super) fn canonical_json(&self) -> String {
         let metadata = self.metadata();
         let spec = match self {

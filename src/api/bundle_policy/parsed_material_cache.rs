@@ -1,5 +1,6 @@
-//! What policies are made of, parsed once for each content: policies that name the same
-//! certificates, lists or expressions share them, and so do the policies before and after a change.
+//! A cache of parsed keys, certificates, lists and expressions, by content: policies that name the
+//! same certificates, lists or expressions share them, and so do the policies before and after a
+//! change.
 
 use std::{
     collections::BTreeMap,
@@ -22,8 +23,7 @@ use super::{
     compile::{CERTIFICATES, PUBLIC_KEY, REVOCATION_LISTS},
 };
 
-/// What a `ConfigMap` holds, with its digest and its size, which are computed once. Clones share
-/// it.
+/// The data of a `ConfigMap`, with its digest and size, which are computed once. Clones share it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "BTreeMap<String, String>")]
 pub struct ConfigMapData(Arc<HashedConfigMapData>);
@@ -36,8 +36,7 @@ struct HashedConfigMapData {
 }
 
 impl ConfigMapData {
-    /// One that has this many bytes, and whose content nobody keeps: it is too large for its
-    /// namespace's budget.
+    /// One with this many bytes and without its content: it exceeds the budget of its namespace.
     pub fn without_content(bytes: usize) -> Self {
         Self(Arc::new(HashedConfigMapData {
             data: BTreeMap::new(),
@@ -46,7 +45,7 @@ impl ConfigMapData {
         }))
     }
 
-    /// Is it what [`Self::without_content`] makes?
+    /// True if made by [`Self::without_content`].
     pub fn is_without_content(&self) -> bool {
         self.0.data.is_empty() && self.0.bytes > 0
     }
@@ -56,23 +55,23 @@ impl ConfigMapData {
         &self.0.data
     }
 
-    /// Of a `BundlePolicy`: only what such policies read is kept, so nothing else counts.
+    /// The data for a `BundlePolicy`: only the keys that such policies read are kept.
     pub fn with_policy_keys_only(mut data: BTreeMap<String, String>) -> Self {
         data.retain(|key, _| [PUBLIC_KEY, CERTIFICATES, REVOCATION_LISTS].contains(&key.as_str()));
         data.into()
     }
 
-    /// What lies under a key.
+    /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.data.get(key).map(String::as_str)
     }
 
-    /// Of the data.
+    /// The digest of the data.
     pub fn digest(&self) -> Digest {
         self.0.digest
     }
 
-    /// Its size.
+    /// The size of the data in bytes.
     pub fn size_in_bytes(&self) -> usize {
         self.0.bytes
     }
@@ -80,7 +79,7 @@ impl ConfigMapData {
 
 impl From<BTreeMap<String, String>> for ConfigMapData {
     fn from(data: BTreeMap<String, String>) -> Self {
-        // Lengths first: no two maps read the same.
+        // Lengths first, so that no two maps have the same encoding.
         let mut content = Vec::new();
         for text in data.iter().flat_map(<[&String; 2]>::from) {
             content.extend_from_slice(&text.len().to_le_bytes());
@@ -104,7 +103,7 @@ impl<const N: usize> From<[(String, String); N]> for ConfigMapData {
     }
 }
 
-/// Everything that was parsed and that a policy still has, by its content. Clones are one.
+/// All parsed values that a policy still uses, by content. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct ParsedMaterialCache(Arc<Mutex<ParsedMaterialEntries>>);
 
@@ -117,7 +116,7 @@ struct ParsedMaterialEntries {
 }
 
 impl ParsedMaterialCache {
-    /// A company's authority. `field` is told if it cannot be used.
+    /// A private CA. `field` is named in errors.
     pub(super) fn get_or_parse_authority(
         &self,
         certificates: &str,
@@ -155,8 +154,7 @@ impl ParsedMaterialCache {
         Ok(authority)
     }
 
-    /// Every name that an expression matches. Errors: what is wrong with it, at `field`, or that it
-    /// is too much.
+    /// An expression with this text. Errors: it is invalid, at `field`, or exceeds the quota.
     pub(super) fn get_or_parse_expression(
         &self,
         text: &str,
@@ -183,7 +181,7 @@ impl ParsedMaterialCache {
         )
     }
 
-    /// Forgets what no policy has any longer.
+    /// Drops values that no policy uses any more.
     pub(super) fn evict_unused(&self) {
         let mut known = self.lock_entries();
         known.authorities.retain(|_, part| part.strong_count() > 0);
@@ -197,7 +195,7 @@ impl ParsedMaterialCache {
     }
 }
 
-/// What is known by this content, or is parsed now.
+/// The cached value for this content, or a newly parsed one.
 fn get_or_parse<K: Ord, T, E>(
     known: &mut BTreeMap<K, Weak<T>>,
     content: K,

@@ -1,8 +1,8 @@
-//! From everything that a cluster holds to the policies in force, as a pure function: the webhook,
-//! the controller and the command line come to the same.
+//! Computes the policies in force from the objects of a cluster, as a pure function: the webhook,
+//! the controller and the command line get the same result.
 //!
-//! A policy that is there counts, whatever is wrong with it: one that cannot be read, or whose key
-//! is missing, refuses all that it governs.
+//! Every existing policy counts, even an invalid one: a policy that cannot be parsed, or whose key
+//! is missing, denies every use that it governs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,28 +25,27 @@ pub type NamespacedName = (String, String);
 #[derive(Debug, Default)]
 pub struct PolicySnapshot {
     pub(super) policies: Vec<Policy>,
-    /// Of each policy, with everything that it refers to.
+    /// The fingerprint of each policy, with everything that it refers to.
     pub(super) prints: Vec<Digest>,
     pub(super) revision: String,
-    /// When the first trust root in use may not be used any longer.
+    /// When the first trust root in use expires for good.
     pub(super) ends: Option<Timestamp>,
-    /// Who names which trust root.
+    /// The policies that refer to each trust root.
     pub(super) policies_by_trust_root: BTreeMap<String, BTreeSet<String>>,
-    /// How many policies a namespace has, and how long each is; those of the cluster under an empty
-    /// name.
+    /// The number of policies of each namespace and their sizes; the cluster's under an empty name.
     pub(super) sizes: BTreeMap<String, BTreeMap<String, usize>>,
 }
 
-/// What the cluster holds, as far as policies need it.
+/// The objects of the cluster that policies depend on.
 #[derive(Debug, Default)]
 pub struct PolicyInputs {
-    /// Policies.
+    /// The policy objects.
     pub policies: Vec<PolicyObject>,
-    /// Policies that cannot be read: whose they are and what they are called.
+    /// Policies that cannot be parsed: their origin and name.
     pub unreadable: Vec<(PolicyOrigin, String)>,
-    /// Trust roots.
+    /// The trust roots.
     pub trust_roots: Vec<TrustRoot>,
-    /// `ConfigMap`s that were looked for; `None` for those that are not there.
+    /// `ConfigMap`s that were read; `None` for those that do not exist.
     pub config_maps: BTreeMap<NamespacedName, Option<ConfigMapData>>,
 }
 
@@ -56,22 +55,23 @@ impl PolicySnapshot {
         &self.policies
     }
 
-    /// Which set of policies this is.
+    /// The revision of this set of policies.
     pub fn revision(&self) -> &str {
         &self.revision
     }
 
-    /// Until when it holds, if time alone ends it: then everything is to be compiled again.
+    /// When the snapshot expires, if time alone can change it: then everything has to be compiled
+    /// again.
     pub const fn valid_until(&self) -> Option<Timestamp> {
         self.ends
     }
 
-    /// How long the policies of a namespace are, by name; of the cluster, for an empty namespace.
+    /// The sizes of a namespace's policies, by name; of the cluster's for an empty namespace.
     pub fn policy_sizes(&self, namespace: &str) -> Option<&BTreeMap<String, usize>> {
         self.sizes.get(namespace)
     }
 
-    /// The policies that name a trust root, as people name them.
+    /// The policies that refer to a trust root, by their titles.
     pub fn policies_naming_trust_root(&self, trust_root: &str) -> impl Iterator<Item = &str> {
         self.policies_by_trust_root
             .get(trust_root)
@@ -80,7 +80,7 @@ impl PolicySnapshot {
             .map(String::as_str)
     }
 
-    /// The content of the policies that govern a use, as digests.
+    /// Fingerprints of the policies that govern a use.
     pub fn governing_fingerprints(&self, scope: &ReferenceUseScope<'_>) -> Vec<Digest> {
         let governing = self
             .policies
@@ -92,8 +92,8 @@ impl PolicySnapshot {
 }
 
 impl PolicyInputs {
-    /// The `ConfigMap`s that policies and the trust roots in use name. Those of a namespace that
-    /// has too many of anything are not needed: its policies are not compiled.
+    /// The `ConfigMap`s that policies and the trust roots in use refer to. Those of a namespace
+    /// over its quota are not needed: its policies are not compiled.
     pub fn needed_config_maps(&self, system_namespace: &str) -> BTreeSet<NamespacedName> {
         let mut needed: BTreeSet<NamespacedName> = self
             .referenced_trust_roots()
@@ -121,7 +121,7 @@ impl PolicyInputs {
         needed
     }
 
-    /// Compiles everything, as it is at `now`.
+    /// Compiles everything, as of `now`.
     pub fn compile_snapshot(&self, system_namespace: &str, now: Timestamp) -> PolicySnapshot {
         PolicyCompiler::default().compile_snapshot(self, system_namespace, now)
     }
@@ -147,7 +147,7 @@ impl PolicyInputs {
             .collect()
     }
 
-    /// The trust roots that a policy names.
+    /// The trust roots that a policy refers to.
     pub(super) fn referenced_trust_roots(&self) -> impl Iterator<Item = &TrustRoot> {
         let named: BTreeSet<String> = self
             .policies
@@ -160,7 +160,7 @@ impl PolicyInputs {
     }
 }
 
-/// A policy as people name it.
+/// A policy's name for messages.
 pub(super) fn policy_title(object: &PolicyObject) -> String {
     match object {
         PolicyObject::Cluster(_) => format!("ClusterBundlePolicy {}", object.name()),
@@ -172,7 +172,7 @@ pub(super) fn policy_title(object: &PolicyObject) -> String {
     }
 }
 
-/// The namespace that a policy's references are those of.
+/// The namespace in which a policy's references are resolved.
 pub(super) fn reference_namespace<'a>(
     kind: &'a PolicyOrigin,
     system_namespace: &'a str,

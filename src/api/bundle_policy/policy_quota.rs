@@ -1,5 +1,5 @@
-//! How much the policies of one namespace, or of the cluster, may take: whoever may write policies
-//! in one namespace cannot take memory or time from another.
+//! Quotas on the policies of one namespace, or of the cluster: users who may write policies in one
+//! namespace must not use up memory or time of another.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,24 +13,24 @@ use crate::core::{
     reason::Reason,
 };
 
-/// What policies may take together. Over it, all of them refuse what they govern.
+/// The quota of a set of policies. Over it, all of them deny every use that they govern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PolicyQuota {
-    /// Policies.
+    /// The number of policies.
     pub policies: usize,
-    /// Authorities of all of them.
+    /// The number of authorities in all of them.
     pub authorities: usize,
-    /// `ConfigMap`s that they name.
+    /// The number of `ConfigMap`s that they refer to.
     pub config_maps: usize,
     /// Bytes in those `ConfigMap`s, under the keys that policies read.
     pub config_map_bytes: usize,
-    /// Bytes of memory for what the policies say, and for every distinct key, certificate
-    /// authority, revocation list and expression.
+    /// Bytes of memory for the policies, and for every distinct key, certificate authority,
+    /// revocation list and expression.
     pub bytes: usize,
 }
 
 impl PolicyQuota {
-    /// Of one namespace's `BundlePolicy`s.
+    /// For one namespace's `BundlePolicy`s.
     pub const NAMESPACE: Self = Self {
         policies: 64,
         authorities: 256,
@@ -38,7 +38,7 @@ impl PolicyQuota {
         config_map_bytes: 2 << 20,
         bytes: 2 << 20,
     };
-    /// Of all `ClusterBundlePolicy`s, with the trust roots that policies name.
+    /// For all `ClusterBundlePolicy`s, with the trust roots that policies refer to.
     pub const CLUSTER: Self = Self {
         policies: 1_024,
         authorities: 4_096,
@@ -47,7 +47,7 @@ impl PolicyQuota {
         bytes: 16 << 20,
     };
 
-    /// Of a namespace's policies, or of the cluster's.
+    /// For a namespace's policies, or the cluster's.
     pub const fn for_kind(kind: &PolicyOrigin) -> Self {
         match kind {
             PolicyOrigin::Cluster | PolicyOrigin::AdHoc => Self::CLUSTER,
@@ -56,7 +56,7 @@ impl PolicyQuota {
     }
 }
 
-/// What the policies of one namespace take so far. Whoever has a clone counts with the others.
+/// The usage of one namespace's policies so far. Clones share the counts.
 #[derive(Clone, Debug, Default)]
 pub struct PolicyQuotaUsage(Option<Arc<Mutex<PolicyQuotaCounts>>>);
 
@@ -68,14 +68,14 @@ struct PolicyQuotaCounts {
     authorities: usize,
     bytes: usize,
     config_maps: BTreeMap<String, usize>,
-    /// What was counted, by content.
+    /// The digests of the contents that were counted.
     parts: BTreeSet<Digest>,
-    /// Which bound was passed, once one was.
+    /// The first limit that was exceeded.
     excess: Option<String>,
 }
 
 impl PolicyQuotaUsage {
-    /// Nothing yet. The default counts nothing and has no bounds.
+    /// No usage yet. The default counts nothing and has no limits.
     pub fn for_kind(kind: &PolicyOrigin) -> Self {
         let whose = match kind {
             PolicyOrigin::Namespaced(namespace) => {
@@ -97,7 +97,7 @@ impl PolicyQuotaUsage {
     }
 
     /// Counts a policy, before anything in it is parsed: itself (`bytes` long), its authorities,
-    /// and those of its `ConfigMap`s that are there.
+    /// and its existing `ConfigMap`s.
     ///
     /// Errors: `LimitExceeded`, and from then on always.
     pub fn count_policy(
@@ -122,7 +122,7 @@ impl PolicyQuotaUsage {
         counted.check_limits()
     }
 
-    /// Counts something that was parsed, once for each content.
+    /// Counts parsed material, once for each content.
     ///
     /// Errors: as [`Self::count_policy`].
     pub(super) fn count_parsed_material(
@@ -139,7 +139,7 @@ impl PolicyQuotaUsage {
         counted.check_limits()
     }
 
-    /// What is wrong, once a bound was passed.
+    /// The message, once a limit was exceeded.
     pub fn exceeded_limit(&self) -> Option<String> {
         self.lock_counts()?.excess.clone()
     }

@@ -1,27 +1,27 @@
-//! Which policies somebody carries, told in one line.
+//! A revision of a set of policies, as one line of text.
 
 use std::{collections::BTreeMap, fmt};
 
 use super::PolicyObject;
 use crate::core::digest::Digest;
 
-/// Characters that a group's policies are told in.
+/// Characters of each group's digest.
 const GROUP_DIGEST_CHARS: usize = 16;
 
-/// Which set of policies this is.
+/// The revision of a set of policies.
 ///
-/// Digests over every policy's identity and generation, of the cluster's and of those of each of
-/// 256 groups of namespaces: who changes policies all the time keeps only those of the same group
-/// from being told. Whoever carries the same set says the same.
+/// Digests over every policy's identity and generation, of the cluster's policies and of those of
+/// each of 256 groups of namespaces: constant changes in one namespace only delay the announcement
+/// of policies in the same group. Equal sets have equal revisions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicySetRevision {
     cluster: String,
-    /// By group; nothing for a group without policies.
+    /// By group; no entry for a group without policies.
     namespaces: BTreeMap<usize, String>,
 }
 
 impl PolicySetRevision {
-    /// Of these policies.
+    /// The revision of these policies.
     pub fn of_policies<'a>(policies: impl IntoIterator<Item = &'a PolicyObject>) -> Self {
         let mut lines = BTreeMap::<Option<usize>, Vec<String>>::new();
         for policy in policies {
@@ -53,14 +53,13 @@ impl PolicySetRevision {
         }
     }
 
-    /// Reads what [`fmt::Display`] wrote. What nobody could have written is no revision of
-    /// anything.
+    /// Parses the output of [`fmt::Display`]. Any other text is the revision of no set.
     pub fn parse(text: &str) -> Self {
         let mut parts = text.split(',');
         let cluster = parts.next().unwrap_or_default().to_owned();
         let group = |part: &str| {
             Some(part.split_once('=')?)
-                .and_then(|(at, told)| Some((at.parse().ok()?, told.to_owned())))
+                .and_then(|(at, group_digest)| Some((at.parse().ok()?, group_digest.to_owned())))
         };
         Self {
             cluster,
@@ -68,7 +67,7 @@ impl PolicySetRevision {
         }
     }
 
-    /// Does another say the same of the set that this policy is in?
+    /// True if both revisions agree on the group that this policy is in.
     pub fn agrees_on_policy(&self, other: &Self, policy: &PolicyObject) -> bool {
         match policy_group(policy) {
             None => self.cluster == other.cluster,
@@ -82,7 +81,7 @@ impl fmt::Display for PolicySetRevision {
         f.write_str(&self.cluster)?;
         self.namespaces
             .iter()
-            .try_for_each(|(at, told)| write!(f, ",{at}={told}"))
+            .try_for_each(|(at, group_digest)| write!(f, ",{at}={group_digest}"))
     }
 }
 

@@ -78,7 +78,7 @@ fn compile(object: Value) -> Result<Policy, PolicyError> {
         .compile_policy(&sources())
 }
 
-/// The full example with what is not supported yet left out.
+/// The full example without the fields that are not supported yet.
 fn supported() -> Value {
     let mut object = yaml(FULL);
     let spec = &mut object["spec"];
@@ -155,7 +155,7 @@ fn what_is_supported_of_the_full_example_compiles() {
     );
 }
 
-/// A policy with one company's authority.
+/// A policy with one private CA authority.
 fn of_company(certificate: &Value) -> PolicyObject {
     let mut object = yaml(MINIMAL);
     object["spec"]["authorities"] = json!([{"name": "platform", "certificate": certificate}]);

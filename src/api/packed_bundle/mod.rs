@@ -1,8 +1,7 @@
-//! `PackedBundle`: a lock that is to become a signed bundle in a registry, or a bundle that is
-//! already there.
+//! `PackedBundle`: a lock to pack into a signed bundle in a registry, or an existing bundle.
 //!
-//! The types here are what people write; [`ValidatedPackedBundle`] is what they mean. Fields whose
-//! behaviour comes later are refused by the schema's rules and by the validator alike, never
+//! The types here are the API's; [`ValidatedPackedBundle`] is the validated form. Fields whose
+//! behaviour is not implemented yet are refused by the schema's rules and by the validator, never
 //! ignored.
 
 #![allow(
@@ -39,7 +38,7 @@ pub use validated::{
     PackingRequest, SigningParty, TenantSigner, TenantSigningIdentity, ValidatedPackedBundle,
 };
 
-/// The annotation whose change asks for a reconcile now; any text, usually the time.
+/// The annotation whose change requests a reconcile; any text, usually the time.
 pub const RECONCILE_REQUESTED: &str = "packgate.dev/reconcile-requested-at";
 
 /// A lock that is to become a signed bundle in a registry.

@@ -1,4 +1,5 @@
-//! What the controller writes. Never evidence: whoever needs to know verifies.
+//! The status that the controller writes. It is never evidence: every verifier verifies the bundle
+//! itself.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;

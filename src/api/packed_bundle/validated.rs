@@ -1,4 +1,4 @@
-//! What a [`PackedBundle`] means. The webhook and the controller both go through here, so nothing
+//! The validated form of a [`PackedBundle`]. The webhook and the controller both use it, so nothing
 //! is accepted that cannot be acted on.
 
 use std::{str::FromStr, time::Duration};
@@ -26,111 +26,111 @@ const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 const MIN_INTERVAL: Duration = Duration::from_secs(10);
 const MAX_NAME: usize = 63;
 
-/// A `PackedBundle` that can be acted on.
+/// A `PackedBundle` that is valid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidatedPackedBundle {
-    /// No work, please.
+    /// True if no work may be done.
     pub suspend: bool,
-    /// When to look again; `None`: never.
+    /// The interval of verification; `None`: never again.
     pub interval: Option<Duration>,
-    /// What is to be done.
+    /// The work to do.
     pub work: PackedBundleWork,
 }
 
-/// What is to be done.
+/// The work to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PackedBundleWork {
     /// Pack a lock.
     Pack(Box<PackingRequest>),
-    /// Verify what is there already.
+    /// Verify an existing bundle.
     Adopt(BundleAdoption),
 }
 
-/// A bundle that is there already.
+/// An existing bundle to verify.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BundleAdoption {
-    /// Its name.
+    /// Its repository and digest.
     pub reference: PinnedReference,
-    /// The Secret to read it with.
+    /// The name of the Secret to pull it with.
     pub secret: Option<String>,
 }
 
 /// How a lock is packed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PackingRequest {
-    /// Where the lock comes from.
+    /// The source of the lock.
     pub source: LockSource,
-    /// Where the bundle goes.
+    /// The destination repository.
     pub repository: ImageRepository,
-    /// The tag that was asked for; the default follows from the lock.
+    /// The requested tag; the default is derived from the lock.
     pub tag: Option<ImageTag>,
-    /// May the tag move?
+    /// Whether the tag may be moved.
     pub tag_policy: TagPolicySpec,
-    /// The Secret to push with.
+    /// The name of the Secret to push with.
     pub push_secret: Option<String>,
-    /// The bundle's form.
+    /// The format and layout of the bundle.
     pub output: pack::PackOptions,
     /// Who signs.
     pub signing: SigningParty,
-    /// The software bill of materials that is attested.
+    /// The format of the SBOM to attest, if any.
     pub sbom: Option<sbom::SbomFormat>,
-    /// Certificate authorities for downloads.
+    /// CA certificates for downloads.
     pub fetch_ca: Option<ConfigObjectRef>,
-    /// How long each Job may take.
+    /// The timeout of each Job.
     pub timeout: Duration,
     /// How many finished runs are kept.
     pub history_limits: HistoryLimits,
-    /// How the Pod is run that packs.
+    /// The settings of the pack Job's Pod.
     pub pod: PackPodSpec,
 }
 
-/// Where a lock comes from.
+/// The source of a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LockSource {
-    /// It stands in the object.
+    /// The text in the object.
     Inline(String),
     /// A `ConfigMap` of the object's namespace.
     ConfigMap {
-        /// Its name.
+        /// The name of the `ConfigMap`.
         name: String,
-        /// Its key.
+        /// The key in it.
         key: String,
     },
-    /// A context artifact.
+    /// A file in a context artifact.
     Context {
-        /// Its name.
+        /// The repository and digest of the artifact.
         reference: PinnedReference,
-        /// Where the lock lies in it.
+        /// The path of the lock in it.
         path: String,
-        /// The Secret to pull it with.
+        /// The name of the Secret to pull it with.
         secret: Option<String>,
-        /// Must policies admit it?
+        /// Whether policies must admit the artifact.
         verify: bool,
     },
 }
 
-/// Who signs.
+/// Who signs a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SigningParty {
-    /// The installation.
+    /// The installation, with the platform key.
     Platform,
     /// The tenant, in its namespace.
     Namespace(TenantSigner),
-    /// Nobody.
+    /// The bundle is not signed.
     Unsigned,
 }
 
-/// How a tenant signs.
+/// A tenant's own signer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantSigner {
-    /// With what.
+    /// The key or identity.
     pub identity: TenantSigningIdentity,
-    /// The `ConfigMap` of its namespace that names Sigstore's services and what they are verified
-    /// with. A ServiceAccount always has one.
+    /// The `ConfigMap` of its namespace with Sigstore's services and their trust root. Always set
+    /// for a ServiceAccount.
     pub services: Option<String>,
 }
 
-/// With what a tenant signs.
+/// The key or identity that a tenant signs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TenantSigningIdentity {
     /// The key in this Secret of its namespace.
@@ -143,7 +143,7 @@ impl TenantSigner {
     /// The ServiceAccount of every sign Job in a tenant's namespace.
     pub const ACCOUNT: &str = "default";
 
-    /// What a certificate calls the ServiceAccount (Fulcio, issuer type `kubernetes`).
+    /// The ServiceAccount's name in a certificate (Fulcio, issuer type `kubernetes`).
     pub fn service_account_identity(namespace: &str) -> String {
         format!(
             "https://kubernetes.io/namespaces/{namespace}/serviceaccounts/{}",
@@ -155,19 +155,19 @@ impl TenantSigner {
 /// How many finished runs are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryLimits {
-    /// Those that succeeded.
+    /// Successful runs that are kept.
     pub succeeded: usize,
-    /// Those that failed.
+    /// Failed runs that are kept.
     pub failed: usize,
 }
 
-/// Why a `PackedBundle` cannot be acted on: a field, and what is wrong with it.
+/// Why a `PackedBundle` is invalid: a field, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct PackedBundleSpecError {
-    /// The field.
+    /// The path of the field.
     pub field: String,
-    /// What is wrong, and the way out.
+    /// What is wrong, and how to resolve it.
     pub message: String,
 }
 
@@ -191,21 +191,21 @@ fn unsupported_field(field: &str) -> PackedBundleSpecError {
 /// Why a lock cannot be packed for an object.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackableLockError {
-    /// It names files.
+    /// Its origin is a file path.
     #[error(
         "{field}: {origin:?} is a file, and a path means nothing in a cluster; push lock and files \
             together (oras push) and name them in spec.source.ociRef"
     )]
     File {
-        /// The artifact's field.
+        /// The field of the artifact.
         field: String,
         /// The path.
         origin: String,
     },
-    /// It is none.
+    /// The lock is invalid.
     #[error(transparent)]
     Lock(#[from] LockfileError),
-    /// It cannot be packed in this form.
+    /// It cannot be packed in this format.
     #[error(transparent)]
     Plan(#[from] pack::PackError),
 }
@@ -221,7 +221,7 @@ impl ClassifiedError for UnpackableLockError {
 }
 
 impl PackingRequest {
-    /// Can this lock be packed as asked?
+    /// Checks that this lock can be packed with these options.
     pub fn check_lock(&self, lock: &Lockfile) -> Result<(), UnpackableLockError> {
         let has_files = matches!(self.source, LockSource::Context { .. });
         if let (Some((field, origin)), false) = (lock.first_file_origin(), has_files) {
@@ -418,7 +418,7 @@ fn parse_source(
     }
 }
 
-/// The optional parts that shape the packing.
+/// The optional fields of a packing request.
 struct OptionalPackingFields<'a> {
     fetch: Option<&'a FetchSpec>,
     output: Option<&'a OutputSpec>,
@@ -468,7 +468,7 @@ fn convert_history_limit(number: i32) -> usize {
     usize::try_from(number).unwrap_or_default()
 }
 
-/// A name without tag and digest.
+/// Parses a name without tag and digest.
 fn parse_repository(field: &str, text: &str) -> Result<ImageRepository, PackedBundleSpecError> {
     let reference: ImageReference = text.parse().map_err(|e| invalid_field(field, &e))?;
     match reference {
@@ -605,7 +605,7 @@ fn convert_sbom_format(
     }
 }
 
-/// Somebody has to attest it.
+/// An SBOM needs a signer that attests it.
 fn require_sbom_signer(
     sbom: Option<sbom::SbomFormat>,
     signing: &SigningParty,

@@ -1,8 +1,8 @@
-//! `TrustRoot`: what certificates and log entries must chain to.
+//! `TrustRoot`: the trust root that certificates and log entries must chain to.
 //!
-//! Its content always lies in a `ConfigMap` of the system namespace: one that people made, or one
-//! that the controller keeps of what a TUF repository gave. Whoever judges reads that, and never
-//! asks a repository.
+//! Its content is always in a `ConfigMap` of the system namespace: a user's, or one in which the
+//! controller stores the content of a TUF repository. Verifiers read that `ConfigMap`, and never a
+//! repository.
 
 #![allow(
     unreachable_pub,
@@ -31,9 +31,9 @@ pub use trust_root_state::{
 
 use super::bundle_policy::NameRef;
 
-/// The key of the ConfigMap that holds the root.
+/// The key of the root in a ConfigMap.
 pub const TRUSTED_ROOT_KEY: &str = "trusted_root.json";
-/// The key of the ConfigMap that holds the first root of a TUF repository.
+/// The key of the first root of a TUF repository in a ConfigMap.
 pub const TUF_ROOT_KEY: &str = "root.json";
 
 /// What certificates and log entries must chain to.

@@ -1,5 +1,5 @@
-//! From what lies in the cluster to the root in force, as a pure function: the controller, the
-//! webhook and the command line come to the same.
+//! Computes the trust root in force from the objects of a cluster, as a pure function: the
+//! controller, the webhook and the command line get the same result.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,18 +15,17 @@ use crate::{
     },
 };
 
-/// The key of the `ConfigMap` that the controller keeps a root in: what it knows of it.
+/// The key of the fetch state in the controller's `ConfigMap` of a root.
 pub const STATE_KEY: &str = "state.json";
-/// The key of that `ConfigMap` for the metadata that a restart needs.
+/// The key, in that `ConfigMap`, of the metadata that a restart needs.
 pub const METADATA_KEY: &str = "tuf.json";
-/// The key of that `ConfigMap` for roots that are newer than what is kept beside them, or stand
-/// there alone.
+/// The key, in that `ConfigMap`, of roots that are newer than the stored state, or stored without
+/// one.
 pub const ROOTS_KEY: &str = "roots.json";
 
-/// What the `ConfigMap` that the controller keeps is called, in front of the name of the
-/// `TrustRoot`.
+/// The prefix of the controller's `ConfigMap` for a `TrustRoot`, before the name of the object.
 const CONFIG_MAP_PREFIX: &str = "packgate-trustroot-";
-/// Characters of a name that still fits behind the prefix.
+/// The maximum number of characters of a name with the prefix.
 const MAX_NAME: usize = 230;
 const DEFAULT_REFRESH_INTERVAL: Duration = Duration::from_hours(24);
 const DEFAULT_MAX_STALENESS: Duration = Duration::from_hours(7 * 24);
@@ -34,47 +33,47 @@ const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 
 type StoredTrustRootData = BTreeMap<String, String>;
 
-/// What is known of a `ConfigMap`.
+/// The result of reading a `ConfigMap`.
 #[derive(Clone, Copy, Debug)]
 pub enum ConfigMapLookup<'a> {
-    /// Nobody has looked yet.
+    /// The `ConfigMap` was not read yet.
     Unknown,
-    /// It is not there.
+    /// The `ConfigMap` does not exist.
     Absent,
-    /// It holds this.
+    /// The `ConfigMap` exists, with these data.
     Present(&'a StoredTrustRootData),
 }
 
-/// What the controller keeps beside a root that it fetched.
+/// What the controller stores with a root that it fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrustRootFetchState {
-    /// What it was fetched from: [`TrustRoot::origin_digest`].
+    /// Where it was fetched from: [`TrustRoot::origin_digest`].
     pub origin: Digest,
-    /// When the metadata that vouches for it ends.
+    /// When the metadata that authenticates it expires.
     pub expires: Timestamp,
-    /// When the repository was asked.
+    /// When the repository was last refreshed.
     pub refreshed: Timestamp,
 }
 
-/// The root in force.
+/// The trust root in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActiveTrustRoot<'a> {
-    /// The `trusted_root.json`.
+    /// The content of `trusted_root.json`.
     pub text: &'a str,
-    /// When what vouches for it ends, if anything does.
+    /// When the metadata that authenticates it expires, if it does.
     pub expires: Option<Timestamp>,
-    /// When it may not be used any longer, if ever.
+    /// When it must not be used any longer, if ever.
     pub ends: Option<Timestamp>,
 }
 
 /// Why no root is in force.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrustRootStateError {
-    /// A field cannot mean what it says.
+    /// A field is invalid.
     #[error("{field}: {problem}")]
     Spec {
-        /// The field.
+        /// The path of the field.
         field: &'static str,
         /// What is wrong with it.
         problem: String,
@@ -82,28 +81,28 @@ pub enum TrustRootStateError {
     /// A `ConfigMap` was not read yet.
     #[error("ConfigMap {0} of the system namespace is not loaded yet; try again")]
     NotRead(String),
-    /// A `ConfigMap` or its key is not there.
+    /// A `ConfigMap` or its key does not exist.
     #[error("there is no ConfigMap {name} with {key} in the system namespace; create it")]
     Missing {
-        /// The `ConfigMap`.
+        /// The name of the `ConfigMap`.
         name: String,
-        /// The key.
+        /// The missing key.
         key: &'static str,
     },
-    /// The controller has not fetched it from where it comes from now.
+    /// The controller has not fetched it from its current origin yet.
     #[error("the trust root was not fetched yet: see kubectl describe trustroot {0}")]
     NotFetched(String),
-    /// It is over, and so is the grace after it.
+    /// It has expired, and so has the grace period.
     #[error(
         "it expired at {expires} and was not renewed within {grace}: see kubectl describe \
             trustroot {name}"
     )]
     Expired {
-        /// The `TrustRoot`.
+        /// The name of the `TrustRoot`.
         name: String,
-        /// When.
+        /// When it expired.
         expires: Timestamp,
-        /// How long it was used after that.
+        /// The grace period.
         grace: SignedDuration,
     },
 }
@@ -121,13 +120,12 @@ impl ClassifiedError for TrustRootStateError {
 }
 
 impl TrustRoot {
-    /// Its name.
+    /// The name of the `TrustRoot`.
     pub fn name(&self) -> &str {
         self.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// The `ConfigMap` of the system namespace that holds the root: one that people made, or the
-    /// controller's.
+    /// The `ConfigMap` of the system namespace with the root: a user's, or the controller's.
     pub fn config_map_name(&self) -> String {
         self.user_config_map_name().map_or_else(
             || format!("{CONFIG_MAP_PREFIX}{}", self.name()),
@@ -135,7 +133,7 @@ impl TrustRoot {
         )
     }
 
-    /// The `ConfigMap` that people made to hold the root, if it is that.
+    /// The `ConfigMap` of a user with the root, if it has one.
     pub fn user_config_map_name(&self) -> Option<&str> {
         Some(
             self.spec
@@ -152,13 +150,13 @@ impl TrustRoot {
         Some(self.spec.tuf.as_ref()?.root.config_map_ref.name.as_str())
     }
 
-    /// All `ConfigMap`s that it consists of.
+    /// All `ConfigMap`s that it needs.
     pub fn config_map_names(&self) -> impl Iterator<Item = String> {
         std::iter::once(self.config_map_name())
             .chain(self.tuf_root_config_map_name().map(ToOwned::to_owned))
     }
 
-    /// Where the root comes from, as its status says it.
+    /// The source of the root, as in its status.
     pub const fn source(&self) -> &'static str {
         match (&self.spec.trusted_root, &self.spec.tuf) {
             (Some(_), _) => "ConfigMap",
@@ -167,7 +165,7 @@ impl TrustRoot {
         }
     }
 
-    /// How often its repository is asked. Errors: it is no duration, or shorter than 10 s.
+    /// The refresh interval of its repository. Errors: it is not a duration, or shorter than 10 s.
     pub fn refresh_interval(&self) -> Result<Duration, TrustRootStateError> {
         let field = "spec.tuf.interval";
         let interval = self.parse_duration_field(
@@ -186,7 +184,7 @@ impl TrustRoot {
         }
     }
 
-    /// How long the last good root is used after it expired. Errors: it is no duration.
+    /// How long the last good root is used after its expiry. Errors: it is not a duration.
     pub fn max_staleness(&self) -> Result<Duration, TrustRootStateError> {
         self.parse_duration_field(
             "spec.tuf.maxStaleness",
@@ -212,8 +210,7 @@ impl TrustRoot {
             .map_or(Ok(default), |text| duration::parse(text).ok_or_else(wrong))
     }
 
-    /// Checks every field that does not need anything else. Errors: the first that cannot mean what
-    /// it says.
+    /// Checks every field that depends on no other object. Errors: the first invalid field.
     pub fn validate_spec(&self) -> Result<(), TrustRootStateError> {
         let spec = &self.spec;
         let count = [
@@ -241,7 +238,7 @@ impl TrustRoot {
         }
     }
 
-    /// What a fetched root is fetched from: another repository or another first root is another
+    /// The digest of a fetched root's origin: another repository or another first root is another
     /// origin.
     pub fn origin_digest(&self, first_root: Option<&str>) -> Digest {
         let url = self.spec.tuf.as_ref().map(|tuf| tuf.url.as_str());
@@ -254,7 +251,7 @@ impl TrustRoot {
 
     /// The root in force at `now`, from the `ConfigMap`s of the system namespace.
     ///
-    /// Errors: it is not there, was fetched from elsewhere, or is over.
+    /// Errors: it does not exist, was fetched from another origin, or has expired.
     pub fn find_active_root<'a>(
         &self,
         map: impl Fn(&str) -> ConfigMapLookup<'a>,
@@ -276,7 +273,7 @@ impl TrustRoot {
         self.find_fetched_root(first_root, map(&self.config_map_name()), now)
     }
 
-    /// The same of a root that the controller fetched.
+    /// The same for a root that the controller fetched.
     pub fn find_fetched_root<'a>(
         &self,
         first_root: Option<&str>,

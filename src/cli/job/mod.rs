@@ -1,5 +1,5 @@
-//! `packgate job`: what the controller's Jobs run. However one ends, its last words are a
-//! [`JobReport`] in the termination message.
+//! `packgate job`: the processes of the controller's Jobs. Each one ends with a [`JobReport`] in
+//! the termination message.
 
 mod pack;
 mod sign;
@@ -41,10 +41,10 @@ const EXAMPLES: &str = "Examples:
 The controller starts these in Jobs. Credentials come from the files that are named and from \
 nowhere else. Both write a report: one JSON document of at most 4,096 bytes.";
 
-/// Where the kubelet looks for the last words of a container. It is there in every container, so it
-/// is never made.
+/// Where the kubelet reads a container's termination message. The file exists in every container,
+/// so it is never created.
 const TERMINATION_LOG: &str = "/dev/termination-log";
-/// Bytes of a Docker configuration: what a Secret can hold.
+/// Bytes of a Docker configuration: the maximum size of a Secret.
 const MAX_CONFIG: usize = 1 << 20;
 
 #[derive(Debug, Args)]
@@ -73,7 +73,7 @@ struct JobFileArgs {
     report: Option<PathBuf>,
 }
 
-/// What the controller froze.
+/// The frozen inputs from the controller.
 struct JobSnapshot {
     inputs: JobInputs,
     lock: Lockfile,
@@ -104,7 +104,7 @@ async fn run_step(command: JobCommand, context: &CliContext) -> Result<JobSucces
     }
 }
 
-/// Does the work until it is done, it panics, or it is to stop.
+/// Runs the work until it is done, panics, or the process is stopped.
 async fn run_until_signal(
     work: impl Future<Output = Result<JobSuccess, CliError>>,
     stop: impl Future<Output = ()>,
@@ -120,15 +120,15 @@ async fn run_until_signal(
     }
 }
 
-/// Waits for SIGTERM. It is listened for from this call on, not only when the future is polled:
-/// process 1 has no default for it.
+/// Waits for SIGTERM. The handler is installed by this call, not when the future is polled: process
+/// 1 has no default handler.
 fn listen_for_sigterm() -> Result<impl Future<Output = ()>, CliError> {
     let mut signal = signal(SignalKind::terminate())
         .map_err(|e| CliError::internal(format!("cannot install the SIGTERM handler: {e}")))?;
     Ok(async move { _ = signal.recv().await })
 }
 
-/// Options that would be ignored in silence.
+/// Refuses options that would be ignored silently.
 fn reject_ignored_options(context: &CliContext) -> Result<(), CliError> {
     let global = context.global_args();
     if !global.plain_http.is_empty() || global.ca_file.is_some() {
@@ -148,8 +148,7 @@ fn job_report(step: JobStep, outcome: &Result<JobSuccess, CliError>) -> JobRepor
     JobReport { step, result }
 }
 
-/// Writes the report and logs it. What goes wrong here is logged and changes nothing: the exit code
-/// must stay what it is.
+/// Writes the report and logs it. Errors are only logged: the exit code must not change.
 fn emit_report(report: &JobReport, path: Option<&Path>) {
     match report.to_termination_message() {
         Ok(message) => {
@@ -175,8 +174,8 @@ fn write_report(path: Option<&Path>, message: &str) -> std::io::Result<()> {
 }
 
 impl JobSnapshot {
-    /// Reads and checks both files. On a thread of its own: a folder that hangs must not keep the
-    /// Job from ending when it is told to.
+    /// Reads and checks both files. On a thread of its own: a blocked file system must not keep the
+    /// Job from terminating.
     async fn read_snapshot(folder: &Path) -> Result<Self, CliError> {
         let folder = folder.to_owned();
         let read = move || {
@@ -191,8 +190,8 @@ impl JobSnapshot {
     }
 }
 
-/// The credentials in a Docker configuration, none if there is no file. A file out of a Secret
-/// never starts a helper.
+/// The credentials in a Docker configuration, none if there is no file. A configuration from a
+/// Secret never starts a helper.
 async fn read_credentials(config: Option<&Path>) -> Result<Arc<dyn CredentialStore>, CliError> {
     let Some(path) = config.map(ToOwned::to_owned) else {
         return Ok(Arc::new(AnonymousCredentials));

@@ -53,7 +53,7 @@ pub(super) async fn run_pack_job(
 ) -> Result<JobSuccess, CliError> {
     let JobSnapshot { inputs, lock } = JobSnapshot::read_snapshot(&args.ends.inputs).await?;
     let push = read_credentials(context.global_args().registry_config.as_deref()).await?;
-    // It runs where its tenant may look around anyhow, so its causes are told.
+    // The Job runs in its tenant's network anyway, so causes of errors are reported.
     let options = HttpOptions {
         connection_error_detail: ConnectionErrorDetail::FullCause,
         ..job_http_options(&inputs.registry_networks)?

@@ -23,7 +23,7 @@ use crate::{
     signing::{BundleSigner, KeySigner, LoggedKeySigner, MAX_KEY_FILE, Password},
 };
 
-/// Bytes of a file with a password.
+/// The maximum size of a password file in bytes.
 const MAX_PASSWORD: usize = 4 << 10;
 
 const EXAMPLES: &str = "Examples:
@@ -136,7 +136,7 @@ fn read_password(path: &Path) -> Result<Password, CliError> {
     ))
 }
 
-/// Whatever is wrong with the files of a signer, there is nobody to sign.
+/// Any error in the files of a signer is reported as `NoSigner`.
 fn to_no_signer_error(error: CliError) -> CliError {
     CliError::new(Reason::NoSigner, error.message)
 }

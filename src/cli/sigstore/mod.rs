@@ -1,4 +1,4 @@
-//! `packgate sigstore`: Sigstore bundles beside files, with exactly the arguments that the
+//! `packgate sigstore`: Sigstore bundles of files, with exactly the arguments that the
 //! sigstore-conformance suite gives its clients.
 
 mod sign_bundle;

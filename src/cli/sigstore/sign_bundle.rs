@@ -20,7 +20,7 @@ use crate::{
     signing::{BundleSigner, SigningContent, SigstoreServices},
 };
 
-/// Bytes of a file that is signed. It is held in memory.
+/// The maximum size in bytes of a file to sign. It is held in memory.
 const MAX_ARTIFACT: usize = 256 << 20;
 
 const EXAMPLES: &str = "Examples:
@@ -100,7 +100,7 @@ pub(super) async fn run_sign_bundle(
 }
 
 impl SignBundleArgs {
-    /// Those of the files, or of an instance of Sigstore.
+    /// The services in files, or of a Sigstore instance.
     async fn load_services(&self, context: &CliContext) -> Result<SigstoreServices, CliError> {
         match (&self.signing_config, &self.trusted_root) {
             (Some(config), Some(root)) => services_from_files(config, root, context.http_client()?),
@@ -110,7 +110,7 @@ impl SignBundleArgs {
     }
 }
 
-/// All of it or nothing: a reader never finds half a bundle.
+/// Writes the file atomically: a reader never sees an incomplete bundle.
 fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     let folder = path
         .parent()

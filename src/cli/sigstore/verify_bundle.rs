@@ -57,7 +57,7 @@ pub(super) struct VerifyBundleArgs {
     artifact: FileOrDigest,
 }
 
-/// A file, or what it hashes to.
+/// A file, or its digest.
 #[derive(Clone, Debug)]
 enum FileOrDigest {
     File(PathBuf),
@@ -156,13 +156,13 @@ fn verify_artifact(
 }
 
 impl VerifyBundleArgs {
-    /// Whom the arguments name.
+    /// The authority in the arguments.
     fn expected_authority(
         &self,
         root: Arc<TrustRoot>,
         key: Option<VerificationKey>,
     ) -> Result<PolicyAuthority, CliError> {
-        let means = match (
+        let kind = match (
             key,
             &self.certificate_identity,
             &self.certificate_oidc_issuer,
@@ -189,7 +189,7 @@ impl VerifyBundleArgs {
             (Some(identity), Some(issuer)) => format!("{identity} ({issuer})"),
             _ => "the key".to_owned(),
         };
-        Ok(PolicyAuthority { name, kind: means })
+        Ok(PolicyAuthority { name, kind })
     }
 }
 

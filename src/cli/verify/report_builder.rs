@@ -1,4 +1,4 @@
-//! From an answer to the report about it, with the command that gives the same answer.
+//! Builds the report on a verdict, with the command that reproduces it.
 
 use std::time::Instant;
 
@@ -19,14 +19,14 @@ use crate::{
     },
 };
 
-/// A question that is being answered.
+/// A request and its context.
 pub(super) struct VerificationReportBuilder<'a> {
-    pub(super) asked: ReportInputs,
+    pub(super) inputs: ReportInputs,
     begun: Instant,
     context: &'a CliContext,
     trust: &'a TrustArgs,
     reference: &'a BundleLocation,
-    /// With the digest filled in, the command would no longer be refused for not having one.
+    /// With the digest filled in, the command would no longer be denied for its missing digest.
     keeps_tag: bool,
     requests: Option<u64>,
 }
@@ -37,14 +37,14 @@ impl<'a> VerificationReportBuilder<'a> {
         reference: &'a BundleLocation,
         context: &'a CliContext,
     ) -> Self {
-        let asked = ReportInputs {
+        let inputs = ReportInputs {
             reference: reference.to_string(),
             used_as: trust.used_as.into(),
             unsafe_settings: context.unsafe_settings(),
             ..ReportInputs::default()
         };
         Self {
-            asked,
+            inputs,
             begun: Instant::now(),
             context,
             trust,
@@ -57,7 +57,7 @@ impl<'a> VerificationReportBuilder<'a> {
     fn complete_request(self) -> ReportInputs {
         let reproduce = self.trust.reproduce_command(
             self.reference,
-            self.asked.digest.filter(|_| !self.keeps_tag),
+            self.inputs.digest.filter(|_| !self.keeps_tag),
         );
         let elapsed_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         ReportInputs {
@@ -66,12 +66,12 @@ impl<'a> VerificationReportBuilder<'a> {
             registry_requests: self
                 .requests
                 .unwrap_or_else(|| self.context.request_count()),
-            ..self.asked
+            ..self.inputs
         }
     }
 
     pub(super) fn report_verdict(mut self, answer: &ReferenceVerdict) -> AdmissionReport {
-        self.asked.digest = answer.digest;
+        self.inputs.digest = answer.digest;
         self.requests = Some(answer.requests);
         self.keeps_tag = answer.decision.has_denial_reason(Reason::DigestRequired);
         AdmissionReport::new(self.complete_request(), &answer.decision, &answer.findings)
@@ -89,10 +89,9 @@ impl<'a> VerificationReportBuilder<'a> {
         AdmissionReport::from_error(self.complete_request(), error)
     }
 
-    /// For a use that no policy governs.
-    pub(super) fn report_ungoverned(self, question: &VerificationRequest<'_>) -> AdmissionReport {
-        let nobody = Denial::new(Reason::Ungoverned, "no policy governs it");
-        let verdict = verdict::denied_verdict(question, &nobody);
+    pub(super) fn report_ungoverned(self, request: &VerificationRequest<'_>) -> AdmissionReport {
+        let denial = Denial::new(Reason::Ungoverned, "no policy governs it");
+        let verdict = verdict::denied_verdict(request, &denial);
         AdmissionReport::new(
             self.complete_request(),
             &verdict.decision,
@@ -102,7 +101,7 @@ impl<'a> VerificationReportBuilder<'a> {
 }
 
 impl TrustArgs {
-    /// The command that gives the same answer, once the digest is known.
+    /// The command that reproduces the verdict, once the digest is known.
     fn reproduce_command(&self, reference: &BundleLocation, digest: Option<Digest>) -> String {
         if self.cluster {
             let pinned = match (reference, digest) {
@@ -170,7 +169,7 @@ impl TrustArgs {
             option(
                 "--signature-format",
                 StoredSignatureFormat::from(*format).as_str(),
-            )
+            );
         });
         if self.used_as != UseArg::PackedBundle {
             option("--use", ReferenceUse::from(self.used_as).as_str());

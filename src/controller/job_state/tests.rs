@@ -104,7 +104,7 @@ fn pods_of_others_and_reports_of_failed_pods_do_not_count() {
     ] {
         assert_eq!(
             job_state(Some(&running()), &pods, None, JobStep::Pack),
-            JobState::Running { trouble: None }
+            JobState::Running { problem: None }
         );
     }
     let signed = job_state(
@@ -115,7 +115,7 @@ fn pods_of_others_and_reports_of_failed_pods_do_not_count() {
     );
     assert_eq!(
         signed,
-        JobState::Running { trouble: None },
+        JobState::Running { problem: None },
         "a pack report says nothing about signing"
     );
     assert_eq!(
@@ -194,7 +194,7 @@ fn a_failed_job_says_why() {
     );
     assert_eq!(
         retried,
-        JobState::Running { trouble: None },
+        JobState::Running { problem: None },
         "the Job tries again by itself"
     );
 }
@@ -227,7 +227,7 @@ fn what_keeps_a_pod_from_starting_is_told() {
     ] {
         let state = job_state(Some(&running()), &[pod], None, JobStep::Pack);
         assert!(
-            matches!(&state, JobState::Running { trouble: Some(trouble) } if trouble.contains(text)),
+            matches!(&state, JobState::Running { problem: Some(problem) } if problem.contains(text)),
             "{state:?}"
         );
     }

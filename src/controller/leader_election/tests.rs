@@ -15,7 +15,7 @@ const TIMES: LeaderElectionTimings = LeaderElectionTimings {
     retry: Duration::from_millis(100),
 };
 
-/// The part of an API server that keeps one Lease, with optimistic concurrency.
+/// The part of an API server that stores one Lease, with optimistic concurrency.
 #[derive(Clone, Default)]
 struct Server {
     lease: Arc<Mutex<(Option<Value>, u64)>>,
@@ -117,7 +117,7 @@ async fn only_one_holds_it_and_another_takes_over_after_it_stopped() {
         let first = first.clone();
         async move { first.renew_until_lost(&first.first_term()).await }
     });
-    // It is renewed while another tries for three whole durations.
+    // It is renewed while another tries to acquire it for three whole durations.
     assert!(
         timeout(TIMES.duration * 3, second.acquire_lease(|| ()))
             .await
@@ -219,7 +219,7 @@ async fn a_process_that_was_frozen_does_not_go_on() {
     let mut steps = 0;
     let work = async {
         steps += 1;
-        // As if it were stopped by a signal: nothing else of this process runs meanwhile.
+        // Like a process stopped by a signal: nothing else of it runs meanwhile.
         std::thread::sleep(TIMES.duration);
         tokio::task::yield_now().await;
         steps += 1;

@@ -28,7 +28,7 @@ fn frozen() -> FrozenLock {
     }
 }
 
-/// A run that was frozen and has no Jobs yet.
+/// A frozen run without Jobs.
 fn seen() -> ObservedRunState {
     ObservedRunState {
         requested: false,
@@ -74,7 +74,7 @@ fn next(seen: &ObservedRunState) -> ReconcileStep {
 #[test]
 fn a_run_goes_from_lock_to_rest() {
     let bundle = Digest::of_bytes(b"bundle");
-    let running = || JobState::Running { trouble: None };
+    let running = || JobState::Running { problem: None };
     for (observed, step) in [
         (
             ObservedRunState {
@@ -114,7 +114,7 @@ fn a_run_goes_from_lock_to_rest() {
             },
             ReconcileStep::Verify(bundle),
         ),
-        // Whatever became of the pack Job after the sign Job began, it is not started again.
+        // After the sign Job has started, the pack Job is never started again.
         (
             ObservedRunState {
                 sign: running(),
@@ -261,7 +261,7 @@ fn a_requested_reconcile_resolves_anew_but_not_in_the_middle_of_a_run() {
     }
     let middle = ObservedRunState {
         requested: true,
-        pack: JobState::Running { trouble: None },
+        pack: JobState::Running { problem: None },
         ..seen()
     };
     assert_eq!(next(&middle), ReconcileStep::Wait(JobPhase::Packing, None));
@@ -301,7 +301,7 @@ fn after_the_interval_source_and_bundle_are_looked_at_again() {
 
 #[test]
 fn the_older_of_two_rivals_wins() {
-    for (rival, told) in [
+    for (duplicate, told) in [
         (
             DuplicateDestination::SameNamespace {
                 name: "siem".into(),
@@ -314,7 +314,7 @@ fn the_older_of_two_rivals_wins() {
         ),
     ] {
         let step = next(&ObservedRunState {
-            duplicate_destination: Some(rival),
+            duplicate_destination: Some(duplicate),
             ..seen()
         });
         assert!(

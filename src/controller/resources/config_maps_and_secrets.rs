@@ -25,12 +25,12 @@ pub(super) const DOCKER_CONFIG_TYPE: &str = "kubernetes.io/dockerconfigjson";
 /// The key of a registry Secret.
 pub const DOCKER_CONFIG_KEY: &str = ".dockerconfigjson";
 
-/// What both Jobs read.
+/// The inputs of both Jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunSnapshot {
-    /// `lock.json`
+    /// The content of `lock.json`.
     pub lock: String,
-    /// `inputs.json`
+    /// The content of `inputs.json`.
     pub inputs: String,
 }
 
@@ -43,7 +43,7 @@ pub enum RunSnapshotError {
             the lock in two"
     )]
     TooLarge(usize),
-    /// Our bug.
+    /// It cannot be serialised, which is a bug.
     #[error("cannot serialise: {0}")]
     Serialise(String),
 }
@@ -58,7 +58,7 @@ impl ClassifiedError for RunSnapshotError {
 }
 
 impl RunSnapshot {
-    /// The frozen run, if it fits.
+    /// The frozen run, if it fits into a `ConfigMap`.
     pub fn new(lock: &CanonicalLock, inputs: &JobInputs) -> Result<Self, RunSnapshotError> {
         let serialise =
             |error: &dyn std::fmt::Display| RunSnapshotError::Serialise(error.to_string());
@@ -70,7 +70,7 @@ impl RunSnapshot {
         }
     }
 
-    /// Out of a `ConfigMap` that [`snapshot_config_map`] made.
+    /// The run in a `ConfigMap` made by [`snapshot_config_map`].
     pub fn from_config_map(map: &ConfigMap) -> Option<Self> {
         let data = map.data.as_ref()?;
         Some(Self {
@@ -87,7 +87,7 @@ impl RunSnapshot {
     }
 }
 
-/// The frozen run in the system namespace, out of the tenant's reach. Immutable.
+/// The frozen run in the system namespace, which no tenant can access. Immutable.
 pub fn snapshot_config_map(
     owner: &PackedBundle,
     inputs: &JobInputs,
@@ -112,8 +112,8 @@ pub fn snapshot_config_map(
     }
 }
 
-/// The same for the pack Job, in the tenant's namespace. What a tenant changes here is found by the
-/// sign Job.
+/// The same for the pack Job, in the tenant's namespace. The sign Job detects changes by the
+/// tenant.
 pub fn pack_config_map(owner: &PackedBundle, inputs: &JobInputs, data: RunSnapshot) -> ConfigMap {
     ConfigMap {
         metadata: ObjectMeta {
@@ -129,7 +129,7 @@ pub fn pack_config_map(owner: &PackedBundle, inputs: &JobInputs, data: RunSnapsh
     }
 }
 
-/// A copy of the push credential for the sign Job. It goes with the run.
+/// A copy of the push credential for the sign Job. It is deleted with the run.
 pub fn push_secret_copy(
     owner: &PackedBundle,
     inputs: &JobInputs,

@@ -1,4 +1,4 @@
-//! The two Jobs of a run.
+//! The pack Job and the sign Job of a run.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ use crate::{
     },
 };
 
-/// Tries of a Pod whose dependency did not answer.
+/// Retries of a Pod whose dependency was unavailable.
 const BACKOFF_LIMIT: i32 = 3;
 const INPUTS: &str = "/inputs";
 const WORK: &str = "/work";
@@ -47,42 +47,43 @@ const KEY: &str = "/signing";
 const CONFIG: &str = "config.json";
 const SERVICES: &str = "/services";
 const IDENTITY: &str = "/identity";
-/// Whom an identity token is for: what Fulcio asks for.
+/// The audience of identity tokens: the one that Fulcio requires.
 const AUDIENCE: &str = "sigstore";
-/// The account of the platform's sign Jobs. It may do nothing.
+/// The ServiceAccount of the platform's sign Jobs. It has no permissions.
 const SIGNER_ACCOUNT: &str = "packgate-signer";
 
-/// What the sign Job signs with.
+/// The signer of a sign Job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignJobSigner {
     /// The platform's key, a Secret of the system namespace.
     Platform(String),
-    /// What the tenant says, in its namespace.
+    /// The tenant's own signer, in its namespace.
     Namespace {
-        /// With what.
+        /// The signing identity.
         identity: TenantSigningIdentity,
-        /// Who vouches for it.
+        /// The Sigstore services to sign with.
         services: Option<SigstoreServicesConfigMap>,
     },
-    /// Nothing: the bytes are compared, and no more.
+    /// No signer: the bytes are compared only.
     Unsigned,
 }
 
-/// A `ConfigMap` of the tenant's namespace that names Sigstore's services.
+/// A `ConfigMap` of the tenant's namespace with Sigstore's services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SigstoreServicesConfigMap {
-    /// Its name.
+    /// The name of the `ConfigMap`.
     pub name: String,
-    /// Does it hold certificate authorities for TLS?
+    /// True if it contains certificate authorities for TLS.
     pub has_ca: bool,
 }
 
-/// Key of a [`SigstoreServicesConfigMap`]: which services.
+/// Key in a [`SigstoreServicesConfigMap`]: the services.
 pub const SIGNING_CONFIG_KEY: &str = "signing_config.json";
-/// Key of a [`SigstoreServicesConfigMap`]: certificate authorities for TLS, in PEM.
+/// Key in a [`SigstoreServicesConfigMap`]: CA certificates for TLS, in PEM.
 pub const CA_KEY: &str = "ca.crt";
 
-/// Packs, in the tenant's namespace: with the tenant's credentials, without any API token or key.
+/// The pack Job, in the tenant's namespace: with the tenant's credentials, without any API token or
+/// key.
 pub fn build_pack_job(
     owner: &PackedBundle,
     packing: &PackingRequest,
@@ -142,8 +143,8 @@ pub fn build_pack_job(
     build_job(owner, run, place, spec, packing.timeout)
 }
 
-/// Re-derives every byte, then signs, attests, verifies and tags `digest`. Nothing that the tenant
-/// wrote reaches its Pod but the frozen run and a copy of the push credential.
+/// The sign Job: derives every byte again, then signs, attests, verifies and tags `digest`. Of the
+/// tenant's data only the frozen run and a copy of the push credential reach its Pod.
 pub fn build_sign_job(
     owner: &PackedBundle,
     packing: &PackingRequest,
@@ -220,8 +221,8 @@ pub fn build_sign_job(
             component: RunComponent::Sign,
         }
     };
-    // In the tenant's namespace its quota counts, so its own deadline does. Here the platform's key
-    // is mounted.
+    // In the tenant's namespace its own quota and deadline apply. Here the platform's key is
+    // mounted.
     let longest = if in_namespace {
         packing.timeout
     } else {
@@ -232,7 +233,7 @@ pub fn build_sign_job(
     build_job(owner, run, place, spec, longest)
 }
 
-/// What the sign Job signs with, and where it finds it.
+/// The arguments of the sign Job for its signer, with the paths of its files.
 fn add_signer_arguments(
     with: &SignJobSigner,
     args: &mut Vec<String>,
@@ -350,8 +351,7 @@ fn build_job(
     }
 }
 
-/// Only exit code 3, a dependency that did not answer, is tried again; a Pod that the cluster took
-/// away does not count.
+/// Only exit code 3, an unavailable dependency, is retried; an evicted Pod does not count.
 fn pod_failure_policy() -> PodFailurePolicy {
     let codes = |classes: &[Class]| {
         classes

@@ -1,4 +1,4 @@
-//! What the cluster is to hold for a run: pure functions from a frozen run to objects.
+//! The cluster objects of a run: pure functions from a frozen run to objects.
 
 mod config_maps_and_secrets;
 mod jobs;
@@ -27,7 +27,7 @@ use crate::{
     core::job::{JobRunKey, PackerImage},
 };
 
-/// Who makes these objects: the field manager, and the value of the label
+/// The field manager of the controller's objects, and the value of their label
 /// `app.kubernetes.io/managed-by`.
 pub const MANAGER: &str = "packgate-controller";
 /// Label: the object's name.
@@ -38,45 +38,46 @@ pub const BUNDLE_NAMESPACE: &str = "packgate.dev/bundle-namespace";
 pub const BUNDLE_UID: &str = "packgate.dev/bundle-uid";
 /// Label: the run.
 pub const RUN: &str = "packgate.dev/run";
-/// Label: what an object is for.
+/// Label: the component of a run.
 pub const COMPONENT: &str = "app.kubernetes.io/component";
-/// The label that all objects of a kind carry that the controller made.
+/// Label: the manager of an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The one container of each Pod.
 pub const CONTAINER: &str = "packgate";
 
-/// How every run of this installation is built.
+/// The settings of every run.
 #[derive(Clone, Debug)]
 pub struct RunSettings {
     /// The namespace that packgate runs in.
     pub system_namespace: String,
-    /// Its own image.
+    /// packgate's own image, used for Jobs.
     pub image: String,
-    /// The same, as far as provenance can tell it.
+    /// The same, in the form for provenance.
     pub packer: Option<PackerImage>,
     /// `imagePullPolicy`; empty for the cluster's default.
     pub image_pull_policy: String,
     /// Secrets of the system namespace that the image is pulled with.
     pub image_pull_secrets: Vec<String>,
-    /// How Jobs are run that sign there.
+    /// The settings of sign Jobs in the system namespace.
     pub sign_jobs: SignJobsConfig,
-    /// Owner of everything in the system namespace, so that it goes with the installation.
+    /// The owner of everything in the system namespace, so that it is deleted with the
+    /// installation.
     pub installation: OwnerReference,
 }
 
-/// What an object of a run is for.
+/// The component of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunComponent {
     /// The frozen lock.
     Lock,
-    /// Packing.
+    /// The pack step.
     Pack,
-    /// Signing.
+    /// The sign step.
     Sign,
 }
 
 impl RunComponent {
-    /// As it is written in labels.
+    /// The value in labels.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Lock => "lock",
@@ -106,8 +107,8 @@ pub fn run_labels(
     ])
 }
 
-/// The `PackedBundle` as owner of what lies in its namespace. It does not block anybody's deletion,
-/// so no permission on finalizers is needed where the cluster checks that.
+/// An owner reference to the `PackedBundle`, for objects in its namespace. It does not block the
+/// owner's deletion, so no permission on finalizers is needed where the cluster checks that.
 pub fn bundle_owner_references(owner: &PackedBundle) -> Vec<OwnerReference> {
     let reference = owner.controller_owner_ref(&());
     reference

@@ -14,19 +14,19 @@ use k8s_openapi::{
 
 use super::{CONTAINER, RunSettings, ScratchStorage};
 
-/// The resource that folders and logs on a node are.
+/// The resource for local storage of volumes and logs.
 const EPHEMERAL: &str = "ephemeral-storage";
-/// Bytes of a Job's log, beside its folder.
+/// Bytes for a Job's log, in addition to its working directory.
 const LOG_BYTES: u64 = 64 << 20;
-/// Nobody's user, as in the image.
+/// An unprivileged user, as in the image.
 const USER: i64 = 65_532;
 /// Readable by the owner and by the Pod's group.
 const FILE_MODE: i32 = 0o440;
-/// How long a token is good for: the shortest that a cluster gives. The kubelet brings a new one in
+/// The lifetime of a token in seconds: the minimum that a cluster allows. The kubelet renews it in
 /// time.
 const TOKEN_SECONDS: i64 = 600;
 
-/// A folder of a container, and what is in it.
+/// A mounted volume of a container.
 pub(super) struct PodVolumeMount {
     volume: Volume,
     path: &'static str,
@@ -34,7 +34,7 @@ pub(super) struct PodVolumeMount {
 }
 
 impl PodVolumeMount {
-    /// All of a `ConfigMap`.
+    /// Mounts all keys of a `ConfigMap`.
     pub(super) fn config_map(name: &str, map: String, path: &'static str) -> Self {
         let source = ConfigMapVolumeSource {
             name: map,
@@ -81,7 +81,7 @@ impl PodVolumeMount {
         }
     }
 
-    /// Keys of a `ConfigMap`.
+    /// Mounts selected keys of a `ConfigMap`.
     pub(super) fn config_map_keys(
         name: &str,
         map: String,
@@ -110,8 +110,8 @@ impl PodVolumeMount {
         }
     }
 
-    /// A token of the Pod's ServiceAccount for one audience, which the kubelet keeps fresh. The API
-    /// server does not take it.
+    /// A token of the Pod's ServiceAccount for one audience, which the kubelet renews. The API
+    /// server does not accept it.
     pub(super) fn service_account_token(
         name: &str,
         audience: &str,
@@ -142,7 +142,8 @@ impl PodVolumeMount {
         }
     }
 
-    /// An empty folder on the node, for so many bytes. The kubelet ends a Pod that takes more.
+    /// An empty directory on the node, limited to this many bytes. The kubelet evicts a Pod that
+    /// uses more.
     pub(super) fn scratch_directory(name: &str, bytes: u64, path: &'static str) -> Self {
         let source = EmptyDirVolumeSource {
             size_limit: Some(Quantity(bytes.to_string())),
@@ -226,7 +227,7 @@ fn container_security_context() -> SecurityContext {
     }
 }
 
-/// What a Job needs at least: it streams, whatever the size of the artifacts.
+/// The minimum resources of a Job: it streams, whatever the size of the artifacts.
 pub(super) fn default_resources() -> ResourceRequirements {
     ResourceRequirements {
         requests: Some(resource_quantities(&[("cpu", "50m"), ("memory", "64Mi")])),
@@ -234,7 +235,7 @@ pub(super) fn default_resources() -> ResourceRequirements {
     }
 }
 
-/// What a Job needs that signs, and no more: it reads a stream and writes no files but its log.
+/// The resources of a sign Job: it reads a stream and writes no files except its log.
 pub(super) fn sign_job_resources() -> ResourceRequirements {
     ResourceRequirements {
         requests: Some(resource_quantities(&[
@@ -251,7 +252,7 @@ pub(super) fn sign_job_resources() -> ResourceRequirements {
     }
 }
 
-/// Room on the node for a Job that packs, unless its object says something about that itself.
+/// Ephemeral storage of a pack Job, unless the object sets it.
 pub(super) fn with_ephemeral_storage(
     mut resources: ResourceRequirements,
     scratch: ScratchStorage,

@@ -1,26 +1,25 @@
-//! How much room a pack Job needs on its node, as far as the frozen lock tells.
+//! The ephemeral storage that a pack Job needs, computed from the frozen lock.
 
 use crate::core::lockfile::Lockfile;
 
-/// What a tar and a layout need beside the content of one file: headers, padding, a blob's block on
-/// the disk.
+/// Overhead of a tar and a layout for one file: headers, padding, a blob's disk block.
 const BYTES_PER_FILE: u64 = 8 << 10;
-/// Room for manifests, the lock and whatever is there once.
+/// Space for manifests, the lock and other files that exist once.
 const BASE_BYTES: u64 = 64 << 20;
 
-/// Room for a pack Job, in bytes.
+/// Ephemeral storage of a pack Job, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScratchStorage {
-    /// What the bundle has: the node must have it free.
+    /// The size of the bundle, which must be free on the node.
     pub needed: u64,
-    /// No more than this may be used: the bundle twice, as what is fetched is there beside what is
-    /// packed.
+    /// The limit: twice the bundle, because fetched content and packed content exist at the same
+    /// time.
     pub limit: u64,
 }
 
 impl ScratchStorage {
-    /// The room for this lock. Its sizes are those of the bytes that lie in the bundle, and the Job
-    /// takes no byte more from any origin.
+    /// The storage for this lock. Its sizes are those of the content of the bundle, and the Job
+    /// reads no byte more from any origin.
     pub fn for_lock(lock: &Lockfile) -> Self {
         let platforms: u64 = lock
             .artifacts

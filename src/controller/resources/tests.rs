@@ -118,7 +118,7 @@ fn json(object: &impl serde::Serialize) -> Value {
     serde_json::to_value(object).expect("JSON")
 }
 
-/// The rules of the restricted pod security standard that a manifest can break, and no API token.
+/// The rules of the restricted pod security standard that a manifest can violate, and no API token.
 fn assert_restricted(job: &Value) {
     let pod = &job["spec"]["template"]["spec"];
     let container = &pod["containers"][0];

@@ -46,7 +46,7 @@ fn waiting(namespace: &str, since: i64) -> SignQueueEntry {
 fn a_namespace_that_floods_waits_for_itself_and_nobody_for_it() {
     let queue = SignQueue::default();
     let own = [job("flood", "1", None), job("flood", "2", None)];
-    // It was there first, a hundred times.
+    // It was first, a hundred times.
     for n in 0..100 {
         let wait = queue
             .request_slot(

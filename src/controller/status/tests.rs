@@ -38,10 +38,10 @@ fn good() -> AcceptedBundle {
     }
 }
 
-fn told(news: &StatusUpdate) -> PackedBundleStatus {
+fn told(update: &StatusUpdate) -> PackedBundleStatus {
     with_update(
         &PackedBundleStatus::default(),
-        news,
+        update,
         2,
         time("2026-11-21T12:00:00Z"),
     )
@@ -59,7 +59,7 @@ fn conditions(status: &PackedBundleStatus) -> Vec<(&str, &str, &str)> {
 fn ready_is_always_there_and_stalled_says_that_a_person_is_needed() {
     let failed = |reason| StatusUpdate::Failed(JobFailure::new(reason, "why"));
     let working = |phase| StatusUpdate::JobRunning(phase, None);
-    for (news, expected) in [
+    for (update, expected) in [
         (
             working(JobPhase::Packing),
             vec![
@@ -147,8 +147,8 @@ fn ready_is_always_there_and_stalled_says_that_a_person_is_needed() {
             ],
         ),
     ] {
-        let status = told(&news);
-        assert_eq!(conditions(&status), expected, "{news:?}");
+        let status = told(&update);
+        assert_eq!(conditions(&status), expected, "{update:?}");
         assert!(
             status
                 .conditions
@@ -158,7 +158,7 @@ fn ready_is_always_there_and_stalled_says_that_a_person_is_needed() {
     }
 }
 
-/// Conditions and events are read by people and programs that decide by them.
+/// Users and programs base decisions on conditions and events.
 #[test]
 fn no_more_is_said_of_a_bundle_than_was_found() {
     let of = |predicate_type: &str| EvidenceStatus {

@@ -1,4 +1,5 @@
-//! What is kept of a fetched root, and what is told of it. How it is fetched: `crate::trust`.
+//! What is stored of a fetched root, and what is reported about it. Fetching is tested in
+//! `crate::trust`.
 
 use axum::body::Body;
 use http_body_util::BodyExt;
@@ -243,7 +244,7 @@ fn who_failed_is_left_alone_for_a_while_unless_the_object_changes() {
     assert!(trust.recent_failure(&root(), hour, now).is_none());
 }
 
-/// `ConfigMap`s of an API server that is a function, and the events that it was told.
+/// `ConfigMap`s of an API server that is a function, and the events that it received.
 #[derive(Clone, Default)]
 struct ApiServer {
     maps: Arc<Mutex<BTreeMap<String, Value>>>,
@@ -332,7 +333,7 @@ impl ApiServer {
             .collect()
     }
 
-    /// A controller that was just started.
+    /// A newly started controller.
     fn context(&self, clock: &Arc<TestClock>) -> ReconcileContext {
         let client = self.client();
         let setup = RunSettings {
@@ -446,7 +447,7 @@ impl Scene {
     async fn check(&self, context: &ReconcileContext) -> ReadinessResult {
         check_trust_root(&self.root(), context)
             .await
-            .unwrap_or_else(|trouble| match trouble {
+            .unwrap_or_else(|error| match error {
                 ReconcileError::StatusFailure(failure) => {
                     ReadinessResult::with_failure(json!({}), failure)
                 }
@@ -454,7 +455,7 @@ impl Scene {
             })
     }
 
-    /// What policies that name it would be refused for.
+    /// The reason for which policies that refer to it would deny.
     fn refused(&self) -> Option<Reason> {
         let keyless = json!({
             "trustRootRef": {"name": "corp"},
@@ -517,7 +518,7 @@ async fn a_root_is_fetched_kept_and_renewed_and_outlives_a_restart() {
     scene.there.publish(&newer, "2026-12-28T00:00:00Z");
     let second = scene.at("2026-11-22T13:00:00Z").check(&context).await;
     assert_ne!(second.fields["contentHash"], first.fields["contentHash"]);
-    // Another process, and a mirror that goes back.
+    // Another process, and a mirror with an older state.
     *scene.there.files.lock().expect("no panic") = old;
     let restarted = scene.api.context(&scene.clock);
     let third = scene.at("2026-11-24T00:00:00Z").check(&restarted).await;
@@ -612,8 +613,8 @@ async fn another_first_root_forgets_what_was_fetched_before() {
     );
 }
 
-/// TUF 5.3.8: what a newer root revoked is not believed again, although the rest of that refresh
-/// failed, by nobody and after no restart.
+/// TUF 5.3.8: what a newer root revoked is not trusted again, even though the rest of that refresh
+/// failed, also after a restart.
 #[tokio::test]
 async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
     let mut scene = Scene::new();
@@ -626,7 +627,7 @@ async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
     );
     let old = scene.there.files.lock().expect("no panic").clone();
     scene.there.rotate();
-    // The new root is there; everything else is of the keys that it revoked.
+    // The new root exists; everything else is signed by the keys that it revoked.
     let checked = scene
         .at("2026-11-22T13:00:00Z")
         .check(&scene.api.context(&scene.clock))
@@ -647,7 +648,7 @@ async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
             .collect::<Vec<_>>(),
         ["roots.json"]
     );
-    // A mirror that hides the new root, and a controller that was just started.
+    // A mirror that hides the new root, and a newly started controller.
     let new = std::mem::replace(&mut *scene.there.files.lock().expect("no panic"), old);
     let checked = scene
         .at("2026-11-22T13:30:00Z")
@@ -671,8 +672,8 @@ async fn a_newer_root_is_kept_although_the_rest_of_its_refresh_fails() {
     assert_eq!((checked.failure.is_none(), scene.refused()), (true, None));
 }
 
-/// A root that changes no key but its own takes nothing away: the last good state goes on to be
-/// used, and the root is kept beside it.
+/// A root that changes only its own keys revokes nothing: the last good state stays in use, and the
+/// root is stored with it.
 #[tokio::test]
 async fn the_last_good_state_stays_where_a_newer_root_revokes_nothing_of_it() {
     let mut scene = Scene::new();

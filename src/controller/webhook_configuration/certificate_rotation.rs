@@ -1,13 +1,14 @@
 //! The webhook's certificate: made by the controller, and renewed without a failed review.
 //!
-//! Each certificate has an authority of its own, whose key is thrown away as soon as it has signed:
-//! nothing is left that could sign another. A renewal has three steps, so that API server and
-//! webhook agree at every moment:
+//! Each certificate has a CA of its own, whose private key is dropped after it has signed: no key
+//! remains that could sign another. A renewal has three steps, so that API server and webhook agree
+//! at every moment:
 //!
-//! 1. the new pair is *staged*: API servers are told of its authority, while the old certificate is
-//!    still shown;
-//! 2. once they know it, the new certificate is *shown*, and the old authority is still told;
-//! 3. when no connection with the old one can be left, it is *forgotten*.
+//! 1. the new pair is *staged*: the configuration also lists its CA, while the old certificate is
+//!    still served;
+//! 2. once API servers have loaded that, the new certificate is *served*, and the old CA is still
+//!    listed;
+//! 3. when no connection with the old one can be left, the old CA is *dropped*.
 
 use std::collections::BTreeMap;
 
@@ -23,36 +24,36 @@ use crate::api::webhook::{
     NOT_AFTER_ANNOTATION, ROTATE_REQUESTED_ANNOTATION, TLS_SECRET, WEBHOOK_SERVICE_NAME,
 };
 
-/// How long a certificate lives.
+/// The lifetime of a certificate.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
-/// How long before its end it is renewed.
+/// How long before its expiry it is renewed.
 const RENEW_BEFORE_EXPIRY: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// How far the clocks of API servers may be behind.
 const BACKDATED: SignedDuration = SignedDuration::from_hours(1);
-/// How long API servers get to learn of a new authority.
+/// How long API servers may take to load a new CA.
 pub(super) const AUTHORITY_PROPAGATION_DELAY: SignedDuration = SignedDuration::from_secs(10);
-/// How long an old authority is still told.
+/// How long an old CA stays listed.
 const OLD_AUTHORITY_RETENTION: SignedDuration = SignedDuration::from_mins(10);
 
-/// A request that was answered.
+/// Annotation: the last rotation request that was handled.
 const ROTATED: &str = "packgate.dev/rotated-for";
 const STAGED_AT: &str = "packgate.dev/staged-at";
 const SHOWN_AT: &str = "packgate.dev/shown-at";
 
-/// What lies in the Secret.
+/// The content of the Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WebhookCertificates {
-    /// What is shown.
+    /// The certificate in use.
     pub serving: ServingCertificate,
-    /// What is shown next, and since when API servers may be told of it.
+    /// The next certificate, and since when its CA may be listed.
     pub staged: Option<(ServingCertificate, Timestamp)>,
-    /// The authority of what was shown before, and since when it is not.
+    /// The CA of the previous certificate, and since when that is not served.
     pub old_authority: Option<(String, Timestamp)>,
-    /// The request for a renewal that was answered last.
+    /// The last rotation request that was handled.
     pub handled_request: Option<String>,
 }
 
-/// A certificate with its key and its authority, in PEM.
+/// A certificate with its key and its CA, in PEM.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct ServingCertificate {
     pub certificate: String,
@@ -69,22 +70,22 @@ impl std::fmt::Debug for ServingCertificate {
     }
 }
 
-/// What is to be done next.
+/// The next step of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CertificateRotationStep {
-    /// There is none that can be used: make one and show it at once.
+    /// There is no valid one: create one and serve it immediately.
     Create,
-    /// Make the next one.
+    /// Generate the next certificate.
     Stage,
-    /// Show the one that is staged.
+    /// Serve the staged one.
     Promote,
-    /// Tell the old authority no longer.
+    /// Drop the old CA.
     DropOldAuthority,
-    /// Nothing now.
+    /// Nothing to do now.
     Idle,
 }
 
-/// Why no certificate can be made: always a defect.
+/// Why no certificate can be generated: always a bug.
 #[derive(Debug, thiserror::Error)]
 #[error("the webhook certificate cannot be generated: {0}")]
 pub(super) struct CertificateGenerationError(String);
@@ -95,11 +96,11 @@ impl From<rcgen::Error> for CertificateGenerationError {
     }
 }
 
-/// What is next. `told`: since when API servers have been told of every authority in the Secret.
+/// The next step. `announced_since`: since when API servers know every CA in the Secret.
 pub(super) fn next_rotation_step(
     now: &WebhookCertificates,
     requested: Option<&str>,
-    told: Option<Timestamp>,
+    announced_since: Option<Timestamp>,
     at: Timestamp,
 ) -> CertificateRotationStep {
     let WebhookCertificates {
@@ -112,8 +113,9 @@ pub(super) fn next_rotation_step(
         return CertificateRotationStep::Create;
     }
     if let Some((_, since)) = staged {
-        let known = told
-            .is_some_and(|told| at.duration_since(told.max(*since)) >= AUTHORITY_PROPAGATION_DELAY);
+        let known = announced_since.is_some_and(|announced_since| {
+            at.duration_since(announced_since.max(*since)) >= AUTHORITY_PROPAGATION_DELAY
+        });
         return if known {
             CertificateRotationStep::Promote
         } else {
@@ -135,7 +137,7 @@ pub(super) fn next_rotation_step(
 }
 
 impl WebhookCertificates {
-    /// Only one.
+    /// A state with one certificate only.
     pub(super) const fn from_single(shown: ServingCertificate, answered: Option<String>) -> Self {
         Self {
             serving: shown,
@@ -145,7 +147,7 @@ impl WebhookCertificates {
         }
     }
 
-    /// Everything that API servers are told to trust.
+    /// All CAs that API servers have to trust.
     pub(super) fn ca_bundle(&self) -> String {
         let staged = self
             .staged
@@ -161,7 +163,7 @@ impl WebhookCertificates {
             .collect()
     }
 
-    /// With the next one, which nobody shows yet.
+    /// The state with the next certificate staged, not served yet.
     pub(super) fn stage_next(
         self,
         pair: ServingCertificate,
@@ -176,7 +178,7 @@ impl WebhookCertificates {
         }
     }
 
-    /// With the staged one shown.
+    /// The state with the staged certificate in use.
     pub(super) fn promote_staged(self, at: Timestamp) -> Self {
         match self.staged {
             Some((pair, _)) => Self {
@@ -189,7 +191,7 @@ impl WebhookCertificates {
         }
     }
 
-    /// Without the old authority.
+    /// The state without the old CA.
     pub(super) fn drop_old_authority(self) -> Self {
         Self {
             old_authority: None,
@@ -197,7 +199,7 @@ impl WebhookCertificates {
         }
     }
 
-    /// Reads the Secret. `None` if nothing in it can be used.
+    /// Parses the Secret. `None` if its content is invalid.
     pub(super) fn from_secret(secret: &Secret) -> Option<Self> {
         let data = secret.data.as_ref()?;
         let text = |key: &str| String::from_utf8(data.get(key)?.0.clone()).ok();
@@ -221,7 +223,7 @@ impl WebhookCertificates {
         })
     }
 
-    /// The Secret that says this.
+    /// The Secret with this state.
     pub(super) fn to_secret(
         &self,
         namespace: &str,
@@ -279,7 +281,7 @@ fn insert_certificate(
     data.insert(format!("{prefix}authority.crt"), pair.authority.clone());
 }
 
-/// What somebody asks for, in the Secret's annotation.
+/// The requested rotation, from the Secret's annotation.
 pub(super) fn rotation_request(secret: &Secret) -> Option<&str> {
     secret
         .metadata
@@ -289,7 +291,7 @@ pub(super) fn rotation_request(secret: &Secret) -> Option<&str> {
         .map(String::as_str)
 }
 
-/// A new certificate for the Service, by a new authority.
+/// A new certificate for the Service, by a new CA.
 pub(super) fn generate_certificate(
     namespace: &str,
     now: Timestamp,
@@ -308,7 +310,7 @@ pub(super) fn generate_certificate(
         params
     };
     let authority_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    // Its name carries the time: two authorities of one name would confuse whoever builds chains.
+    // Its name contains the time: two CAs with one name would be ambiguous to path builders.
     let mut authority = dated(
         CertificateParams::default(),
         &format!("packgate webhook {}", now.as_second()),
@@ -328,7 +330,7 @@ pub(super) fn generate_certificate(
     let certificate = leaf
         .signed_by(&key, &Issuer::new(authority, authority_key))?
         .pem();
-    // To the second, as the certificate has it.
+    // In whole seconds, as in the certificate.
     let not_after = Timestamp::from_second(not_after.as_second()).map_err(late)?;
     Ok(ServingCertificate {
         certificate,

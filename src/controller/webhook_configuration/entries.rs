@@ -1,8 +1,8 @@
-//! The entries of the webhook's configuration, as a pure function of the policies: only what a
-//! policy governs, or the installation speaks of, is ever sent to the webhook, and only what may be
-//! refused waits for it (`docs/adr/0007-webhook-entries.md`).
+//! The entries of the webhook's configuration, as a pure function of the policies: only objects
+//! that a policy governs, or that the installation covers, are sent to the webhook, and only those
+//! that may be denied wait for it (`docs/adr/0007-webhook-entries.md`).
 //!
-//! What `BundlePolicy`s govern has entries of its own, which are for their namespaces only
+//! `BundlePolicy`s have entries of their own, which are limited to their namespaces
 //! (`docs/adr/0013-entries-of-namespaces.md`).
 
 mod image_conditions;
@@ -28,38 +28,38 @@ use crate::{
     },
 };
 
-/// The Pod's specification in a Pod, in what has a template, and in a CronJob.
+/// The Pod's specification in a Pod, a workload with a template, and a CronJob.
 const POD: &str = "has(object.spec.template) ? object.spec.template.spec : \
     has(object.spec.jobTemplate) ? object.spec.jobTemplate.spec.template.spec : object.spec";
 
-/// The first entries, in which nothing comes from a namespace's policies.
+/// The first entries, which do not depend on namespaces' policies.
 const CLUSTER_WIDE_ENTRIES: usize = 3;
 
-/// One entry, as far as entries differ.
+/// The fields in which entries differ.
 struct WebhookEntry<'a> {
     name: &'a str,
     path: &'a str,
     failure_policy: &'a str,
     rules: &'a Value,
-    /// All of them must be true. None: whatever the rules name is sent.
+    /// All of them must be true. None: all objects of the rules are sent.
     conditions: Vec<MatchCondition>,
-    /// The only namespaces that it is for. `None`: every one.
+    /// The only namespaces of the entry. `None`: all.
     namespaces: Option<&'a [String]>,
 }
 
 /// A name and an expression in CEL.
 type MatchCondition = (&'static str, String);
 
-/// Every entry of the configuration.
+/// The rendered configuration.
 pub(super) struct RenderedWebhookConfiguration {
-    /// The object that is applied.
+    /// The object to apply.
     pub object: Value,
-    /// What is asked about in each namespace for its own policies, as digests; what is asked about
+    /// Digests of the conditions in each namespace for its own policies; those that apply
     /// everywhere under an empty name.
     pub scope_digests: BTreeMap<String, Digest>,
 }
 
-/// Every entry of the configuration.
+/// Renders every entry of the configuration.
 pub(super) fn render_configuration(
     policies: &[Policy],
     installation: &InstallationConfig,
@@ -97,7 +97,7 @@ pub(super) fn render_configuration(
             wanted,
             sent.uses_conditions(),
         ),
-        // Nothing is refused here, so nothing waits for a webhook that is not there.
+        // Nothing is denied here, so requests do not fail if the webhook is down.
         everywhere(
             "warn-or-audit",
             IMAGE_USES_PATH,
@@ -120,9 +120,9 @@ pub(super) fn render_configuration(
             sent.namespaced_warn_or_audit_conditions(),
         ),
     ];
-    for (name, failure_policy, judged, conditions) in for_some {
-        if let Some(judged) = judged {
-            let namespaces = judged.listed_namespaces();
+    for (name, failure_policy, images, conditions) in for_some {
+        if let Some(images) = images {
+            let namespaces = images.listed_namespaces();
             entries.push(WebhookEntry {
                 name,
                 path: IMAGE_USES_PATH,
@@ -166,7 +166,7 @@ impl WebhookEntry<'_> {
                 "values": values,
             })
         };
-        // The cluster must be able to start, and packgate in it, when packgate is down.
+        // The cluster, and packgate in it, must be able to start while packgate is down.
         let mut selected = vec![by_name("NotIn", json!(excluded))];
         selected.extend(
             self.namespaces
@@ -201,10 +201,10 @@ impl WebhookEntry<'_> {
     }
 }
 
-/// Of `PackedBundle`s, of what policies consist of, and of uses of images.
+/// For `PackedBundle`s, for policies and the objects that they refer to, and for uses of images.
 fn webhook_rules() -> (Value, Value, Value) {
     let mut roots = resource_rule("packgate.dev", "v1alpha1", &["trustroots"], "*");
-    // one that a policy names must stay
+    // one that a policy refers to must stay
     roots["operations"] = json!(["CREATE", "UPDATE", "DELETE"]);
     let bundles = json!([resource_rule(
         "packgate.dev",
@@ -250,16 +250,16 @@ fn excluded_namespaces(namespace: &str) -> Vec<&str> {
     excluded
 }
 
-/// Which objects are sent, as conditions on a Pod's specification `p`. Objects for which all are
-/// false never reach the webhook, whether it is there or not.
+/// The objects that are sent, as conditions on a Pod's specification `p`. Objects for which all are
+/// false never reach the webhook, whether it is running or not.
 struct ImageMatchConditions {
-    /// With images that a policy of the cluster or the installation may refuse.
+    /// Matches images that a cluster policy or the installation may deny.
     denied: Option<String>,
-    /// With images that they only speak of: warnings, and notes in the audit log.
+    /// Matches images that policies only warn about or audit.
     warned_or_audited: Option<String>,
-    /// With images that a `BundlePolicy` may refuse.
+    /// Matches images that a `BundlePolicy` may deny.
     denied_in_namespaces: Option<NamespacedImageConditions>,
-    /// With images that it only speaks of.
+    /// Matches images, in the policies' namespaces, that they only warn about or audit.
     warned_or_audited_in_namespaces: Option<NamespacedImageConditions>,
 }
 
@@ -317,20 +317,20 @@ impl ImageMatchConditions {
     }
 
     fn namespaced_uses_conditions(&self) -> Vec<MatchCondition> {
-        let own = self.denied_in_namespaces.as_ref().map(|judged| {
+        let own = self.denied_in_namespaces.as_ref().map(|images| {
             (
                 "image-may-be-denied",
-                on_pod_spec(&judged.match_condition()),
+                on_pod_spec(&images.match_condition()),
             )
         });
         own.into_iter().chain(self.not_matched_by_uses()).collect()
     }
 
     fn namespaced_warn_or_audit_conditions(&self) -> Vec<MatchCondition> {
-        let own = self.warned_or_audited_in_namespaces.as_ref().map(|judged| {
+        let own = self.warned_or_audited_in_namespaces.as_ref().map(|images| {
             (
                 "image-may-be-warned-or-audited",
-                on_pod_spec(&judged.match_condition()),
+                on_pod_spec(&images.match_condition()),
             )
         });
         let not_in_advice = self
@@ -344,24 +344,24 @@ impl ImageMatchConditions {
             .collect()
     }
 
-    /// What is asked about in each namespace for its own policies, and everywhere.
+    /// The conditions in each namespace for its own policies, and everywhere, as digests.
     fn digest_scopes(&self, everywhere: &str) -> BTreeMap<String, Digest> {
-        let mut asked = BTreeMap::<&str, [Option<&str>; 2]>::new();
-        for (at, judged) in [
+        let mut by_namespace = BTreeMap::<&str, [Option<&str>; 2]>::new();
+        for (at, images) in [
             &self.denied_in_namespaces,
             &self.warned_or_audited_in_namespaces,
         ]
         .into_iter()
         .enumerate()
         {
-            for (namespace, term) in judged
+            for (namespace, term) in images
                 .iter()
                 .flat_map(NamespacedImageConditions::namespace_terms)
             {
-                asked.entry(namespace).or_default()[at] = Some(term);
+                by_namespace.entry(namespace).or_default()[at] = Some(term);
             }
         }
-        let namespaces = asked.into_iter().map(|(namespace, terms)| {
+        let namespaces = by_namespace.into_iter().map(|(namespace, terms)| {
             (
                 namespace.to_owned(),
                 Digest::of_bytes(format!("{terms:?}").as_bytes()),
@@ -372,7 +372,7 @@ impl ImageMatchConditions {
             .collect()
     }
 
-    // Whoever looks at an object judges all that is in it: nobody needs to look twice.
+    // An entry evaluates all images of an object: no second entry needs to match it.
 
     fn not_matched_by_uses(&self) -> Option<MatchCondition> {
         Some((

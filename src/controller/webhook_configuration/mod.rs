@@ -1,9 +1,8 @@
-//! Keeps the webhook's configuration: its certificate, its entries, and what every policy is told
-//! about being in force.
+//! Maintains the webhook's configuration: its certificate, its entries, and the status of every
+//! policy's enforcement.
 //!
-//! The chart makes the configuration object, without entries; they are added once a replica is
-//! ready, and stay when none is: then everything that is governed is refused, and nothing else is
-//! touched.
+//! The chart creates the configuration object, without entries; they are added once a replica is
+//! ready, and stay when none is: then every governed use is denied, and nothing else is affected.
 
 mod certificate_rotation;
 mod entries;
@@ -54,24 +53,24 @@ use crate::{
     },
 };
 
-/// How often it is looked whether there is anything to do. That alone sends no request.
+/// The interval of checks for work. A check alone sends no request.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How long API servers may take to act by a configuration that was changed. They watch it, so it
-/// is a moment.
+/// How long API servers may take to load a changed configuration. They watch it, so it takes a
+/// moment.
 const CONFIGURATION_PROPAGATION_DELAY: SignedDuration = SignedDuration::from_secs(1);
-/// How often the configuration is changed for policies of namespaces alone.
+/// The minimum interval between changes for namespaces' policies alone.
 const MIN_NAMESPACED_UPDATE_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
-/// The same after the API server failed.
+/// The delay after an error of the API server.
 const ERROR_RETRY_DELAY: Duration = Duration::from_secs(2);
 
-/// Every policy.
+/// The watched policies of both kinds.
 pub(super) struct WatchedPolicyStores {
     pub cluster: Store<DeserializeGuard<ClusterBundlePolicy>>,
     pub namespaced: Store<DeserializeGuard<BundlePolicy>>,
 }
 
 impl WatchedPolicyStores {
-    /// Those that can be read.
+    /// The policies that can be parsed.
     fn readable_policies(&self) -> Vec<PolicyObject> {
         let all = self.cluster.state();
         let cluster = all.iter().filter_map(|guarded| {
@@ -88,8 +87,8 @@ impl WatchedPolicyStores {
         cluster.chain(namespaced).collect()
     }
 
-    /// What they govern. One that cannot be read may govern anything, a `BundlePolicy` in its own
-    /// namespace.
+    /// The scopes that they govern. A policy that cannot be parsed may govern anything, a
+    /// `BundlePolicy` in its own namespace.
     fn governed_scopes(&self, readable: &[PolicyObject]) -> Vec<Policy> {
         let unreadable = |kind: PolicyOrigin| {
             Policy::new_unusable(
@@ -127,18 +126,18 @@ impl WatchedPolicyStores {
     }
 }
 
-/// What is known of an object.
+/// The observed state of an object.
 #[derive(Clone, Debug)]
 enum WatchedObjectState<K> {
-    /// The watch has not begun.
+    /// The watch has not started.
     Unknown,
-    /// It is not there.
+    /// The object does not exist.
     Absent,
-    /// This is it.
+    /// The object as observed.
     Present(K),
 }
 
-/// One object that is watched.
+/// One watched object.
 struct WatchedObject<K> {
     object: watch::Receiver<WatchedObjectState<K>>,
     _watching: AbortOnDropHandle<()>,
@@ -182,27 +181,27 @@ where
     }
 }
 
-/// What was done last.
+/// The state that was applied last.
 #[derive(Default)]
 struct AppliedWebhookState {
-    /// The Secret as it was written last, until the watch has seen it.
+    /// The Secret as last written, until the watch has seen it.
     written_secret: Option<Secret>,
-    /// The configuration that was applied, and the version that came of it.
+    /// The applied configuration, and its resource version.
     applied: Option<(Value, String)>,
-    /// When it was applied last for a change of namespaces' policies alone.
+    /// When it was last applied only for namespaces' policies.
     at: Option<Timestamp>,
-    /// What is to be asked about, everywhere and in each namespace.
+    /// The digests of the conditions to apply, everywhere and in each namespace.
     desired_digests: BTreeMap<String, Digest>,
-    /// What is asked about, and since when API servers can know that. Nothing for what they knew
-    /// before this process began.
+    /// The digests of the conditions in force, and since when API servers can know them. No time
+    /// for those from before this process started.
     active_digests: BTreeMap<String, (Digest, Option<Timestamp>)>,
-    /// The authorities that API servers know, and since when.
+    /// The CAs that API servers know, and since when.
     trusted_authorities: Option<(String, Timestamp)>,
 }
 
 impl AppliedWebhookState {
-    /// Every API server compiles a configuration that changed. Those who only may write policies in
-    /// a namespace cannot have that done all the time.
+    /// Every API server compiles a changed configuration. Users who may only write policies in a
+    /// namespace must not be able to cause that all the time.
     fn is_throttled(&self, now: Timestamp) -> bool {
         let is_everywhere =
             self.active_digests.get("").map(|(print, _)| print) != self.desired_digests.get("");
@@ -212,8 +211,9 @@ impl AppliedWebhookState {
             })
     }
 
-    /// What was wanted was applied: `since` now, or API servers had it already. What did not change
-    /// was asked about before, unless somebody else had changed the configuration.
+    /// Records that the wanted configuration was applied: `since` now, or earlier if it was
+    /// unchanged. Unchanged conditions were in force before, unless another client had changed the
+    /// configuration.
     fn mark_applied(&mut self, was_ours: bool, since: Option<Timestamp>, now: Timestamp) {
         let before = std::mem::take(&mut self.active_digests);
         let asked = |(scope, print): (&String, &Digest)| {
@@ -226,7 +226,7 @@ impl AppliedWebhookState {
         self.at = Some(now);
     }
 
-    /// Do API servers ask about what this policy governs?
+    /// True if API servers send the uses that this policy governs.
     fn is_active_for(&self, policy: &PolicyObject, now: Timestamp) -> bool {
         let settled = |scope: &str| match (
             self.desired_digests.get(scope),
@@ -247,7 +247,7 @@ impl AppliedWebhookState {
     }
 }
 
-/// What is watched.
+/// The watches of the webhook configuration.
 struct WebhookWatches {
     secret: WatchedObject<Secret>,
     configuration: WatchedObject<ValidatingWebhookConfiguration>,
@@ -292,7 +292,7 @@ impl WebhookWatches {
         }
     }
 
-    /// Names of the Pods that the API server may ask.
+    /// The names of the Pods that the API server may call.
     fn ready_replicas(&self) -> Vec<String> {
         let slices = self.endpoints.state();
         let ready = slices
@@ -310,7 +310,7 @@ impl WebhookWatches {
     }
 }
 
-/// Keeps it until it is dropped.
+/// Manages it until it is dropped.
 pub(super) async fn manage_configuration_forever(
     context: &Arc<ReconcileContext>,
     policies: &WatchedPolicyStores,
@@ -368,7 +368,7 @@ async fn reconcile_configuration(
     policy_enforcement::remove_gone_replicas(&carried, &replicas, context).await
 }
 
-/// The certificates, after the next step with them. `None` while it is not known what there is.
+/// The certificates, after their next step. `None` while their state is unknown.
 async fn reconcile_certificates(
     world: &WebhookWatches,
     done: &mut AppliedWebhookState,

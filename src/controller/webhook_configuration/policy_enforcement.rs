@@ -1,5 +1,5 @@
-//! Which policies are in force: those that every replica of the webhook carries, in the generation
-//! that it carries.
+//! The policies in force: those that every replica of the webhook has loaded, with their
+//! generations.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,32 +18,32 @@ use crate::{
     controller::{reconcile_context::ReconcileContext, reconcile_error::ReconcileError},
 };
 
-/// Annotations of replicas that are gone, before they are removed. A replica that starts is not
+/// Annotations of gone replicas that are kept before they are removed. A starting replica is not
 /// among the Service's endpoints yet.
 const MAX_GONE_REPLICAS: usize = 8;
 
-/// What is known about it. At the start: nothing.
+/// The observed enforcement. Empty at the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::controller) struct PolicyEnforcement {
-    /// Generations that every replica carries, by UID. `None`: not known yet.
+    /// Generations that every replica has loaded, by UID. `None`: not known yet.
     enforced_generations: Option<HashMap<String, i64>>,
-    /// Why others are not, by UID.
+    /// Why others are not in force, by UID.
     waiting_for: HashMap<String, String>,
 }
 
-/// Is a policy in force?
+/// Whether a policy is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::controller) enum PolicyEnforcementState {
-    /// Every replica carries this generation.
+    /// Every replica has loaded this generation.
     Enforced,
-    /// Not every one, and why.
+    /// Not every replica has loaded it; the reason.
     Pending(String),
-    /// Nobody knows yet: what was said before still holds.
+    /// Not known yet: the previous status stays.
     Unknown,
 }
 
 impl PolicyEnforcement {
-    /// Is this generation of a policy in force?
+    /// The state of this generation of a policy.
     pub(in crate::controller) fn state_of_policy(
         &self,
         uid: &str,
@@ -63,11 +63,11 @@ impl PolicyEnforcement {
         }
     }
 
-    /// Takes in what the replicas say, and which policies API servers ask for. Says whether
-    /// anything changed.
+    /// Updates from the replicas' announcements and the conditions in force. True if anything
+    /// changed.
     ///
-    /// The cluster's policies and those of each namespace are looked at apart: nobody's changes
-    /// keep another's from being in force.
+    /// The cluster's policies and those of each namespace are separate: changes in one namespace do
+    /// not delay the enforcement of other policies.
     pub(super) fn update_from_replicas(
         &mut self,
         policies: &[PolicyObject],
@@ -77,25 +77,26 @@ impl PolicyEnforcement {
     ) -> bool {
         let before = self.clone();
         let wanted = PolicySetRevision::of_policies(policies);
-        let told: Vec<(&String, Option<PolicySetRevision>)> = replicas
+        let announced: Vec<(&String, Option<PolicySetRevision>)> = replicas
             .iter()
             .map(|replica| {
                 (
                     replica,
                     annotations
                         .get(&replica_annotation(replica))
-                        .map(|told| PolicySetRevision::parse(told)),
+                        .map(|announced| PolicySetRevision::parse(announced)),
                 )
             })
             .collect();
         self.waiting_for.clear();
         let (mut carried, mut is_anything) = (HashMap::new(), false);
         for policy in policies {
-            let agrees = |told: &Option<PolicySetRevision>| {
-                told.as_ref()
-                    .is_some_and(|told| told.agrees_on_policy(&wanted, policy))
+            let agrees = |announced: &Option<PolicySetRevision>| {
+                announced
+                    .as_ref()
+                    .is_some_and(|announced| announced.agrees_on_policy(&wanted, policy))
             };
-            let why = match told.iter().find(|(_, told)| !agrees(told)) {
+            let why = match announced.iter().find(|(_, announced)| !agrees(announced)) {
                 _ if replicas.is_empty() => "no replica of the webhook is ready".to_owned(),
                 Some((replica, _)) => format!("{replica} has not loaded this generation yet"),
                 None if !is_asked(policy) => {
@@ -107,7 +108,7 @@ impl PolicyEnforcement {
                     continue;
                 }
             };
-            // What was in force is so still, in the generation that was.
+            // A policy in force stays in force, in its old generation.
             let old = self
                 .enforced_generations
                 .as_ref()
@@ -117,8 +118,8 @@ impl PolicyEnforcement {
             self.waiting_for
                 .extend(policy.metadata().uid.clone().map(|uid| (uid, why)));
         }
-        // What was in force before this process began may be so still, but only if somebody is
-        // there to carry it.
+        // A policy that was in force before this process started may still be, but only if a
+        // replica is there.
         let is_known = self.enforced_generations.is_some()
             || is_anything
             || policies.is_empty()
@@ -134,7 +135,7 @@ fn uid_and_generation(policy: &PolicyObject) -> Option<(String, i64)> {
     Some((metadata.uid.clone()?, metadata.generation?))
 }
 
-/// Removes what replicas said that are gone.
+/// Removes the announcements of replicas that are gone.
 pub(super) async fn remove_gone_replicas(
     annotations: &BTreeMap<String, String>,
     replicas: &[String],
@@ -185,7 +186,7 @@ mod tests {
         PolicyObject::from_json(object).expect("a policy")
     }
 
-    fn told(replicas: &[(&str, &[PolicyObject])]) -> BTreeMap<String, String> {
+    fn announced(replicas: &[(&str, &[PolicyObject])]) -> BTreeMap<String, String> {
         replicas
             .iter()
             .map(|(replica, policies)| {
@@ -209,7 +210,7 @@ mod tests {
         assert!(enforcement.update_from_replicas(
             &old,
             &replicas,
-            &told(&[("x", &old), ("y", &old)]),
+            &announced(&[("x", &old), ("y", &old)]),
             &|_| { true }
         ));
         assert_eq!(
@@ -219,7 +220,7 @@ mod tests {
         assert!(enforcement.update_from_replicas(
             &new,
             &replicas,
-            &told(&[("x", &new), ("y", &old)]),
+            &announced(&[("x", &new), ("y", &old)]),
             &|_| { true }
         ));
         assert!(
@@ -228,7 +229,7 @@ mod tests {
         assert!(enforcement.update_from_replicas(
             &new,
             &replicas,
-            &told(&[("x", &new), ("y", &new)]),
+            &announced(&[("x", &new), ("y", &new)]),
             &|_| { true }
         ));
         assert_eq!(
@@ -239,7 +240,7 @@ mod tests {
             !enforcement.update_from_replicas(
                 &new,
                 &replicas,
-                &told(&[("x", &new), ("y", &new)]),
+                &announced(&[("x", &new), ("y", &new)]),
                 &|_| { true }
             ),
             "nothing changed"
@@ -250,7 +251,8 @@ mod tests {
     fn what_nobody_carries_is_not_in_force() {
         let policies = [policy("a", 1)];
         let mut enforcement = PolicyEnforcement::default();
-        enforcement.update_from_replicas(&policies, &[], &told(&[("x", &policies)]), &|_| true);
+        enforcement
+            .update_from_replicas(&policies, &[], &announced(&[("x", &policies)]), &|_| true);
         assert!(
             matches!(enforcement.state_of_policy("a", 1), PolicyEnforcementState::Pending(why) if why.contains("no replica"))
         );
@@ -258,7 +260,7 @@ mod tests {
         enforcement.update_from_replicas(
             &policies,
             &["x".to_owned()],
-            &told(&[("x", &policies)]),
+            &announced(&[("x", &policies)]),
             &|_| false,
         );
         assert!(
@@ -288,7 +290,12 @@ mod tests {
         let carried = [policy("c", 2), own("team-a", 2), own("team-b", 7)];
         let wanted = [policy("c", 2), own("team-a", 2), own("team-b", 8)];
         let mut enforcement = PolicyEnforcement::default();
-        enforcement.update_from_replicas(&wanted, &replicas, &told(&[("x", &carried)]), &|_| true);
+        enforcement.update_from_replicas(
+            &wanted,
+            &replicas,
+            &announced(&[("x", &carried)]),
+            &|_| true,
+        );
         assert_eq!(
             (
                 enforcement.state_of_policy("c", 2),
@@ -305,7 +312,7 @@ mod tests {
         );
         let not_b =
             |policy: &PolicyObject| policy.metadata().namespace.as_deref() != Some("team-b");
-        enforcement.update_from_replicas(&wanted, &replicas, &told(&[("x", &wanted)]), &not_b);
+        enforcement.update_from_replicas(&wanted, &replicas, &announced(&[("x", &wanted)]), &not_b);
         assert!(
             matches!(enforcement.state_of_policy("team-b", 8), PolicyEnforcementState::Pending(why) if why.contains("does not call"))
         );

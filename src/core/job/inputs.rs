@@ -1,4 +1,4 @@
-//! Everything that a run of Jobs depends on, frozen before the first of them starts.
+//! The inputs of a run of Jobs, frozen before the first of them starts.
 
 use std::fmt;
 
@@ -17,20 +17,19 @@ use crate::core::{
     sbom,
 };
 
-/// The file, and the key of the `ConfigMap`, that holds the canonical lock.
+/// The file, and the key in the `ConfigMap`, of the canonical lock.
 pub const LOCK_FILE: &str = "lock.json";
-/// The file, and the key of the `ConfigMap`, that holds the [`JobInputs`].
+/// The file, and the key in the `ConfigMap`, of the [`JobInputs`].
 pub const INPUTS_FILE: &str = "inputs.json";
-/// Bytes of lock and inputs together. A `ConfigMap` holds at most 1 MiB.
+/// The maximum size in bytes of lock and inputs together. A `ConfigMap` may have 1 MiB.
 pub const MAX_SNAPSHOT: usize = 1_000_000;
-/// The one version of [`JobInputs`] that there is.
+/// The only version of [`JobInputs`].
 pub const INPUTS_VERSION: u32 = 1;
 
-/// What makes a run: the same object, generation and lock give the same name, so nothing is started
+/// The key of a run: the same object, generation and lock have the same key, so no run is started
 /// twice.
 ///
-/// First 16 hexadecimal digits of the SHA-256 of `UID/GENERATION/LOCKDIGEST` (formats page, "In the
-/// cluster").
+/// The first 16 hexadecimal digits of the SHA-256 of `UID/GENERATION/LOCKDIGEST`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JobRunKey(String);
@@ -44,7 +43,7 @@ impl JobRunKey {
         )
     }
 
-    /// As it stands in names.
+    /// The key as part of object names.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -71,49 +70,49 @@ impl fmt::Display for JobRunKey {
     }
 }
 
-/// What a run of Jobs depends on beside the lock. `inputs.json`.
+/// All inputs of a run other than the lock: `inputs.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobInputs {
-    /// [`INPUTS_VERSION`].
+    /// The version, [`INPUTS_VERSION`].
     pub v: u32,
-    /// The name of the run.
+    /// The key of the run.
     pub run: JobRunKey,
-    /// The object that asked for it.
+    /// The object that requested the run.
     pub bundle: PackedBundleIdentity,
-    /// UID of the namespace `kube-system`: which cluster this is.
+    /// The cluster: the UID of the namespace `kube-system`.
     pub cluster: String,
     /// When the lock was frozen.
     pub started_on: Timestamp,
-    /// Where the lock came from.
+    /// The source of the lock.
     pub source: JobLockSource,
     /// Digest of the canonical lock.
     pub lock_digest: Digest,
-    /// What the lock has recorded about its layers; it is no part of the canonical lock.
+    /// The recorded layers of the lock, which are not part of the canonical lock.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<JobRecordedLayer>,
-    /// The bundle's form.
+    /// The format and layout of the bundle.
     pub output: PackOptions,
-    /// Where the bundle goes.
+    /// The destination of the bundle.
     pub destination: JobDestination,
-    /// How registries are spoken to that are not found the ordinary way.
+    /// Registries with special settings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub registries: Vec<JobRegistry>,
-    /// Networks of private addresses that downloads may come from, such as `10.0.0.0/8`.
+    /// Private networks that downloads may come from, such as `10.0.0.0/8`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub private_networks: Vec<String>,
-    /// Networks of private addresses that registries may be in; all of them if there is none.
+    /// Private networks that registries may be in; all of them if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub registry_networks: Vec<String>,
-    /// Further certificate authorities for downloads, in PEM.
+    /// CA certificates for downloads, in PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fetch_ca: Option<String>,
     /// Who signs.
     pub signing: JobSigning,
-    /// The software bill of materials that is attested, too.
+    /// The format of the SBOM to attest, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sbom: Option<sbom::SbomFormat>,
-    /// The image that packs, as far as it is known.
+    /// The image of the packer, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packer: Option<PackerImage>,
 }
@@ -128,11 +127,11 @@ pub struct PackedBundleIdentity {
     pub name: String,
     /// Its UID.
     pub uid: String,
-    /// `metadata.generation`.
+    /// Its `metadata.generation`.
     pub generation: i64,
 }
 
-/// Where the lock came from.
+/// The source of the lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobLockSource {
@@ -146,63 +145,63 @@ pub struct JobLockSource {
     pub lock_path: Option<String>,
 }
 
-/// What the lock has recorded about one layer.
+/// One recorded layer of the lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobRecordedLayer {
-    /// How many artifacts it holds.
+    /// The number of artifacts in it.
     pub artifacts: usize,
     /// Digest of the uncompressed tar.
     pub diff_id: Digest,
-    /// Its size in bytes.
+    /// The size of the bundle in bytes.
     pub size: u64,
     /// The platform's bundle that it is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
 }
 
-/// Where the bundle goes.
+/// The destination of the bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobDestination {
-    /// `HOST[:PORT]/PATH`
+    /// The repository, `HOST[:PORT]/PATH`.
     pub repository: String,
-    /// The tag that it gets at last. Without one it is known by its digest only.
+    /// The tag to set at the end. Without one the bundle is only referenced by its digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// May the tag move?
+    /// Whether the tag may be moved.
     pub tag_policy: JobTagPolicy,
 }
 
-/// May a tag that names something be made to name something else?
+/// Whether an existing tag may be moved to another digest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobTagPolicy {
-    /// No.
+    /// The tag must not be moved.
     #[default]
     Immutable,
-    /// Yes.
+    /// The tag may be moved.
     Mutable,
 }
 
-/// How one registry is spoken to.
+/// The settings of one registry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobRegistry {
-    /// `HOST[:PORT]`
+    /// The host, `HOST[:PORT]`.
     pub host: String,
-    /// Without TLS.
+    /// Use HTTP without TLS.
     #[serde(default, rename = "plainHTTP")]
     pub plain_http: bool,
-    /// Further certificate authorities, in PEM.
+    /// Its CA certificates, in PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
 }
 
-/// Who signs.
+/// The signing of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobSigning {
-    /// Whose key.
+    /// Whose key signs.
     pub mode: JobSigningMode,
     /// `builder.id` of the provenance.
     pub builder_id: String,
@@ -211,25 +210,25 @@ pub struct JobSigning {
 /// Whose key signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobSigningMode {
-    /// The installation's.
+    /// The installation's key.
     Platform,
-    /// The tenant's.
+    /// The tenant's key.
     Namespace,
-    /// Nobody's: the bundle is checked, not signed, not attested and not tagged.
+    /// No key: the bundle is checked, but not signed, attested or tagged.
     None,
 }
 
-/// The image that packs.
+/// The image of the pack Job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PackerImage {
-    /// `oci://REPOSITORY`
+    /// Its URI, `oci://REPOSITORY`.
     pub uri: String,
     /// Its digest.
     pub digest: Digest,
 }
 
-/// Why inputs cannot be used.
+/// Why inputs are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum JobInputsError {
     /// Not JSON, too large, or with unknown or missing fields.
@@ -241,18 +240,18 @@ pub enum JobInputsError {
             its Jobs must be of one release"
     )]
     Version(u32),
-    /// The lock is none, or not canonical.
+    /// The lock is invalid, or not canonical.
     #[error("{LOCK_FILE}: {0}")]
     Lock(#[from] LockfileError),
-    /// The lock is another one.
+    /// The lock is not the one of the inputs.
     #[error("{LOCK_FILE} has the digest {actual}, {INPUTS_FILE} says {expected}")]
     LockDigestMismatch {
-        /// What the inputs say.
+        /// The digest in the inputs.
         expected: Digest,
-        /// What is there.
+        /// The digest of the lock.
         actual: Digest,
     },
-    /// A name that is none.
+    /// A reference is invalid.
     #[error("{INPUTS_FILE}: {0}")]
     Reference(#[from] ImageReferenceError),
 }
@@ -269,7 +268,7 @@ impl ClassifiedError for JobInputsError {
 }
 
 impl JobInputs {
-    /// Reads `inputs.json`.
+    /// Parses `inputs.json`.
     pub fn parse(bytes: &[u8]) -> Result<Self, JobInputsError> {
         let inputs: Self = json::parse_strict(bytes, MAX_SNAPSHOT, InputLimits::DEFAULT.json_depth)
             .map_err(|e| JobInputsError::Shape(e.to_string()))?;
@@ -280,8 +279,8 @@ impl JobInputs {
         }
     }
 
-    /// Reads `lock.json`, which must be the lock that these inputs are about, and gives it its
-    /// recorded layers back.
+    /// Parses `lock.json`, which must be the lock of these inputs, and restores its recorded
+    /// layers.
     pub fn parse_lock(&self, bytes: &[u8]) -> Result<Lockfile, JobInputsError> {
         let actual = Digest::of_bytes(bytes);
         if actual != self.lock_digest {
@@ -306,7 +305,7 @@ impl JobInputs {
         Ok(reference.repository)
     }
 
-    /// The tag that it gets at last.
+    /// The tag to set at the end.
     pub fn destination_tag(&self) -> Result<Option<ImageTag>, JobInputsError> {
         Ok(self
             .destination
@@ -316,7 +315,7 @@ impl JobInputs {
             .transpose()?)
     }
 
-    /// The context artifact.
+    /// The context artifact, if the lock came from one.
     pub fn context_reference(&self) -> Result<Option<PinnedReference>, JobInputsError> {
         let context = self
             .source

@@ -1,7 +1,8 @@
-//! What the controller and its Jobs tell each other: [`JobInputs`] go in, a [`JobReport`] comes out.
+//! The messages between the controller and its Jobs: [`JobInputs`] go in, a [`JobReport`] comes
+//! out.
 //!
-//! Both are wire types of one release: the controller starts Jobs with its own image. A report is a
-//! claim, never a fact; whoever acts on it reads everything else from the registry.
+//! Both are wire types of one release: the controller starts Jobs with its own image. A report is
+//! an unverified claim; the controller reads everything else from the registry.
 
 mod inputs;
 mod report;

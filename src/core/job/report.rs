@@ -1,4 +1,4 @@
-//! A Job's last words: the termination message of its container (formats page, "Job report").
+//! A Job's report: the termination message of its container.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,40 +14,40 @@ pub const MAX_REPORT_BYTES: usize = 4_096;
 pub const MAX_MESSAGE_BYTES: usize = 1_024;
 const VERSION: u32 = 1;
 
-/// Which Job.
+/// The step of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobStep {
-    /// Packs and pushes by digest.
+    /// Packs, and pushes by digest.
     Pack,
-    /// Re-derives, signs, attests, verifies, tags.
+    /// Rebuilds, signs, attests, verifies, tags.
     Sign,
 }
 
-/// What a Job says it did. A claim.
+/// A Job's report about itself. A claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "TerminationMessage", into = "TerminationMessage")]
 pub struct JobReport {
-    /// Which Job.
+    /// The step.
     pub step: JobStep,
-    /// How it ended.
+    /// The result.
     pub result: Result<JobSuccess, JobFailure>,
 }
 
-/// It did what it should.
+/// The report of a success.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobSuccess {
-    /// The canonical lock.
+    /// The digest of the canonical lock.
     pub lock_digest: Digest,
-    /// The bundle.
+    /// The digest of the bundle.
     pub digest: Digest,
     /// Bytes of all blobs and manifests.
     pub size: u64,
     /// Layers of the first manifest, with the lock's.
     pub layers: usize,
-    /// Artifacts in the lock.
+    /// The number of artifacts in the lock.
     pub artifacts: usize,
-    /// Referrers that vouch for it: those that it added, and those that an earlier run had.
+    /// Referrers that attest it: those that this run added, and those from an earlier run.
     pub evidence: Vec<EvidenceDigest>,
 }
 
@@ -55,22 +55,22 @@ pub struct JobSuccess {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EvidenceDigest {
-    /// What it claims.
+    /// Its predicate type.
     pub predicate_type: String,
-    /// The referrer's manifest.
+    /// The digest of the referrer's manifest.
     pub digest: Digest,
 }
 
-/// It did not.
+/// The report of a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobFailure {
-    /// Why.
+    /// The reason code.
     pub reason: Reason,
-    /// The same in words, at most [`MAX_MESSAGE_BYTES`] bytes.
+    /// The message, at most [`MAX_MESSAGE_BYTES`] bytes.
     pub message: String,
 }
 
-/// Why a termination message is no report.
+/// Why a termination message is not a valid report.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JobReportError {
     /// Not JSON, too large, or with unknown or missing fields.
@@ -88,7 +88,7 @@ impl ClassifiedError for JobReportError {
 }
 
 impl JobFailure {
-    /// A failure in words that fit.
+    /// A failure, with its message shortened to the limit.
     pub fn new(reason: Reason, message: &str) -> Self {
         let mut end = message.len().min(MAX_MESSAGE_BYTES);
         while !message.is_char_boundary(end) {
@@ -100,12 +100,12 @@ impl JobFailure {
         }
     }
 
-    /// From an error that says why.
+    /// A failure from an error with a reason code.
     pub fn from_error(error: &dyn ClassifiedError) -> Self {
         Self::new(error.reason(), &error.to_string())
     }
 
-    /// What happens next.
+    /// The class of the failure.
     pub const fn class(&self) -> Class {
         self.reason.class()
     }
@@ -119,7 +119,7 @@ impl JobReport {
         Self::try_from(wire)
     }
 
-    /// As a termination message. Evidence that does not fit is left out: the registry lists it.
+    /// The termination message. Evidence that does not fit is omitted: the registry lists it.
     pub fn to_termination_message(&self) -> serde_json::Result<String> {
         let text = serde_json::to_string(self)?;
         if text.len() <= MAX_REPORT_BYTES {
@@ -133,7 +133,7 @@ impl JobReport {
                 *failure = JobFailure::new(
                     failure.reason,
                     &failure.message[..failure.message.floor_char_boundary(MAX_MESSAGE_BYTES / 2)],
-                )
+                );
             }
         }
         serde_json::to_string(&short)

@@ -1,8 +1,8 @@
-//! The canonical lock: what a bundle carries, and what its digest names (formats page, "Canonical
-//! lock").
+//! The canonical lock: the form in bundles, and the one that a lock's digest covers
+//! (docs/spec/pack-v1.md, "Lock").
 //!
-//! JCS (RFC 8785) without a final newline. What it leaves out has no influence on any digest: the
-//! file's name, the order of keys, recorded layers, and whose generation the lock was.
+//! JCS (RFC 8785) without a final newline. What it omits has no influence on any digest: the file's
+//! name, the order of keys, recorded layers, and the generation of the lock format.
 
 use serde_json::{Map, Value};
 
@@ -33,11 +33,11 @@ impl Lockfile {
         CanonicalLock { bytes, digest }
     }
 
-    /// Reads a canonical lock, such as one out of a bundle.
+    /// Parses a canonical lock, such as one from a bundle.
     ///
     /// # Errors
-    /// Those of [`Lockfile::parse`], and [`LockfileError::NotCanonical`] if one byte is different from
-    /// what [`Lockfile::to_canonical`] writes.
+    /// Those of [`Lockfile::parse`], and [`LockfileError::NotCanonical`] if one byte differs from
+    /// the output of [`Lockfile::to_canonical`].
     pub fn from_canonical(bytes: &[u8], limits: &InputLimits) -> Result<Self, LockfileError> {
         let lock = Self::parse(bytes, limits)?;
         if lock.to_canonical().bytes == bytes {
@@ -48,11 +48,11 @@ impl Lockfile {
     }
 }
 
-/// An object of the fields that are there.
+/// An object of the fields that are present.
 ///
 /// The fields must be given in the order of their UTF-16 code units, as RFC 8785 sorts them:
 /// `serde_json` keeps or makes that order, whichever map it was built with. All keys are ASCII,
-/// texts hold no control characters, and numbers are whole and below 2^53, so that its compact
+/// texts contain no control characters, and numbers are whole and below 2^53, so that its compact
 /// output is JCS; a test compares both.
 fn json_object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
     let present = fields

@@ -1,7 +1,7 @@
-//! Conduit's lockfiles, as they are. Fields that mean nothing to us are checked for shape, then
-//! dropped.
+//! Conduit's lockfiles, unchanged. Fields without a meaning in packgate are checked for their type,
+//! then dropped.
 //!
-//! The checksum of an `oci` artifact is of a tarball that only Conduit made, so
+//! The checksum of an `oci` artifact is of a tarball that only Conduit can make, so
 //! [`Lockfile::check_packable`] refuses such an entry.
 
 use super::{
@@ -88,7 +88,8 @@ fn read_entrypoint(view: &NodeView<'_>) -> Result<LockedEntrypoint, LockfileErro
     })
 }
 
-/// `uid` and `gid` say as whom Conduit runs the script. Nothing here runs one.
+/// `uid` and `gid` are the user and group with which Conduit runs the script. packgate does not run
+/// scripts.
 pub(super) fn check_script_owner(fields: &MapView<'_>) -> Result<(), LockfileError> {
     fields.read_optional_string("uid")?;
     fields.read_optional_string("gid").map(drop)

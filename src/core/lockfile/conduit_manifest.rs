@@ -53,7 +53,7 @@ pub(super) fn read_conduit_manifest(
     read_expanded_manifest(&NodeView::from_root(&expanded))
 }
 
-/// The texts that templates can name: every variable, and what `metadata` says in one line.
+/// The texts that templates can refer to: every variable, and the one-line values of `metadata`.
 fn template_sources(fields: &MapView<'_>) -> Result<HashMap<String, String>, LockfileError> {
     let mut sources = HashMap::new();
     for view in variable_views(fields)? {
@@ -92,7 +92,7 @@ fn check_variables(
     })
 }
 
-/// Fills in what is read afterwards. A description may hold any braces.
+/// Expands the fields that are read afterwards. A description may contain any braces.
 fn expand_templates(
     root: &mut document_tree::DocumentNode,
     templates: &mut TemplateExpander,
@@ -111,7 +111,7 @@ fn expand_templates(
                 })?;
             }
             ("entrypoint" | "artifacts", _) => {
-                templates.expand_node(&mut entry.value, &entry.key)?
+                templates.expand_node(&mut entry.value, &entry.key)?;
             }
             _ => {}
         }

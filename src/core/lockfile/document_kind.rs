@@ -1,13 +1,13 @@
-//! Which kind of document it is, told from `apiVersion` and `kind`.
+//! The kind of a document, from `apiVersion` and `kind`.
 
 use super::{
     error::{LockfileError, LockfileFieldError},
     node_view::NodeView,
 };
 
-/// Our `apiVersion`.
+/// packgate's `apiVersion`.
 pub(super) const API_VERSION: &str = "packgate.dev/v1alpha1";
-/// The kind of our locks.
+/// The kind of packgate's locks.
 pub(super) const LOCKFILE_KIND: &str = "Lockfile";
 const KINDS_BY_API_VERSION: &[(&str, &[(&str, LockDocumentKind)])] = &[
     (API_VERSION, PACKGATE_KINDS),
@@ -44,7 +44,7 @@ impl LockDocumentKind {
     }
 }
 
-/// Tells the kind of the document.
+/// Detects the kind of the document.
 pub(super) fn detect_kind(root: &NodeView<'_>) -> Result<LockDocumentKind, LockfileError> {
     let fields = root.any_fields()?;
     let kinds =

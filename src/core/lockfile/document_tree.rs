@@ -1,10 +1,10 @@
 //! A document as a tree of maps, lists and texts, with strictness applied once for YAML and JSON
 //! and for every kind.
 //!
-//! A scalar keeps the text as it was written and is given a type only where a field asks for one.
-//! That way `version: 1.40` stays `1.40`, and no word turns into a boolean on its own. The YAML
-//! side reads parser events, where tags, anchors and the style of scalars are still visible; the
-//! JSON side goes through [`json::parse_strict`].
+//! A scalar keeps its text as written and gets a type only from the field that it is read for. That
+//! way `version: 1.40` stays `1.40`, and no plain word becomes a boolean implicitly. The YAML
+//! parser reads events, where tags, anchors and the style of scalars are still visible; the JSON
+//! parser uses [`json::parse_strict`].
 
 use std::collections::HashSet;
 
@@ -44,12 +44,12 @@ pub(super) enum DocumentNodeKind {
     Map(Vec<DocumentMapEntry>),
 }
 
-/// How a scalar was written.
+/// The notation of a scalar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ScalarNotation {
-    /// Certainly a string.
+    /// A string.
     Quoted,
-    /// YAML's bare words: what the field needs.
+    /// A plain YAML scalar: its type depends on the field.
     Plain,
     /// JSON's numbers, booleans and null: never a string.
     Literal,
@@ -94,8 +94,8 @@ impl<'a> LockDocument<'a> {
         Ok(document)
     }
 
-    /// Adds line and column to an error that knows its field. JSON is read a second time for that,
-    /// as the YAML that it is too.
+    /// Adds line and column to an error with a field. JSON is parsed a second time for that, as
+    /// YAML, of which it is a subset.
     pub(super) fn add_position(&self, error: LockfileError) -> LockfileError {
         match error {
             LockfileError::Refused { mut place, fault } if place.mark.is_none() => {
@@ -351,8 +351,7 @@ impl YamlTreeBuilder {
         )
     }
 
-    /// Puts a finished value where it belongs: below the innermost open list or map, or at the
-    /// root.
+    /// Inserts a finished value: into the innermost open list or map, or as the root.
     fn insert_value(&mut self, node: DocumentNode, mark: LineColumn) -> Result<(), LockfileError> {
         self.values += 1;
         if self.values > self.max_values {

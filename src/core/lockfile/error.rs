@@ -18,27 +18,27 @@ pub enum LockfileError {
     TooLarge {
         /// Its size in bytes.
         size: usize,
-        /// The cap in bytes.
+        /// The limit in bytes.
         limit: usize,
     },
     /// One field, or the syntax, is wrong.
     #[error("{place}: {fault}")]
     Refused {
-        /// Where.
+        /// The location.
         place: LockfileFieldLocation,
-        /// What.
+        /// The error.
         fault: LockfileFieldError,
     },
-    /// The bytes are not exactly the canonical form of the lock that they say.
+    /// The bytes are not exactly the canonical form of the lock.
     #[error("lock is not in its canonical form (RFC 8785), so its digest does not identify it")]
     NotCanonical,
-    /// A `file` origin lies outside of the lock's folder, and nobody allowed that.
+    /// A `file` origin is outside of the lock's folder, which is not allowed.
     #[error(
         "{field}: origin {origin:?} leaves the lockfile's folder, move the file below it or pass \
             --allow-outside"
     )]
     LeavesFolder {
-        /// Path of the field.
+        /// The path of the field.
         field: String,
         /// The origin as it was written.
         origin: String,
@@ -49,7 +49,7 @@ pub enum LockfileError {
             --update` to record the image's digest"
     )]
     UnverifiableOci {
-        /// Name of the artifact.
+        /// The name of the artifact.
         name: String,
     },
     /// A manifest pins a checksum that the bytes do not have.
@@ -57,9 +57,9 @@ pub enum LockfileError {
     PinnedChecksum {
         /// The artifact, or `entrypoint`.
         name: String,
-        /// What the manifest says.
+        /// The checksum in the manifest.
         pinned: Digest,
-        /// What was found.
+        /// The actual checksum.
         actual: Digest,
     },
     /// A manifest pins a size that the bytes do not have.
@@ -67,9 +67,9 @@ pub enum LockfileError {
     PinnedSize {
         /// The artifact, or `entrypoint`.
         name: String,
-        /// What the manifest says.
+        /// The size in the manifest.
         pinned: u64,
-        /// What was found.
+        /// The actual size.
         actual: u64,
     },
 }
@@ -112,12 +112,12 @@ impl LockfileError {
     }
 }
 
-/// A place in a document.
+/// A location in a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockfileFieldLocation {
     /// Line and column, where they are known.
     pub mark: Option<LineColumn>,
-    /// Path of the field, such as `artifacts[3].target`; empty for the whole document.
+    /// The path of the field, such as `artifacts[3].target`; empty for the whole document.
     pub field: String,
 }
 
@@ -135,9 +135,9 @@ impl fmt::Display for LockfileFieldLocation {
 /// Line and column, both counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LineColumn {
-    /// Line.
+    /// The line, from 1.
     pub line: usize,
-    /// Column, in characters.
+    /// The column, in characters.
     pub column: usize,
 }
 
@@ -147,22 +147,22 @@ impl fmt::Display for LineColumn {
     }
 }
 
-/// What is wrong at a [`LockfileFieldLocation`].
+/// The error at a [`LockfileFieldLocation`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LockfileFieldError {
-    /// Neither YAML nor JSON.
+    /// It is neither YAML nor JSON.
     #[error("{0}")]
     Syntax(String),
-    /// Nothing there.
+    /// The document is empty.
     #[error("empty document, expected a lock or manifest")]
     Empty,
-    /// A second YAML document.
+    /// It contains a second YAML document.
     #[error("a second document, a file must contain exactly one")]
     SecondDocument,
-    /// A YAML anchor or alias.
+    /// It contains a YAML anchor or alias.
     #[error("anchors and aliases are not allowed, write the value out")]
     Anchor,
-    /// A YAML tag.
+    /// It contains a YAML tag.
     #[error("tags are not allowed, remove the !tag")]
     Tag,
     /// A YAML merge key, or a key that is no text.
@@ -174,29 +174,29 @@ pub enum LockfileFieldError {
     /// Nested deeper than the limit.
     #[error("nested deeper than {0} levels")]
     TooDeep(usize),
-    /// More values than the limit.
+    /// It contains more values than the limit.
     #[error("more than {0} values")]
     TooManyValues(usize),
     /// A field that this kind has not.
     #[error("unknown field {field:?}, expected one of {}", known.join(" "))]
     Unknown {
-        /// The field.
+        /// The unknown field.
         field: String,
-        /// The fields that there are.
+        /// The known fields.
         known: &'static [&'static str],
     },
-    /// A field that must be there.
+    /// A required field is missing.
     #[error("is required")]
     Missing,
-    /// A value of another type.
+    /// The value has another type than this one.
     #[error("must be {0}")]
     Type(&'static str),
-    /// A word that is not in the list.
+    /// The value is none of the allowed ones.
     #[error("must be one of {}, not {found:?}", expected.join(" "))]
     Choice {
-        /// What was written.
+        /// The value.
         found: String,
-        /// What could be written.
+        /// The allowed values.
         expected: Vec<&'static str>,
     },
     /// A mode that YAML readers take for a number, or another one.
@@ -204,39 +204,39 @@ pub enum LockfileFieldError {
         "must be \"0644\" or \"0755\", in quotes, because YAML reads the bare digits as a number"
     )]
     Mode,
-    /// A control character.
+    /// It contains a control character.
     #[error("must not contain control characters")]
     Control,
-    /// A character that nobody sees, or that changes the order in which others are seen.
+    /// It contains a character that is invisible, or that changes the display order of others.
     #[error("must not contain invisible or bidirectional control characters")]
     Invisible,
-    /// A string over the cap.
+    /// A string is longer than the limit.
     #[error("must have at most {0} bytes")]
     TooLong(usize),
-    /// A number over the cap.
+    /// A number is larger than the limit.
     #[error("{found} is over the limit of {limit}")]
     OverLimit {
         /// The number.
         found: u64,
-        /// The cap.
+        /// The limit.
         limit: u64,
     },
-    /// No digest.
+    /// It is not a digest.
     #[error("must be \"sha256:\" and 64 hexadecimal digits")]
     Digest,
-    /// No name.
+    /// It is not a valid name of at most this many characters.
     #[error("must have 1 to {0} characters of A-Z a-z 0-9 . _ -")]
     Name(usize),
-    /// The empty string where something must be said.
+    /// A required text is empty.
     #[error("must not be empty")]
     EmptyText,
-    /// No path in a bundle.
+    /// It is not a valid path in a bundle.
     #[error(transparent)]
     Path(#[from] BundlePathError),
-    /// No platform.
+    /// It is not a valid platform.
     #[error(transparent)]
     Platform(#[from] PlatformError),
-    /// No artifacts at all.
+    /// There are no artifacts.
     #[error("must have at least one entry")]
     NoEntries,
     /// The name of another artifact.
@@ -244,7 +244,7 @@ pub enum LockfileFieldError {
     TakenName {
         /// The name.
         value: String,
-        /// Who has it.
+        /// The index of the artifact that has it already.
         other: usize,
     },
     /// The target of another entry.
@@ -252,7 +252,7 @@ pub enum LockfileFieldError {
     TakenTarget {
         /// The target.
         value: String,
-        /// Who has it.
+        /// The field that has it already.
         other: String,
     },
     /// A target inside of a file, or a file where another target needs a folder.
@@ -262,22 +262,22 @@ pub enum LockfileFieldError {
         value: String,
         /// The other target.
         other_value: String,
-        /// Whose it is.
+        /// The field of the other target.
         other: String,
     },
     /// The entrypoint's target is not the base name of its script.
     #[error("must be the base name of the script")]
     EntrypointTarget,
-    /// No origin of its type.
+    /// It is not a valid origin of its type.
     #[error("{0}")]
     Origin(&'static str),
     /// User name or password in an origin. The origin is not repeated here.
     #[error("must not carry a user name or password, give credentials to the tool that fetches")]
     UserInfo,
-    /// A field that makes sense beside another one only.
+    /// The field is only allowed with this other one.
     #[error("is only allowed together with {0}")]
     OnlyWith(&'static str),
-    /// Something twice in a list.
+    /// A list contains this value twice.
     #[error("{0:?} is listed twice")]
     DuplicateValue(String),
     /// `layers` that do not add up.
@@ -286,7 +286,7 @@ pub enum LockfileFieldError {
     LayerCount {
         /// The platform's layers that were counted; none without platforms.
         platform: Option<String>,
-        /// Sum of `artifacts`.
+        /// The sum over `artifacts`.
         counted: u64,
         /// Artifacts of the lock, the entrypoint included.
         expected: u64,
@@ -297,10 +297,10 @@ pub enum LockfileFieldError {
     /// A layer of a platform that no artifact has.
     #[error("is not a platform of the lock's artifacts")]
     LayerPlatform,
-    /// `{{` without `}}`.
+    /// `{{` has no `}}`.
     #[error("has {{{{ without }}}}")]
     OpenTemplate,
-    /// A variable that nobody set.
+    /// The variable is not defined.
     #[error("unknown variable {0:?}")]
     UnknownVariable(String),
     /// Variables that need each other.

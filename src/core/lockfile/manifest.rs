@@ -19,9 +19,9 @@ use crate::core::{bundle_path::BundlePath, digest::Digest, limits::InputLimits, 
 /// A lock whose checksums and sizes are still to be found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockManifest {
-    /// Title.
+    /// The title.
     pub name: Option<String>,
-    /// Version of the content.
+    /// The version of the content.
     pub version: Option<String>,
     /// The script that goes in last.
     pub entrypoint: Option<DraftEntrypoint>,
@@ -29,20 +29,20 @@ pub struct LockManifest {
     pub artifacts: Vec<DraftArtifact>,
 }
 
-/// An [`LockedArtifact`] whose bytes nobody has looked at yet.
+/// An [`LockedArtifact`] whose bytes were not fetched yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DraftArtifact {
-    /// Unique name.
+    /// Its unique name.
     pub name: String,
-    /// Where the bytes come from.
+    /// The type of its origin.
     pub origin_type: OriginType,
     /// The origin as it was written.
     pub origin: String,
-    /// Where the bytes go.
+    /// Its path in the bundle.
     pub target: BundlePath,
-    /// The checksum that the bytes must have, if the manifest says so.
+    /// The checksum that the manifest requires, if it has one.
     pub checksum: Option<Digest>,
-    /// The length that they must have, if the manifest says so.
+    /// The size in bytes that the manifest requires, if it has one.
     pub size: Option<u64>,
     /// Mode of the file in the bundle.
     pub mode: BundleFileMode,
@@ -50,26 +50,26 @@ pub struct DraftArtifact {
     pub unpack: Option<UnpackSpec>,
     /// Which part of an image is meant.
     pub oci: Option<OciSelection>,
-    /// The platforms' bundles that it is in; empty means all.
+    /// The platforms whose bundles contain it; empty means all.
     pub platforms: Vec<Platform>,
 }
 
-/// An [`LockedEntrypoint`] whose bytes nobody has looked at yet.
+/// An [`LockedEntrypoint`] whose bytes were not fetched yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DraftEntrypoint {
     /// Its origin, a file relative to the manifest.
     pub script: String,
     /// Its base name.
     pub target: BundlePath,
-    /// Its mode.
+    /// Its file mode.
     pub mode: BundleFileMode,
-    /// The checksum that it must have, if the manifest says so.
+    /// The checksum that the manifest requires, if it has one.
     pub checksum: Option<Digest>,
-    /// The length that it must have, if the manifest says so.
+    /// The size in bytes that the manifest requires, if it has one.
     pub size: Option<u64>,
 }
 
-/// What `packgate lock` can be given.
+/// The input of `packgate lock`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LockInput {
     /// A manifest, to make a lock of.
@@ -100,8 +100,8 @@ impl LockManifest {
     /// variables.
     ///
     /// # Errors
-    /// [`LockfileError::TooLarge`] above `limits.lock_bytes`, else [`LockfileError::Refused`] with the
-    /// field and its line.
+    /// [`LockfileError::TooLarge`] above `limits.lock_bytes`, else [`LockfileError::Refused`] with
+    /// the field and its line.
     pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, LockfileError> {
         let document = LockDocument::parse(bytes, limits, LineBreakPolicy::Allowed)?;
         let kind = document_kind::detect_kind(&NodeView::from_root(&document.root))
@@ -125,8 +125,8 @@ impl LockManifest {
             .map_err(|e| document.add_position(e))
     }
 
-    /// The rules of locks that can be checked before anything is fetched. `titles` stands before
-    /// the paths of name and version.
+    /// Checks the rules of locks that need no fetched bytes. `titles` precedes the paths of name
+    /// and version in errors.
     fn into_checked(self, titles: &str, limits: &InputLimits) -> Result<Self, LockfileError> {
         validation::check_name_and_version(titles, self.name.as_deref(), self.version.as_deref())?;
         let artifacts: Vec<ArtifactOutline<'_>> = self
@@ -147,12 +147,12 @@ impl LockManifest {
 }
 
 impl DraftArtifact {
-    /// The artifact, now that its bytes are known. `pinned_origin` replaces the origin: that of an
-    /// image, with its digest.
+    /// The locked artifact, with the digest and size of its bytes. `pinned_origin` replaces the
+    /// origin: that of an image, with its digest.
     ///
     /// # Errors
-    /// [`LockfileError::PinnedChecksum`] or [`LockfileError::PinnedSize`] if the manifest asked for other
-    /// bytes.
+    /// [`LockfileError::PinnedChecksum`] or [`LockfileError::PinnedSize`] if the manifest requires
+    /// other bytes.
     pub fn into_locked(
         self,
         checksum: Digest,
@@ -213,11 +213,11 @@ impl DraftArtifact {
 }
 
 impl DraftEntrypoint {
-    /// The entrypoint, now that its bytes are known.
+    /// The locked entrypoint, with the digest and size of its bytes.
     ///
     /// # Errors
-    /// [`LockfileError::PinnedChecksum`] or [`LockfileError::PinnedSize`] if the manifest asked for other
-    /// bytes.
+    /// [`LockfileError::PinnedChecksum`] or [`LockfileError::PinnedSize`] if the manifest requires
+    /// other bytes.
     pub fn into_locked(
         self,
         checksum: Digest,
@@ -272,8 +272,8 @@ fn check_pins(
 }
 
 impl From<&Lockfile> for LockManifest {
-    /// What `lock --update` starts from: nothing is pinned, and an image with a tag is looked up by
-    /// its tag again.
+    /// The start of `lock --update`: nothing is pinned, and an image with a tag is resolved by its
+    /// tag again.
     fn from(lock: &Lockfile) -> Self {
         let Lockfile {
             generation: _,
@@ -393,7 +393,7 @@ fn read_artifact(view: &NodeView<'_>) -> Result<DraftArtifact, LockfileError> {
     })
 }
 
-/// The fields that our manifests and Conduit's share.
+/// The fields that packgate's and Conduit's manifests have in common.
 pub(super) fn read_common_artifact(fields: &MapView<'_>) -> Result<DraftArtifact, LockfileError> {
     let origin = fields.required_field("origin")?;
     let written =

@@ -1,9 +1,9 @@
-//! Lockfiles: what belongs into a bundle, byte for byte.
+//! Lockfiles: the exact content of a bundle.
 //!
-//! A lock comes in two generations, ours and Conduit's, as YAML or JSON; [`Lockfile::parse`] reads
-//! them all into one type. From there on only [`Lockfile::to_canonical`] matters: the bytes that
-//! travel in the bundle and whose digest names the lock. A [`LockManifest`] is what a lock is made
-//! of.
+//! There are two generations of the format, packgate's and Conduit's, as YAML or JSON;
+//! [`Lockfile::parse`] reads them all into one type. [`Lockfile::to_canonical`] gives the bytes
+//! that are stored in the bundle and whose digest identifies the lock. A lock is made from a
+//! [`LockManifest`].
 //!
 //! Not checked here: whether an origin exists, whether a path leads through a symbolic link, and
 //! whether any bytes match.
@@ -79,10 +79,11 @@ impl Lockfile {
             .find(|artifact| artifact.origin_type == OriginType::Oci && !verifiable(artifact))
     }
 
-    /// What a lock must fulfil, beyond being well-formed, before its contents are fetched.
+    /// Checks requirements on a valid lock that must be met before its contents are fetched.
     ///
     /// # Errors
-    /// [`LockfileError::LeavesFolder`] unless `allow_outside`, then [`LockfileError::UnverifiableOci`].
+    /// [`LockfileError::LeavesFolder`] unless `allow_outside`, then
+    /// [`LockfileError::UnverifiableOci`].
     pub fn check_packable(&self, allow_outside: bool) -> Result<(), LockfileError> {
         if let Some((field, origin)) = self
             .file_origins()

@@ -1,5 +1,5 @@
-//! What a lockfile says, whichever generation it was written in. Values of these types were checked
-//! by the parser.
+//! The content of a lockfile, of every generation of the format. The parser has checked these
+//! values.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use crate::core::{bundle_path::BundlePath, digest::Digest, oci::Platform};
 /// another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lockfile {
-    /// Whose lock it is. Not part of the identity, but it decides whether `oci` checksums mean
-    /// anything.
+    /// The generation of its format. Not part of the identity, but it decides whether `oci`
+    /// checksums can be verified.
     pub generation: LockfileGeneration,
     /// Title. Optional, `^[a-zA-Z0-9._-]{1,128}$`.
     pub name: Option<String>,
@@ -20,36 +20,36 @@ pub struct Lockfile {
     pub entrypoint: Option<LockedEntrypoint>,
     /// At least one; the order is part of the identity.
     pub artifacts: Vec<LockedArtifact>,
-    /// What `packgate lock` recorded about the layers. Derived, not part of the identity; empty
-    /// when unknown.
+    /// The recorded layers. Derived by `packgate lock`, not part of the identity; empty when
+    /// unknown.
     pub layers: Vec<RecordedLayer>,
 }
 
-/// Whose lockfile it was.
+/// The generation of the lockfile's format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum LockfileGeneration {
     /// Ours: the checksum of an `oci` artifact is of the deterministic archive of what its digest
     /// names.
     #[default]
     Packgate,
-    /// Conduit's: the checksum of an `oci` artifact is of a tarball that nobody can make again.
+    /// Conduit's: the checksum of an `oci` artifact is of a tarball that cannot be reproduced.
     Conduit,
 }
 
-/// One thing in the bundle.
+/// One artifact of the bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockedArtifact {
-    /// Unique name.
+    /// Its unique name.
     pub name: String,
-    /// Where the bytes come from.
+    /// The type of its origin.
     pub origin_type: OriginType,
     /// The origin as it was written.
     pub origin: String,
-    /// Where the bytes go.
+    /// Its path in the bundle.
     pub target: BundlePath,
-    /// Digest of exactly the bytes that lie in the bundle.
+    /// The digest of its bytes in the bundle.
     pub checksum: Digest,
-    /// Length of these bytes.
+    /// The size of these bytes.
     pub size: u64,
     /// Mode of the file in the bundle.
     pub mode: BundleFileMode,
@@ -57,7 +57,7 @@ pub struct LockedArtifact {
     pub unpack: Option<UnpackSpec>,
     /// Which part of an image is meant; only with [`OriginType::Oci`].
     pub oci: Option<OciSelection>,
-    /// The platforms' bundles that it is in; empty means all.
+    /// The platforms whose bundles contain it; empty means all.
     pub platforms: Vec<Platform>,
 }
 
@@ -66,14 +66,14 @@ pub struct LockedArtifact {
 pub enum OriginType {
     /// A file or folder next to the lock.
     File,
-    /// A download.
+    /// A download by HTTP or HTTPS.
     Http,
     /// An image, or a part of one, in a registry.
     Oci,
 }
 
 impl OriginType {
-    /// As it is written in a lock.
+    /// The name in lockfiles.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::File => "file",
@@ -90,26 +90,26 @@ pub struct LockedEntrypoint {
     pub script: String,
     /// Its base name: where it goes.
     pub target: BundlePath,
-    /// Its mode.
+    /// Its file mode.
     pub mode: BundleFileMode,
-    /// Digest of its bytes.
+    /// The digest of its bytes.
     pub checksum: Digest,
-    /// Length of its bytes.
+    /// The size of its bytes.
     pub size: u64,
 }
 
 /// The two modes that a file in a bundle can have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum BundleFileMode {
-    /// `0644`
+    /// Mode `0644`.
     #[default]
     Plain,
-    /// `0755`
+    /// Mode `0755`.
     Executable,
 }
 
 impl BundleFileMode {
-    /// As it is written in a lock.
+    /// The name in lockfiles.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Plain => "0644",
@@ -132,16 +132,16 @@ impl fmt::Display for BundleFileMode {
     }
 }
 
-/// How `packgate unpack` extracts an artifact. The bundle holds the archive itself.
+/// How `packgate unpack` extracts an artifact. The bundle contains the archive itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnpackSpec {
-    /// The archive's compression; told from the target's name if absent.
+    /// The archive's compression; detected from the target's name if absent.
     pub compression: Option<ArchiveCompression>,
     /// The folder that it is extracted into; the folder of the target if absent.
     pub path: Option<BundlePath>,
 }
 
-/// Compressions that `packgate unpack` knows.
+/// The compressions that `packgate unpack` supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ArchiveCompression {
     /// A tar compressed with gzip.
@@ -153,7 +153,7 @@ pub enum ArchiveCompression {
 }
 
 impl ArchiveCompression {
-    /// As it is written in a lock.
+    /// The name in lockfiles.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
@@ -163,19 +163,20 @@ impl ArchiveCompression {
     }
 }
 
-/// Which part of an image an `oci` artifact means. Without it: everything that the digest names.
+/// The selected part of an image in an `oci` artifact. Without it: everything that the digest
+/// refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OciSelection {
     /// The manifest of one platform.
     Platform(Platform),
-    /// One blob, as it is.
+    /// One blob, unchanged.
     Blob(Digest),
 }
 
-/// What `packgate lock` found out about one layer: the digest and size of its uncompressed tar.
+/// A layer recorded by `packgate lock`: the digest and size of its uncompressed tar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedLayer {
-    /// How many artifacts (the entrypoint counts as one) it holds.
+    /// The number of artifacts in it (the entrypoint counts as one).
     pub artifacts: usize,
     /// Digest of the uncompressed tar.
     pub diff_id: Digest,

@@ -32,8 +32,8 @@ impl<'a> NodeView<'a> {
         LockfileError::at_field(self.path.clone(), fault)
     }
 
-    /// A string. YAML's bare words count, as they were written; null, and JSON's numbers and
-    /// booleans, do not.
+    /// A string. Plain YAML scalars are accepted as written; null, and JSON's numbers and booleans,
+    /// are not.
     pub(super) fn read_text(&self) -> Result<&'a str, LockfileError> {
         match &self.node.kind {
             DocumentNodeKind::Text(text, ScalarNotation::Quoted) => Ok(text),
@@ -98,7 +98,7 @@ impl<'a> NodeView<'a> {
         }))
     }
 
-    /// A map with any keys.
+    /// A map with arbitrary keys.
     pub(super) fn map_entries(&self) -> Result<&'a [DocumentMapEntry], LockfileError> {
         match &self.node.kind {
             DocumentNodeKind::Map(entries) => Ok(entries),
@@ -149,12 +149,12 @@ impl<'a> NodeView<'a> {
         }))
     }
 
-    /// The path that leads here.
+    /// The path of this node.
     pub(super) fn path(&self) -> &str {
         &self.path
     }
 
-    /// One of the words of `table`.
+    /// One of the words in `table`.
     pub(super) fn read_choice<T: Copy>(
         &self,
         table: &[(&'static str, T)],
@@ -185,7 +185,7 @@ impl<'a> NodeView<'a> {
             .map_err(|_| self.error_at(LockfileFieldError::Digest))
     }
 
-    /// A mode, in quotes: the bare digits mean three different things to three YAML readers.
+    /// A file mode, in quotes: three YAML parsers read the plain digits as three different numbers.
     pub(super) fn read_file_mode(&self) -> Result<BundleFileMode, LockfileError> {
         match &self.node.kind {
             DocumentNodeKind::Text(text, ScalarNotation::Quoted) if text == "0644" => {
@@ -274,7 +274,7 @@ pub(super) fn join_path(path: &str, key: &str) -> String {
     }
 }
 
-/// The words of YAML 1.2's core schema for nothing.
+/// The words for null in YAML 1.2's core schema.
 fn is_null_word(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }

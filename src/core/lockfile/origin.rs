@@ -10,7 +10,7 @@ use crate::core::{digest::Digest, reference::ImageReference};
 
 const OCI: &str = "oci://";
 
-/// The type that an origin's scheme stands for; a text without scheme is a path.
+/// The type of an origin, from its scheme; a text without scheme is a path.
 pub(super) fn infer_origin_type(origin: &str) -> Result<OriginType, LockfileFieldError> {
     match origin
         .split_once("://")
@@ -48,8 +48,8 @@ fn check_file_origin(origin: &str) -> Result<(), LockfileFieldError> {
     }
 }
 
-/// By the parser that the HTTP client uses, so that both see the same host. Errors never repeat the
-/// URL: it may hold a password.
+/// Parsed with the HTTP client's parser, so that both see the same host. Errors never contain the
+/// URL, which may contain a password.
 fn check_http_origin(origin: &str) -> Result<(), LockfileFieldError> {
     const WRONG: LockfileFieldError = LockfileFieldError::Origin(
         "must be a valid http:// or https:// URL without white space, because the type is http",
@@ -70,8 +70,8 @@ fn check_http_origin(origin: &str) -> Result<(), LockfileFieldError> {
     if url.has_host() { Ok(()) } else { Err(WRONG) }
 }
 
-/// `oci://REGISTRY/REPO[:TAG][@DIGEST]`. The registry must be said: what a bare name means differs
-/// between tools.
+/// `oci://REGISTRY/REPO[:TAG][@DIGEST]`. The registry is required: the meaning of a bare name
+/// differs between tools.
 fn parse_oci_origin(origin: &str) -> Result<ImageReference, LockfileFieldError> {
     const WRONG: LockfileFieldError = LockfileFieldError::Origin(
         "must be oci://REGISTRY/REPOSITORY[:TAG][@sha256:…], because the type is oci",
@@ -100,8 +100,7 @@ pub fn pin_origin(origin: &str, digest: &Digest) -> String {
     format!("{}@{digest}", strip_digest(origin))
 }
 
-/// An image's origin without its digest if a tag says what is meant, so that the tag is looked up
-/// again.
+/// An image's origin without its digest, if it has a tag, so that the tag is resolved again.
 pub(super) fn unpin_origin(origin: &str) -> String {
     match oci_reference(origin) {
         Some(reference) if reference.tag.is_some() => strip_digest(origin).to_owned(),
@@ -113,10 +112,10 @@ fn strip_digest(origin: &str) -> &str {
     origin.split_once('@').map_or(origin, |(name, _)| name)
 }
 
-/// Does a `file` origin lead out of the folder that it is relative to? By its text alone: absolute,
-/// or a `..` too many.
+/// True if a `file` origin is outside of its base folder, by its text alone: it is absolute, or has
+/// too many `..`.
 ///
-/// A symbolic link is not seen here; who opens the file has to look at that.
+/// Symbolic links are not resolved here; the code that opens the file checks them.
 pub fn origin_leaves_folder(origin: &str) -> bool {
     if origin.starts_with('/') {
         return true;

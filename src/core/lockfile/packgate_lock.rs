@@ -1,4 +1,5 @@
-//! Our generation of lockfiles, and the pieces that it shares with manifests and with Conduit's.
+//! packgate's own generation of lockfiles, and the parts shared with manifests and with Conduit's
+//! lockfiles.
 
 use super::{
     canonical::PACK_FORMAT,
@@ -53,7 +54,7 @@ const COMPRESSIONS: &[(&str, ArchiveCompression)] = &[
     ("zip", ArchiveCompression::Zip),
 ];
 
-/// Reads a lock of our generation. What fields say about each other is checked afterwards.
+/// Reads a lock of packgate's generation. Rules between fields are checked afterwards.
 pub(super) fn read_packgate_lock(root: &NodeView<'_>) -> Result<Lockfile, LockfileError> {
     let fields = root.known_fields(LOCK)?;
     fields.read_optional("packFormat", read_pack_format)?;
@@ -93,7 +94,7 @@ fn read_entrypoint(view: &NodeView<'_>) -> Result<LockedEntrypoint, LockfileErro
     })
 }
 
-/// A script and where it goes.
+/// A script and its path in the bundle.
 pub(super) fn read_script(view: &NodeView<'_>) -> Result<(String, BundlePath), LockfileError> {
     let script = view.read_text()?;
     let target = entrypoint_target(script).map_err(|fault| view.error_at(fault))?;

@@ -15,7 +15,7 @@ use super::{
 /// Variables that lead to variables.
 const MAX_DEPTH: usize = 32;
 
-/// The texts that templates can name, resolved as they are asked for.
+/// The texts that templates can refer to, expanded on demand.
 pub(super) struct TemplateExpander {
     sources: HashMap<String, String>,
     resolved: HashMap<String, String>,
@@ -24,8 +24,8 @@ pub(super) struct TemplateExpander {
 }
 
 impl TemplateExpander {
-    /// `sources`: keys such as `variables.x` with their unexpanded texts; `budget`: bytes of all
-    /// results together.
+    /// `sources`: keys such as `variables.x` with their unexpanded texts; `budget`: the total bytes
+    /// of all results.
     pub(super) fn new(sources: HashMap<String, String>, budget: usize) -> Self {
         Self {
             sources,

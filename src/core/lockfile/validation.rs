@@ -1,5 +1,5 @@
-//! The rules that hold for every lock, however it came to be: read from a file, completed from a
-//! manifest, or put together in code.
+//! The rules for every lock, whether it was read from a file, completed from a manifest, or
+//! constructed in code.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -15,15 +15,15 @@ use crate::core::{
 
 /// The longest name, and the longest version.
 pub(super) const MAX_NAME: usize = 128;
-/// Different platforms in one lock. Each becomes a manifest, so a lock of two megabytes must not
-/// ask for a hundred thousand.
+/// Distinct platforms in one lock. Each has a manifest, so a lock of two megabytes must not require
+/// a hundred thousand.
 const MAX_PLATFORMS: usize = 64;
-/// Layers with files in one manifest (formats page, "Bundle bytes").
+/// Layers with files in one manifest (docs/spec/pack-v1.md, "Layers of an `Image`").
 const MAX_LAYERS: usize = 63;
 /// The largest whole number that every JSON reader keeps exactly (RFC 8785, section 3.2.2.3).
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
-/// What the rules look at in an artifact, of a lock or of a manifest.
+/// The fields of an artifact, of a lock or of a manifest, that the rules use.
 pub(super) struct ArtifactOutline<'a> {
     pub(super) name: &'a str,
     pub(super) origin_type: OriginType,
@@ -46,8 +46,8 @@ impl Lockfile {
     /// one that was read.
     ///
     /// # Errors
-    /// [`LockfileError::Refused`] with the field's path, or [`LockfileError::TooLarge`] if the canonical
-    /// form is over `limits.lock_bytes`.
+    /// [`LockfileError::Refused`] with the field's path, or [`LockfileError::TooLarge`] if the
+    /// canonical form is over `limits.lock_bytes`.
     pub fn into_checked(self, limits: &InputLimits) -> Result<Self, LockfileError> {
         check_name_and_version("", self.name.as_deref(), self.version.as_deref())?;
         let artifacts: Vec<ArtifactOutline<'_>> =
@@ -109,7 +109,7 @@ const fn entrypoint_outline(entrypoint: &LockedEntrypoint) -> EntrypointOutline<
     }
 }
 
-/// Title and version. `before` stands before their paths.
+/// Checks title and version. `before` precedes their paths in errors.
 pub(super) fn check_name_and_version(
     before: &str,
     name: Option<&str>,
@@ -214,7 +214,7 @@ fn check_size(size: u64, limits: &InputLimits) -> Result<(), NamedFieldError> {
     }
 }
 
-/// `^[a-zA-Z0-9._-]{1,128}$`
+/// Checks against `^[a-zA-Z0-9._-]{1,128}$`.
 fn check_name(name: &str) -> Result<(), LockfileFieldError> {
     let known = name
         .bytes()
@@ -252,8 +252,8 @@ fn check_unique_names(artifacts: &[ArtifactOutline<'_>]) -> Result<(), LockfileE
     Ok(())
 }
 
-/// Sorted segment by segment, a path stands right before what lies inside of it, so neighbours are
-/// all that need comparing.
+/// Sorted by segments, a path directly precedes the paths below it, so only neighbours need to be
+/// compared.
 fn check_target_conflicts(
     entrypoint: Option<&BundlePath>,
     artifacts: &[ArtifactOutline<'_>],

@@ -43,8 +43,8 @@ impl Lockfile {
     }
 }
 
-/// Lines of YAML. `next` is what stands before the next key: the indentation, or the dash of a new
-/// list item.
+/// Writes lines of YAML. `next` precedes the next key: the indentation, or the dash of a new list
+/// item.
 #[derive(Default)]
 struct LockYamlWriter {
     text: String,

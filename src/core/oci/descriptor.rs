@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::Annotations;
 use crate::core::{digest::Digest, media_type};
 
-/// What some content is, how long, and what it hashes to.
+/// The media type, size and digest of content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// Media type of the content.
+    /// The media type of the content.
     pub media_type: String,
-    /// Digest of the content.
+    /// The digest of the content.
     pub digest: Digest,
     /// Length of the content in bytes.
     pub size: u64,
@@ -24,7 +24,7 @@ pub struct Descriptor {
     /// The artifact's type, on a referrer's descriptor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    /// Annotations.
+    /// The annotations.
     #[serde(default, skip_serializing_if = "Annotations::is_empty")]
     pub annotations: Annotations,
     /// The content itself in base64, for very small content.
@@ -46,7 +46,7 @@ impl Descriptor {
         }
     }
 
-    /// Describes `bytes`.
+    /// The descriptor of `bytes`.
     pub fn of_bytes(media_type: impl Into<String>, bytes: &[u8]) -> Self {
         Self::new(media_type, Digest::of_bytes(bytes), bytes.len() as u64)
     }
@@ -66,8 +66,8 @@ impl Descriptor {
         Self::new(self.media_type.clone(), self.digest, self.size)
     }
 
-    /// The same descriptor with the content inside. For small content only: the document that holds
-    /// it grows by a third more.
+    /// The same descriptor with embedded content. For small content only: base64 adds a third to
+    /// the size of the document.
     #[must_use]
     pub fn with_embedded_content(self, bytes: &[u8]) -> Self {
         Self {
@@ -76,13 +76,13 @@ impl Descriptor {
         }
     }
 
-    /// The content that lies in the descriptor itself, if it is there and is base64. A claim:
-    /// whoever uses it compares the digest.
+    /// The embedded content, if it exists and is valid base64. A claim: the caller compares the
+    /// digest.
     pub fn embedded_content(&self) -> Option<Vec<u8>> {
         STANDARD.decode(self.data.as_ref()?).ok()
     }
 
-    /// Does it describe a manifest or an index?
+    /// True if it describes a manifest or an index.
     pub fn is_manifest_or_index(&self) -> bool {
         media_type::is_manifest(&self.media_type) || media_type::is_index(&self.media_type)
     }
@@ -94,11 +94,11 @@ pub const EMPTY_CONTENT: &[u8] = b"{}";
 /// Operating system and architecture of an index's child, written `os/architecture[/variant]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Platform {
-    /// GOOS, such as `linux`.
+    /// The GOOS value, such as `linux`.
     pub os: String,
-    /// GOARCH, such as `amd64`.
+    /// The GOARCH value, such as `amd64`.
     pub architecture: String,
-    /// CPU variant, such as `v8`.
+    /// The CPU variant, such as `v8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
@@ -124,7 +124,7 @@ impl fmt::Display for Platform {
     }
 }
 
-/// A string that is no platform.
+/// A string is not a valid platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("platform {0:?} must be os/architecture or os/architecture/variant, such as linux/amd64")]
 pub struct PlatformError(String);

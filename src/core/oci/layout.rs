@@ -4,14 +4,14 @@ use crate::core::digest::Digest;
 
 /// Content of the file `oci-layout`.
 pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-/// Name of the marker file.
+/// The name of the marker file.
 pub const MARKER_FILE: &str = "oci-layout";
-/// Name of the index.
+/// The name of the index.
 pub const INDEX_FILE: &str = "index.json";
 /// The annotation that carries a tag in `index.json`.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// Where a blob lies, relative to the layout: `blobs/sha256/<hex>`.
+/// The path of a blob in the layout: `blobs/sha256/<hex>`.
 pub fn blob_path(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex_digits())
 }

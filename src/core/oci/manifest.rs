@@ -1,6 +1,6 @@
 //! Image manifests and indexes (image-spec 1.1, manifest.md and image-index.md).
 //!
-//! What is *not* checked here: that the blobs a manifest names exist, and what they hold.
+//! What is *not* checked here: whether the blobs of a manifest exist, and their content.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,22 +21,22 @@ pub struct ImageManifest {
     /// The manifest's own media type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
-    /// What the artifact is, when the config does not say it.
+    /// The type of the artifact, if the config does not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    /// The configuration.
+    /// The descriptor of the config.
     pub config: Descriptor,
-    /// The layers.
+    /// The descriptors of the layers.
     pub layers: Vec<Descriptor>,
-    /// What this manifest refers to.
+    /// The manifest that this one refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
-    /// Annotations.
+    /// The annotations.
     #[serde(default, skip_serializing_if = "Annotations::is_empty")]
     pub annotations: Annotations,
 }
 
-/// A list of manifests.
+/// An image index: a list of manifests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageIndex {
@@ -45,15 +45,15 @@ pub struct ImageIndex {
     /// The index's own media type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
-    /// What the artifact is.
+    /// The type of the artifact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    /// The children.
+    /// The descriptors of the manifests.
     pub manifests: Vec<Descriptor>,
-    /// What this index refers to.
+    /// The manifest that this index refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
-    /// Annotations.
+    /// The annotations.
     #[serde(default, skip_serializing_if = "Annotations::is_empty")]
     pub annotations: Annotations,
 }
@@ -86,11 +86,10 @@ pub enum ManifestOrIndex {
 }
 
 impl ManifestOrIndex {
-    /// Reads `bytes` that were found under `media_type` (a descriptor's, or the registry's
-    /// `Content-Type`).
+    /// Parses `bytes` with this `media_type` (a descriptor's, or the registry's `Content-Type`).
     ///
-    /// A document that could be read as both, or whose own `mediaType` differs, is refused: two
-    /// readers would see two documents.
+    /// A document that could be parsed as both, or whose own `mediaType` differs, is refused: two
+    /// readers would see different documents.
     pub fn parse(
         media_type: &str,
         bytes: &[u8],
@@ -125,7 +124,7 @@ impl ManifestOrIndex {
         }
     }
 
-    /// What it refers to.
+    /// The manifest that it refers to.
     pub const fn subject(&self) -> Option<&Descriptor> {
         match self {
             Self::Manifest(manifest) => manifest.subject.as_ref(),
@@ -141,8 +140,8 @@ impl ManifestOrIndex {
         }
     }
 
-    /// Everything that must exist for this document to be complete: config and layers, or children.
-    /// Not the subject.
+    /// All content that must exist for this document to be complete: config and layers, or
+    /// children. Not the subject.
     pub fn children(&self) -> Vec<&Descriptor> {
         match self {
             Self::Manifest(manifest) => std::iter::once(&manifest.config)
@@ -152,8 +151,8 @@ impl ManifestOrIndex {
         }
     }
 
-    /// What the artifact is: `artifactType`, else the config's media type (distribution-spec 1.1,
-    /// "Listing Referrers").
+    /// The type of the artifact: `artifactType`, else the config's media type (distribution-spec
+    /// 1.1, "Listing Referrers").
     pub fn artifact_type(&self) -> Option<&str> {
         match self {
             Self::Manifest(manifest) => manifest
@@ -184,10 +183,10 @@ pub enum ManifestError {
     /// `schemaVersion` is not 2.
     #[error("manifest has schemaVersion {0}, only 2 is supported")]
     SchemaVersion(u32),
-    /// The document calls itself something else than it was found as.
+    /// The document's own media type is another one.
     #[error("manifest has mediaType {own:?} but was served as {outer:?}")]
     MediaType {
-        /// `mediaType` inside.
+        /// The `mediaType` in the document.
         own: String,
         /// `mediaType` of the descriptor, or the response's `Content-Type`.
         outer: String,

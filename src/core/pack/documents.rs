@@ -27,7 +27,7 @@ pub type DescribedBlob = (Descriptor, Bytes);
 /// The small documents of one manifest; the layers with files are elsewhere.
 #[derive(Clone, Debug)]
 pub struct ManifestDocuments {
-    /// The layer that holds the lock.
+    /// The layer with the lock.
     pub lock: DescribedBlob,
     /// The config.
     pub config: DescribedBlob,
@@ -35,10 +35,10 @@ pub struct ManifestDocuments {
     pub manifest: DescribedBlob,
 }
 
-/// A layer as it lies in the registry, and what it is uncompressed.
+/// A layer in the registry, with the digest of its uncompressed form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerBlob {
-    /// The blob.
+    /// The descriptor of the blob.
     pub descriptor: Descriptor,
     /// Digest of the uncompressed tar.
     pub diff_id: Digest,
@@ -53,7 +53,7 @@ impl LayerBlob {
         }
     }
 
-    /// A compressed layer.
+    /// A layer compressed with zstd.
     pub fn zstd_layer(digest: Digest, size: u64, diff_id: Digest) -> Self {
         Self {
             descriptor: Descriptor::new(media_type::LAYER_ZSTD, digest, size),
@@ -62,8 +62,8 @@ impl LayerBlob {
     }
 }
 
-/// The documents of an `Image`, none larger than anybody reads. The lock's layer is never
-/// compressed: it is small, and readable without a decoder.
+/// The documents of an `Image`, none larger than the limits of registries. The lock's layer is
+/// never compressed: it is small, and readable without a decoder.
 pub fn image_documents(
     lock: &CanonicalLock,
     output: &PackOptions,
@@ -226,10 +226,9 @@ fn build_lock_layer(lock: &CanonicalLock) -> Bytes {
     pieces.collect::<Vec<_>>().concat().into()
 }
 
-/// Takes the lock's bytes out of the first layer of an `Image`. Refuses a layer that holds anything
-/// else.
+/// The lock's bytes in the first layer of an `Image`. Refuses a layer with any other content.
 pub fn read_lock_from_layer(layer: &[u8]) -> Result<Vec<u8>, BundleFormatError> {
-    // Folder header, file header, content: the file's size stands at a fixed place.
+    // Folder header, file header, content: the file's size is at a fixed offset.
     let field = layer
         .get(512 + 124..512 + 135)
         .and_then(|digits| std::str::from_utf8(digits).ok());
@@ -251,8 +250,8 @@ pub fn read_lock_from_layer(layer: &[u8]) -> Result<Vec<u8>, BundleFormatError> 
     }
 }
 
-/// Reads back what a bundle was packed with, from its manifest and config. [`image_documents`] and
-/// [`artifact_documents`] then say whether every byte is as packgate would write it.
+/// Derives the pack options of a bundle from its manifest and config. With [`image_documents`] and
+/// [`artifact_documents`] the caller then compares every byte.
 pub fn read_pack_options(
     manifest: &ImageManifest,
     config: &[u8],
@@ -317,7 +316,7 @@ fn read_created_time(
     Ok(config.created)
 }
 
-/// The manifest in a document, or why there is none.
+/// The manifest in a document, or why it is not one.
 pub fn require_manifest(document: ManifestOrIndex) -> Result<ImageManifest, BundleFormatError> {
     match document {
         ManifestOrIndex::Manifest(manifest) => Ok(manifest),
@@ -325,22 +324,22 @@ pub fn require_manifest(document: ManifestOrIndex) -> Result<ImageManifest, Bund
     }
 }
 
-/// Why something is no bundle of ours.
+/// Why something is not a packgate bundle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BundleFormatError {
-    /// No pack format annotation.
+    /// The pack format annotation is missing.
     #[error("not a packgate bundle: the manifest has no annotation dev.packgate.pack-format")]
     NotABundle,
-    /// A pack format that this version does not know.
+    /// This version does not support the pack format.
     #[error("bundle has pack format {0:?}, this version reads \"1\"; use a newer packgate")]
     PackFormat(String),
-    /// The config cannot be read.
+    /// The config cannot be parsed.
     #[error("config cannot be read: {0}")]
     Config(String),
-    /// The creation time is none.
+    /// The creation time is invalid.
     #[error("creation time {0:?} is not in RFC 3339")]
     Created(String),
-    /// The first layer does not hold exactly the lock.
+    /// The first layer is not exactly the lock.
     #[error("first layer must contain exactly the file .packgate/lock.json")]
     Layer,
 }

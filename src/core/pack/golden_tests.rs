@@ -104,7 +104,7 @@ fn diff_id(layer: &LayerPlan) -> Digest {
         match segment {
             TarSegment::Literal(bytes) => hasher.update(&bytes),
             TarSegment::Content { content: file, .. } if file.item == LockItem::Entrypoint => {
-                hasher.update(SCRIPT)
+                hasher.update(SCRIPT);
             }
             TarSegment::Content { content: file, .. } => {
                 let i = (0..130)

@@ -1,11 +1,11 @@
-//! How a lock becomes a bundle: `packFormat: "1"`.
+//! The pack format of bundles: `packFormat: "1"`.
 //!
-//! Every rule here shapes bytes that digests cover. They are frozen: a change needs a new pack
+//! Every rule here determines bytes that digests cover. They are frozen: a change needs a new pack
 //! format, and old bundles stay re-packable. No clock, host, user, file name or tool version goes
 //! into these bytes.
 //!
-//! A [`PackPlan`] is made from the lock alone. Who packs fetches files and writes the plan out; who
-//! verifies re-derives the same plan from the lock inside of the bundle and compares.
+//! A [`PackPlan`] is made from the lock alone. Packing fetches files and writes the plan out;
+//! verification derives the same plan again from the lock in the bundle and compares.
 
 mod documents;
 #[cfg(test)]
@@ -45,28 +45,28 @@ use super::{
 pub const PACK_FORMAT: &str = "1";
 /// The level that `Zstd` layers are compressed with.
 pub const ZSTD_LEVEL: i32 = 3;
-/// Layers that hold artifacts; one more holds the lock. Runtimes pull layers in parallel, but choke
-/// on hundreds.
+/// The maximum number of layers with artifacts; one more contains the lock. Runtimes pull layers in
+/// parallel, but hundreds are too many for them.
 pub const MAX_ARTIFACT_LAYERS: usize = 63;
-/// Where the lock lies in an `Image` bundle.
+/// The path of the lock in an `Image` bundle.
 pub const LOCK_PATH: &str = ".packgate/lock.json";
 
 /// A file of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackedFile {
-    /// What of the lock it is.
+    /// The item of the lock.
     pub item: LockItem,
-    /// Where it goes.
+    /// Its path in the bundle.
     pub path: BundlePath,
-    /// Its mode.
+    /// Its file mode.
     pub mode: BundleFileMode,
-    /// Digest of its bytes.
+    /// The digest of its bytes.
     pub checksum: Digest,
-    /// Length of its bytes.
+    /// The size of its bytes.
     pub size: u64,
 }
 
-/// Points into a lock.
+/// An item of a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockItem {
     /// The artifact with this index.
@@ -75,13 +75,13 @@ pub enum LockItem {
     Entrypoint,
 }
 
-/// What goes where, for a whole lock. Files are kept once, however many platforms they are for; a
-/// manifest is planned when it is needed.
+/// The plan of a whole bundle. Files are stored once, for however many platforms; a manifest is
+/// planned on demand.
 #[derive(Clone, Debug)]
 pub struct PackPlan {
     /// The canonical lock, which travels inside.
     pub lock: CanonicalLock,
-    /// What the user chose.
+    /// The user's options.
     pub output: PackOptions,
     files: Vec<PlannedFile>,
     choices: Vec<PlatformPlan>,
@@ -96,7 +96,7 @@ struct PlannedFile {
     platforms: u64,
 }
 
-/// One manifest to be.
+/// One planned manifest.
 #[derive(Clone, Debug)]
 struct PlatformPlan {
     platform: Option<Platform>,
@@ -106,7 +106,7 @@ struct PlatformPlan {
     recorded: Vec<Digest>,
 }
 
-/// What goes into one manifest.
+/// The plan of one manifest.
 #[derive(Clone, Debug)]
 pub struct ManifestPlan {
     /// The platform, if the lock has platforms. Then the manifests go into an index.
@@ -115,7 +115,7 @@ pub struct ManifestPlan {
     pub layers: Vec<LayerPlan>,
 }
 
-/// One layer that holds files.
+/// One layer with files.
 #[derive(Clone, Debug)]
 pub struct LayerPlan {
     /// Its files: for `Artifact` exactly one.
@@ -125,8 +125,8 @@ pub struct LayerPlan {
 }
 
 impl PackPlan {
-    /// Plans `lock`. Errors: a choice that cannot be packed, recorded layers that are not this
-    /// lock's, or more than anybody should pack.
+    /// Plans `lock`. Errors: options that cannot be packed, recorded layers of another lock, or an
+    /// exceeded limit.
     pub fn new(lock: &Lockfile, output: PackOptions) -> Result<Self, PackError> {
         output.check_options()?;
         let platforms: BTreeSet<&Platform> = lock
@@ -175,8 +175,8 @@ impl PackPlan {
         self.choices.iter().map(|choice| choice.platform.as_ref())
     }
 
-    /// Its manifests: one, or one for each platform (sorted) if the lock has platforms. Each is
-    /// planned when it is asked for.
+    /// The plans of its manifests: one, or one for each platform (sorted) if the lock has
+    /// platforms. Each is planned on demand.
     pub fn manifest_plans(&self) -> impl ExactSizeIterator<Item = ManifestPlan> {
         self.choices.iter().map(|choice| self.plan_manifest(choice))
     }
@@ -206,7 +206,7 @@ impl PackPlan {
         sizes.fold(0, u64::saturating_add)
     }
 
-    /// The digest that packing will give, if that follows from the lock alone.
+    /// The digest of the packed bundle, if it follows from the lock alone.
     pub fn predict_digest(&self) -> Result<Digest, PackError> {
         if self.output.compression == LayerCompression::Zstd {
             return Err(PackError::NotPredictable(
@@ -309,7 +309,7 @@ impl PackPlan {
         }
     }
 
-    /// Gives each layer the diffID that the lock has recorded for it.
+    /// Assigns each layer its recorded diffID.
     fn assign_recorded_layers(&mut self, lock: &Lockfile) -> Result<(), PackError> {
         let mut taken = Vec::new();
         for manifest in self.manifest_plans() {
@@ -330,7 +330,7 @@ impl PackPlan {
 }
 
 impl LayerPlan {
-    /// The layer's tar.
+    /// The segments of the layer's tar.
     pub fn tar_segments(&self) -> Vec<TarSegment<Arc<PackedFile>>> {
         plan_tar_segments(self.files.iter().map(|file| TarFile {
             path: file.path.as_str().into(),
@@ -341,7 +341,7 @@ impl LayerPlan {
     }
 }
 
-/// Refuses what would be packed too often: an artifact without platforms is packed for each of the
+/// Checks limits on packing for platforms: an artifact without platforms is packed for each of the
 /// lock's.
 fn check_platform_limits(
     lock: &Lockfile,
@@ -456,7 +456,7 @@ fn split_into_layers(files: Vec<Arc<PackedFile>>) -> Vec<Vec<Arc<PackedFile>>> {
         .collect()
 }
 
-/// The diffIDs that the lock has recorded for the layers of a manifest.
+/// The recorded diffIDs of a manifest's layers.
 fn recorded_diff_ids(lock: &Lockfile, manifest: &ManifestPlan) -> Result<Vec<Digest>, PackError> {
     let recorded: Vec<_> = lock
         .layers
@@ -485,16 +485,16 @@ fn recorded_diff_ids(lock: &Lockfile, manifest: &ManifestPlan) -> Result<Vec<Dig
     Ok(recorded.into_iter().map(|layer| layer.diff_id).collect())
 }
 
-/// Why a lock cannot be packed as asked.
+/// Why a lock cannot be packed with these options.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PackError {
-    /// An annotation that only packgate sets.
+    /// An annotation that only packgate may set.
     #[error(
         "annotation {0:?} is reserved for packgate, choose another key (the creation time comes \
             from --source-date-epoch)"
     )]
     ReservedAnnotation(String),
-    /// Seconds that are no time.
+    /// The epoch is out of range.
     #[error("source date epoch {0} must be seconds from 1970 to 9999")]
     Epoch(i64),
     /// `Artifact` with compression.
@@ -502,13 +502,13 @@ pub enum PackError {
         "format Artifact does not support compression, choose compression None or format Image"
     )]
     CompressedArtifact,
-    /// `Artifact` with platforms.
+    /// The format `Artifact` does not support platforms.
     #[error(
         "format Artifact does not support platforms, choose format Image for a lock whose artifacts have \
             platforms"
     )]
     ArtifactPlatforms,
-    /// The lock's `layers` are not its artifacts'.
+    /// The lock's `layers` do not match its artifacts.
     #[error(
         "the lock's recorded layers do not match its artifacts: {0}; record them again: packgate \
             lock LOCK"
@@ -517,30 +517,30 @@ pub enum PackError {
     /// The digest does not follow from the lock.
     #[error("digest cannot be predicted: {0}; {1}")]
     NotPredictable(String, &'static str),
-    /// A config, manifest or index that nobody would read.
+    /// A config, manifest or index would exceed what registries accept.
     #[error(
         "{what} would have {size} bytes, registries accept {limit}; choose format Image, or fewer or \
             shorter annotations"
     )]
     TooLarge {
-        /// Media type of the document.
+        /// The media type of the document.
         what: String,
         /// Its size in bytes.
         size: usize,
         /// The limit in bytes.
         limit: usize,
     },
-    /// More than anybody should pack.
+    /// A limit is exceeded.
     #[error("the lock has {count} {what}, the limit is {limit}; split it into several bundles")]
     TooMany {
-        /// What is counted.
+        /// The items that are counted.
         what: &'static str,
-        /// How many there are.
+        /// Their number.
         count: usize,
-        /// How many there may be.
+        /// The maximum number.
         limit: usize,
     },
-    /// A document could not be written.
+    /// A document could not be serialised.
     #[error("document cannot be written in canonical form: {0}")]
     Canonical(String),
 }

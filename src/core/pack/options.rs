@@ -1,4 +1,4 @@
-//! What a user may choose about a bundle's form. All of it is covered by the digest and recorded in
+//! The user's options for a bundle. All of them are covered by the digest and recorded in
 //! provenance.
 
 use jiff::Timestamp;
@@ -13,23 +13,23 @@ pub const PACK_FORMAT_ANNOTATION: &str = "dev.packgate.pack-format";
 pub const LOCK_ANNOTATION: &str = "dev.packgate.lock.digest";
 /// The annotation that carries a file's mode in the `Artifact` format.
 pub const MODE_ANNOTATION: &str = "dev.packgate.file.mode";
-/// The annotation that `oras pull` takes a file's name from.
+/// The annotation that `oras pull` reads a file's name from.
 pub const TITLE_ANNOTATION: &str = "org.opencontainers.image.title";
 /// The annotation that carries the creation time.
 pub const CREATED_ANNOTATION: &str = "org.opencontainers.image.created";
 
-/// The shape of the manifest.
+/// The format of a bundle's manifest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum BundleFormat {
     /// Image-shaped, with deterministic tar layers: can be mounted as a Kubernetes image volume.
     #[default]
     Image,
-    /// One raw blob for each file, as `oras pull` likes it.
+    /// One raw blob for each file, for `oras pull`.
     Artifact,
 }
 
 impl BundleFormat {
-    /// As it is written in options, fields and provenance.
+    /// The name in options, fields and provenance.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Image => "Image",
@@ -41,7 +41,7 @@ impl BundleFormat {
 /// How the layers of an `Image` are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LayerCompression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
     /// Zstandard, at [`super::ZSTD_LEVEL`], one thread.
@@ -49,7 +49,7 @@ pub enum LayerCompression {
 }
 
 impl LayerCompression {
-    /// As it is written in options, fields and provenance.
+    /// The name in options, fields and provenance.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "None",
@@ -58,15 +58,15 @@ impl LayerCompression {
     }
 }
 
-/// What a user chose.
+/// The user's options.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PackOptions {
-    /// The shape of the manifest.
+    /// The format of the manifest.
     pub format: BundleFormat,
-    /// Compression of the layers.
+    /// The compression of the layers.
     pub compression: LayerCompression,
-    /// Seconds since 1970 that the bundle calls its creation time. Absent by default; 0 is a value.
+    /// The creation time of the bundle, in seconds since 1970. Absent by default; 0 is a value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_date_epoch: Option<i64>,
     /// Further annotations of the manifest.
@@ -75,7 +75,7 @@ pub struct PackOptions {
 }
 
 impl PackOptions {
-    /// Refuses what cannot be packed: annotations that packgate sets itself, a time that is none,
+    /// Checks options: annotations that packgate sets itself, a creation time out of range,
     /// compressed raw blobs.
     pub fn check_options(&self) -> Result<(), PackError> {
         if let Some(key) = self
@@ -91,7 +91,7 @@ impl PackOptions {
         self.created_rfc3339().map(|_| ())
     }
 
-    /// The creation time in RFC 3339, if one was chosen.
+    /// The creation time in RFC 3339, if it is set.
     pub fn created_rfc3339(&self) -> Result<Option<String>, PackError> {
         let to_text = |seconds| {
             Timestamp::from_second(seconds)

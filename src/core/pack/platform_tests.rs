@@ -1,11 +1,11 @@
-//! What a lock costs that is packed for many platforms.
+//! The cost of a lock that is packed for many platforms.
 
 use super::{
     golden_tests::{test_artifact, test_lock},
     *,
 };
 
-/// Artifacts for every platform, beside one for each of so many.
+/// Artifacts for every platform, and one for each of this many platforms.
 fn lock_for_platforms(shared: usize, platforms: usize) -> Lockfile {
     let own = (0..platforms).map(|i| test_artifact(shared + i, &[&format!("linux/a{i}")]));
     test_lock(

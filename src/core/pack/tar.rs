@@ -1,12 +1,12 @@
-//! Deterministic tar streams, as a plan: which literal bytes, and where which file's content goes.
+//! Deterministic tar streams, as a plan of literal bytes and files' contents.
 //!
 //! Part of `packFormat: "1"` and frozen with it. POSIX ustar, a pax header only where ustar cannot
-//! hold a path or size; entries sorted by name; parent folders (0755) once, before what is in them;
-//! uid, gid and mtime 0, no names; two zero blocks at the end. Source: POSIX.1-2017, pax, "ustar
-//! Interchange Format" and "pax Interchange Format".
+//! represent a path or size; entries sorted by name; parent folders (0755) once, before what is in
+//! them; uid, gid and mtime 0, no names; two zero blocks at the end. Source: POSIX.1-2017, pax,
+//! "ustar Interchange Format" and "pax Interchange Format".
 //!
-//! Who packs writes the plan out; who unpacks or re-derives compares the plan with what was read.
-//! Nothing ever parses a tar of ours.
+//! Packing writes the plan out; unpacking and rebuilding compare it with the bytes read. A bundle's
+//! own tar is never parsed.
 
 const BLOCK: usize = 512;
 const MAX_OCTAL_SIZE: u64 = 0o77_777_777_777;
@@ -20,26 +20,26 @@ pub struct TarFile<T> {
     pub mode: u32,
     /// Length of the content in bytes.
     pub size: u64,
-    /// What the caller knows the content by.
+    /// The caller's identifier of the content.
     pub content: T,
 }
 
-/// A piece of a tar stream.
+/// A segment of a tar stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TarSegment<T> {
     /// These bytes.
     Literal(Vec<u8>),
     /// The content of a file, `size` bytes long.
     Content {
-        /// What the caller knows the content by.
+        /// The caller's identifier of the content.
         content: T,
-        /// Its length in bytes.
+        /// The size of the content in bytes.
         size: u64,
     },
 }
 
 impl<T> TarSegment<T> {
-    /// Its length in bytes.
+    /// The size in bytes.
     pub const fn len(&self) -> u64 {
         match self {
             Self::Literal(bytes) => bytes.len() as u64,
@@ -47,14 +47,14 @@ impl<T> TarSegment<T> {
         }
     }
 
-    /// Has it no bytes?
+    /// True if it has no bytes.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// The segments of a tar that holds `files` and their parent folders. Paths must be unique, and
-/// none may be a parent of another.
+/// The segments of a tar with `files` and their parent folders. Paths must be unique, and none may
+/// be a parent of another.
 pub fn plan_tar_segments<T>(files: impl IntoIterator<Item = TarFile<T>>) -> Vec<TarSegment<T>> {
     let files: Vec<TarFile<T>> = files.into_iter().collect();
     let entries = header_entries(&files);
@@ -164,8 +164,8 @@ const fn block_padding(size: u64) -> usize {
     (BLOCK - over) % BLOCK
 }
 
-/// The header blocks of one entry: one ustar block, with a pax header before it if that cannot hold
-/// the path or the size.
+/// The header blocks of one entry: one ustar block, with a pax header before it if ustar cannot
+/// represent the path or the size.
 fn header_blocks(path: &str, mode: u32, size: u64, kind: u8) -> Vec<u8> {
     let split = split_path(path);
     let mut records = Vec::new();
@@ -212,7 +212,7 @@ fn split_path(path: &str) -> Option<(&str, &str)> {
     (!prefix.is_empty() && prefix.len() <= 155 && name.len() <= 100).then_some((prefix, name))
 }
 
-/// What a reader that knows no pax headers sees: the start of the path.
+/// The path for readers without support for pax headers: its beginning.
 fn truncate_path(path: &str) -> &str {
     &path[..path.floor_char_boundary(100)]
 }

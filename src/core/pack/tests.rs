@@ -1,4 +1,4 @@
-//! Tars that we plan are what other readers see, and locks are found again in layers.
+//! Planned tars are valid for other readers, and locks are found again in layers.
 
 use std::{collections::BTreeMap, io::Read};
 
@@ -62,7 +62,7 @@ fn files(
 }
 
 fn render(files: &BTreeMap<String, (u32, Vec<u8>)>) -> Vec<u8> {
-    // In another order than they are sorted.
+    // In another order than sorted.
     let files = files.iter().rev().map(|(path, (mode, content))| TarFile {
         path: path.clone(),
         mode: *mode,
@@ -152,7 +152,7 @@ proptest! {
         let mut changed = layer.to_vec();
         let at = at.index(changed.len());
         changed[at] ^= with;
-        // Only the lock itself can be another one.
+        // Only the lock itself may be another one.
         let inside = (1_024..1_024 + lock.bytes.len()).contains(&at);
         prop_assert_eq!(read_lock_from_layer(&changed).is_ok(), inside);
         for cut in [0, 511, 1_023, 1_024, layer.len() - 1] {

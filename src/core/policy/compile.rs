@@ -1,5 +1,5 @@
-//! From what somebody wrote to a [`Policy`] that makes sense. Whatever could not mean what it says
-//! is refused, with the field.
+//! Compiles [`PolicyRules`] into a [`Policy`]. A rule that could never have its intended effect is
+//! refused, with the name of its field.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ use super::{
     TransparencyRequirement,
 };
 
-/// Why a policy is refused.
+/// The field of a policy that is invalid, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct PolicyError {
@@ -23,13 +23,13 @@ pub struct PolicyError {
     pub field: String,
     /// What is wrong with it, and what to do.
     pub problem: String,
-    /// Is it only that something is not there that the field names?
+    /// True if an object that the field refers to does not exist, and nothing else is wrong.
     missing: bool,
     reason: Reason,
 }
 
 impl PolicyError {
-    /// `field` has a problem.
+    /// An error in `field`.
     pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
             field: field.into(),
@@ -39,7 +39,7 @@ impl PolicyError {
         }
     }
 
-    /// `field` names something that is not there. It may come, and then the policy is good.
+    /// `field` refers to an object that does not exist. The policy becomes valid once it does.
     pub fn missing_object(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self {
             missing: true,
@@ -47,18 +47,18 @@ impl PolicyError {
         }
     }
 
-    /// The same by another name than `InvalidSpec`.
+    /// The same with another reason than `InvalidSpec`.
     #[must_use]
     pub fn with_reason(self, reason: Reason) -> Self {
         Self { reason, ..self }
     }
 
-    /// Is it only that something is not there that the field names?
+    /// True if an object that the field refers to does not exist, and nothing else is wrong.
     pub const fn is_missing_object(&self) -> bool {
         self.missing
     }
 
-    /// A field whose behaviour comes later. It is never ignored.
+    /// A field whose behaviour is not implemented yet. It is never ignored.
     pub fn unsupported_field(field: impl Into<String>) -> Self {
         Self::new(field, "is not supported yet")
     }
@@ -70,18 +70,18 @@ impl ClassifiedError for PolicyError {
     }
 }
 
-/// What `packgate verify --key …` and its like ask for.
+/// What the flags of `packgate verify`, like `--key`, require.
 #[derive(Clone, Debug)]
 pub struct AdHocPolicyOptions {
-    /// Who may sign, one authority for each key and identity. One of them is enough.
+    /// The authorities, one for each key and identity. One of them is enough.
     pub authorities: Vec<PolicyAuthority>,
     /// Provenance by this builder is required, signed by any of the authorities.
     pub builder_id: Option<String>,
-    /// Digest of the canonical lock that the bundle must have been packed from.
+    /// The digest of the canonical lock that the bundle must have been packed from.
     pub lock: Option<Digest>,
-    /// Forms of signatures that count.
+    /// Accepted signature formats.
     pub formats: Vec<StoredSignatureFormat>,
-    /// Must signatures be in a transparency log?
+    /// Whether signatures must be in a transparency log.
     pub transparency: TransparencyRequirement,
 }
 
@@ -100,7 +100,7 @@ impl Default for AdHocPolicyOptions {
 impl Policy {
     /// Checks the rules.
     ///
-    /// Errors: the first field that could not mean what it says.
+    /// Errors: the first invalid field.
     pub fn new(rules: PolicyRules) -> Result<Self, PolicyError> {
         check_matcher(&rules.matcher)?;
         check_authorities(&rules)?;
@@ -122,8 +122,8 @@ impl Policy {
         })
     }
 
-    /// A policy that is there, and of which nobody knows what it says: it refuses all that it
-    /// governs, and that is everything if not even that is known. `fault` says why.
+    /// A policy that exists but cannot be compiled. It denies every use that it governs; if not
+    /// even its matcher is known, it denies every use. `fault` says why.
     pub fn new_unusable(
         name: &str,
         kind: PolicyOrigin,
@@ -159,7 +159,7 @@ impl Policy {
         }
     }
 
-    /// The same policy, whose fault has another name than `InvalidSpec`.
+    /// The same policy, with another fault reason than `InvalidSpec`.
     #[must_use]
     pub fn with_fault_reason(self, reason: Reason) -> Self {
         Self {
@@ -168,10 +168,10 @@ impl Policy {
         }
     }
 
-    /// The policy that flags of the command line stand for: one signature by one of the
-    /// authorities, and with a builder id provenance.
+    /// The policy that command-line flags describe: one signature by any one of the authorities,
+    /// and, if a builder id is given, provenance.
     ///
-    /// Errors: if there is nothing to trust.
+    /// Errors: the flags name no authority.
     pub fn ad_hoc(wish: AdHocPolicyOptions) -> Result<Self, PolicyError> {
         let AdHocPolicyOptions {
             authorities,
@@ -306,7 +306,7 @@ fn check_authorities(rules: &PolicyRules) -> Result<(), PolicyError> {
     check_threshold(rules)
 }
 
-/// One RSA key that is given both for PKCS#1 and for PSS would be two signers: it could meet a
+/// One RSA key that is listed both for PKCS#1 and for PSS would be two signers: it could meet a
 /// threshold of two.
 fn check_duplicate_rsa_keys(authorities: &[PolicyAuthority]) -> Result<(), PolicyError> {
     let keys: Vec<_> = authorities
@@ -361,7 +361,7 @@ fn check_authority_kind(
     }
 }
 
-/// Two authorities with one key are one: a threshold that only they could meet can never be met.
+/// Two authorities with one key are one: a threshold that only both could meet can never be met.
 fn check_threshold(rules: &PolicyRules) -> Result<(), PolicyError> {
     let distinct = (0..rules.authorities.len())
         .filter(|at| {

@@ -1,4 +1,4 @@
-//! What all policies come to together, until when, and what that lets pass.
+//! The combined decision of all policies, how long it is valid, and the clearance that it gives.
 
 use jiff::Timestamp;
 
@@ -9,9 +9,9 @@ use super::{
     PolicyVerdict,
 };
 
-/// The outcome, every governing policy's part in it, and until when it stays the same.
+/// The combined outcome, with the verdict of every governing policy, and when it may change.
 ///
-/// Private fields: only an evaluation makes one.
+/// Its fields are private: only an evaluation makes one.
 ///
 /// ```compile_fail
 /// # use packgate::core::policy::{PolicyDecision, PolicyOutcome};
@@ -26,9 +26,9 @@ pub struct PolicyDecision {
     holds_until: Option<Timestamp>,
 }
 
-/// What opens a door to a bundle: whoever unpacks or tags it, or admits it, takes one by value.
+/// Proof that a bundle may be used. Unpacking, tagging and admitting take one by value.
 ///
-/// Only [`PolicyDecision::clearance`] makes one, and what is inside has private fields:
+/// Only [`PolicyDecision::clearance`] makes one, and both kinds of proof have private fields:
 ///
 /// ```compile_fail
 /// # use packgate::core::policy::{AdmissionProof, Clearance};
@@ -46,14 +46,14 @@ pub struct PolicyDecision {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Clearance {
-    /// Every policy that governs the use is satisfied, on verified statements.
+    /// Every policy that governs the use is satisfied, by verified statements.
     Admitted(AdmissionProof),
-    /// A policy's exemption lets it pass, and no other policy denies it.
+    /// A policy exempts it, and no other policy denies it.
     Exempted(AppliedExemption),
 }
 
-/// Why a use may go on at admission: a clearance, or the administrator's own choice to enforce
-/// nothing here. Only a decision makes one.
+/// What allows a use at admission: a clearance, or the administrator's choice not to enforce. Only
+/// a decision makes one.
 ///
 /// ```compile_fail
 /// # use packgate::core::policy::{AdmissionGrounds, NotEnforced};
@@ -67,21 +67,21 @@ pub enum AdmissionGrounds {
     Cleared(Clearance),
     /// Policies deny it, and the mode of each of them is `Warn` or `Audit`.
     NotEnforced(NotEnforced),
-    /// No policy governs it, and the installation lets that pass.
+    /// No policy governs it, and the installation allows that.
     Ungoverned(Ungoverned),
 }
 
-/// That every policy that denies only warns or audits.
+/// Proof that every policy that denies is in mode `Warn` or `Audit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotEnforced(());
 
-/// That no policy governs a use.
+/// Proof that no policy governs a use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ungoverned(());
 
 impl PolicyDecision {
-    /// Combines what each governing policy says. `holds_until`: the first moment at which any of
-    /// them may say something else of the same evidence.
+    /// Combines the verdicts of the governing policies. `holds_until` is the first moment at which
+    /// any of them may change for the same evidence.
     pub(super) fn new(policies: Vec<PolicyVerdict>, holds_until: Option<Timestamp>) -> Self {
         Self {
             outcome: combine_verdicts(&policies),
@@ -90,18 +90,18 @@ impl PolicyDecision {
         }
     }
 
-    /// For tests of what follows from a decision.
+    /// For tests of what depends on a decision.
     #[cfg(test)]
     pub(crate) fn from_verdicts(policies: Vec<PolicyVerdict>) -> Self {
         Self::new(policies, None)
     }
 
-    /// What all policies together say.
+    /// The combined outcome of all policies.
     pub const fn outcome(&self) -> &PolicyOutcome {
         &self.outcome
     }
 
-    /// What each governing policy says.
+    /// The verdict of each governing policy.
     pub fn policies(&self) -> &[PolicyVerdict] {
         &self.policies
     }
@@ -112,20 +112,20 @@ impl PolicyDecision {
         self.holds_until
     }
 
-    /// The answer after modes: no policy that enforces denies. False if nothing governs; what that
-    /// means is the installation's word.
+    /// True if no policy in mode `Enforce` denies. False if no policy governs the use: the
+    /// installation decides about that.
     pub fn is_admitted(&self) -> bool {
         !self.policies.is_empty() && !self.is_denied_by_enforcing_policy()
     }
 
-    /// Is this one of the reasons why not?
+    /// True if this is one of the denial reasons.
     pub fn has_denial_reason(&self, reason: Reason) -> bool {
         matches!(&self.outcome, PolicyOutcome::Governed(AdmissionVerdict::Deny(denials))
             if denials.iter().any(|denial| denial.reason == reason))
     }
 
-    /// What lets `digest` pass wherever no mode softens a denial. `None` if it is denied or
-    /// governed by nobody, or if the proof is of another digest.
+    /// The proof that `digest` may be used, whatever the enforcement modes. `None` if it is denied
+    /// or ungoverned, or if the decision is about another digest.
     pub fn clearance(&self, digest: &Digest) -> Option<Clearance> {
         let clearance = match &self.outcome {
             PolicyOutcome::Governed(AdmissionVerdict::Admit(proof)) => {
@@ -141,8 +141,8 @@ impl PolicyDecision {
         (clearance.digest() == digest).then_some(clearance)
     }
 
-    /// What lets `digest` pass at admission, after modes. `None` if a policy that enforces denies
-    /// it, or if nothing governs it ([`Self::ungoverned`]).
+    /// What allows `digest` at admission, after the enforcement modes. `None` if a policy in mode
+    /// `Enforce` denies it, or if no policy governs it ([`Self::ungoverned`]).
     pub fn admission_grounds(&self, digest: Option<&Digest>) -> Option<AdmissionGrounds> {
         if let Some(clearance) = digest.and_then(|digest| self.clearance(digest)) {
             return Some(AdmissionGrounds::Cleared(clearance));
@@ -154,7 +154,8 @@ impl PolicyDecision {
         (is_denied && self.is_admitted()).then_some(AdmissionGrounds::NotEnforced(NotEnforced(())))
     }
 
-    /// That no policy governs the use, if that is so. What follows is the installation's word.
+    /// Proof that no policy governs the use; `None` if one does. The installation decides what
+    /// follows.
     pub const fn ungoverned(&self) -> Option<Ungoverned> {
         match self.outcome {
             PolicyOutcome::Ungoverned => Some(Ungoverned(())),
@@ -171,19 +172,7 @@ impl PolicyDecision {
 }
 
 impl Clearance {
-    /// For tests of what takes one.
-    #[cfg(test)]
-    pub(crate) fn exempted_for_test(digest: Digest) -> Self {
-        let policy = super::PolicyIdentity {
-            kind: super::PolicyOrigin::Cluster,
-            name: "test".to_owned(),
-        };
-        let exemption =
-            AppliedExemption::new(digest, policy, "test".to_owned(), Timestamp::MAX);
-        Self::Exempted(exemption)
-    }
-
-    /// The digest that it is for, and for no other.
+    /// The digest that may be used.
     pub const fn digest(&self) -> &Digest {
         match self {
             Self::Admitted(proof) => proof.digest(),
@@ -192,7 +181,7 @@ impl Clearance {
     }
 }
 
-/// One denial denies; otherwise an exemption is told before an admission.
+/// One denial denies; otherwise an exemption takes precedence over an admission.
 fn combine_verdicts(policies: &[PolicyVerdict]) -> PolicyOutcome {
     let mut denials = Vec::new();
     let mut exempted = None;

@@ -1,4 +1,4 @@
-//! Evaluation: the subject, what was found about it, and the time, to an answer.
+//! Policy evaluation: a verdict from the subject, the verified evidence about it, and the time.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -27,36 +27,36 @@ use super::{
     slsa, threshold,
 };
 
-/// What is judged: one digest, and how it is about to be used.
+/// The subject of an evaluation: one digest, and how it is about to be used.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionSubject<'a> {
-    /// The reference as it was written.
+    /// The reference as written.
     pub reference: &'a str,
-    /// Its canonical name. None on disk.
+    /// Its canonical repository. `None` for layouts and archives.
     pub repository: Option<&'a ImageRepository>,
-    /// What it was resolved to.
+    /// The digest that the reference was resolved to.
     pub digest: Digest,
-    /// Did the reference carry that digest?
+    /// True if the reference contains that digest.
     pub had_digest: bool,
-    /// What it is used as.
+    /// How the image is used.
     pub used_as: ReferenceUse,
-    /// In which namespace.
+    /// The namespace of the use; `None` outside of a cluster.
     pub namespace: Option<&'a str>,
     /// The lock in the bundle, if it was read.
     pub lock: Option<BundleLock<'a>>,
 }
 
-/// The lock that lies in a bundle.
+/// The lockfile read from the bundle.
 #[derive(Clone, Copy, Debug)]
 pub struct BundleLock<'a> {
-    /// What it says.
+    /// The parsed lockfile.
     pub lock: &'a Lockfile,
     /// Digest of its canonical form.
     pub digest: Digest,
 }
 
-/// Everybody whom these policies could recognise: what `core::verify` needs to know, but for the
-/// time.
+/// All keys, certificate authorities and trust roots of these policies: the input of
+/// `core::verify`, except for the time.
 pub fn trusted_material<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> TrustedMaterial {
     let (mut trust, mut seen) = (TrustedMaterial::default(), HashSet::new());
     for authority in policies
@@ -75,7 +75,7 @@ pub fn trusted_material<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> T
                 );
             }
             AuthorityKind::Keyless { root, .. } if seen.insert(("root", root.digest())) => {
-                trust.roots.push(root.clone())
+                trust.roots.push(root.clone());
             }
             AuthorityKind::Keyless { .. } => {}
             AuthorityKind::Certificate {
@@ -91,7 +91,7 @@ pub fn trusted_material<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> T
     trust
 }
 
-/// Asks every policy. Those that do not govern this use have no part in the answer.
+/// Evaluates every policy. Policies that do not govern this use have no part in the decision.
 pub fn evaluate_policies(
     policies: &[Policy],
     subject: &AdmissionSubject<'_>,
@@ -109,8 +109,8 @@ pub fn evaluate_policies(
     PolicyDecision::new(verdicts, holds_until)
 }
 
-/// The answer when no evidence could be had: every policy that governs says no, each for the same
-/// reason. None governs: ungoverned, because nobody would have looked at the evidence.
+/// The decision when no evidence could be fetched: every governing policy denies, each for the same
+/// reason. If none governs, the use is ungoverned, because the evidence would not have been read.
 pub fn deny_without_evidence(
     policies: &[Policy],
     scope: &ReferenceUseScope<'_>,
@@ -162,11 +162,12 @@ fn evaluate_policy(
     ) {
         return None;
     }
-    let case = PolicyEvaluation::new(rules, subject, findings, now);
-    // A revocation beats everything, `except` included.
-    if let Some(denial) = case.revoked_digest_denial() {
+    let evaluation = PolicyEvaluation::new(rules, subject, findings, now);
+    // A revocation takes precedence over everything, `except` included.
+    if let Some(denial) = evaluation.revoked_digest_denial() {
         return Some(
-            case.to_policy_verdict(AdmissionVerdict::Deny(Denials::from_denial(denial)), None),
+            evaluation
+                .to_policy_verdict(AdmissionVerdict::Deny(Denials::from_denial(denial)), None),
         );
     }
     if is_excepted(rules, subject.repository) {
@@ -177,29 +178,29 @@ fn evaluate_policy(
             "{} cannot be used, so nothing that it may govern passes: {fault}",
             rules.identity()
         );
-        return Some(case.to_policy_verdict(
+        return Some(evaluation.to_policy_verdict(
             AdmissionVerdict::Deny(Denials::from_denial(
-                case.new_denial(policy.fault_reason(), message),
+                evaluation.new_denial(policy.fault_reason(), message),
             )),
             None,
         ));
     }
-    if let Some(exempted) = case.find_exemption() {
-        // The digest is exempted, not the tag: what it names when the image is pulled may be
-        // another.
-        let verdict = case
+    if let Some(exempted) = evaluation.find_exemption() {
+        // The digest is exempted, not the tag, which may name another digest when the image is
+        // pulled.
+        let verdict = evaluation
             .missing_digest_denial()
             .map_or(AdmissionVerdict::Exempt(exempted), |denial| {
                 AdmissionVerdict::Deny(Denials::from_denial(denial))
             });
-        return Some(case.to_policy_verdict(verdict, None));
+        return Some(evaluation.to_policy_verdict(verdict, None));
     }
-    let (verdict, slsa) = case.evaluate_rules();
-    Some(case.to_policy_verdict(verdict, slsa))
+    let (verdict, slsa) = evaluation.evaluate_rules();
+    Some(evaluation.to_policy_verdict(verdict, slsa))
 }
 
-/// A reason why something that is missing is missing. Of several, the one that came furthest is
-/// told.
+/// Why evidence is missing, with its rank. Of several reasons the highest-ranking one, that of the
+/// furthest check, is reported.
 struct RankedDenialReason {
     rank: u8,
     reason: Reason,
@@ -216,20 +217,20 @@ impl RankedDenialReason {
     }
 }
 
-/// One policy, and what was found about one subject.
+/// The evaluation of one policy on one subject.
 pub(super) struct PolicyEvaluation<'a> {
     pub(super) rules: &'a PolicyRules,
     pub(super) subject: &'a AdmissionSubject<'a>,
     pub(super) now: Timestamp,
     findings: &'a VerificationFindings,
-    /// Verified for this very subject, by nobody whose key is revoked or whose certificate holds no
-    /// longer, and under no other name.
+    /// Verified for this subject and under no other name, by signers with no revoked key and with a
+    /// certificate that is valid.
     pub(super) statements: Vec<&'a Verified<Statement>>,
-    /// The same, but for another repository than the one that is used.
+    /// The same, but for another repository than the one in use.
     otherwise_named: Vec<(&'a Verified<Statement>, String)>,
-    /// Verified for this very subject, by a key that is revoked.
+    /// Verified for this subject, by a revoked key.
     revoked: Vec<&'a Verified<Statement>>,
-    /// Verified for this very subject, by a certificate that holds no longer or not yet.
+    /// Verified for this subject, by a certificate that has expired or is not valid yet.
     expired: Vec<&'a Verified<Statement>>,
 }
 
@@ -323,7 +324,7 @@ impl<'a> PolicyEvaluation<'a> {
         ))
     }
 
-    /// An exemption never covers up what a revoked key or builder made.
+    /// An exemption never covers a revoked key or builder.
     fn find_exemption(&self) -> Option<AppliedExemption> {
         let exemption = self
             .rules
@@ -351,7 +352,7 @@ impl<'a> PolicyEvaluation<'a> {
         (!tainted).then(by)
     }
 
-    /// Did somebody of this policy sign, whose certificate its own authority has revoked?
+    /// True if an authority's own CA has revoked the certificate of one of its signers.
     fn has_issuer_revoked_signer(&self) -> bool {
         let ours = |signer: &SignerIdentity| {
             self.rules
@@ -388,7 +389,8 @@ impl<'a> PolicyEvaluation<'a> {
             .iter()
             .filter_map(|rule| self.find_attestation(rule).map_err(&mut note).ok())
             .collect();
-        // The lock is opened only where everything else holds. Until then nothing is said about it.
+        // The lockfile is read only after all other checks pass. Before that no verdict about it
+        // exists.
         if self.subject.lock.is_none()
             && denials
                 .iter()
@@ -449,7 +451,7 @@ impl<'a> PolicyEvaluation<'a> {
         }
     }
 
-    /// A signature is a statement of cosign's type. An attestation never counts as one.
+    /// A signature is a statement of cosign's type. An attestation does not count as one.
     fn cosign_signatures(&self) -> impl Iterator<Item = &'a Verified<Statement>> + '_ {
         self.statements
             .iter()
@@ -466,9 +468,9 @@ impl<'a> PolicyEvaluation<'a> {
             .filter(|statement| is_provenance(statement))
     }
 
-    /// The signatures that meet the threshold. Neither signatures nor names are counted, but pairs
-    /// of an authority and a signer: one key counts once, and so does an authority that several
-    /// people may speak for.
+    /// The signatures that meet the threshold. Pairs of an authority and a signer are counted,
+    /// rather than signatures or names: one key counts once, and so does an authority with several
+    /// permitted signers.
     fn signatures_meeting_threshold(&self) -> Result<Vec<&'a Verified<Statement>>, Denial> {
         let ours: Vec<_> = self
             .cosign_signatures()
@@ -492,7 +494,7 @@ impl<'a> PolicyEvaluation<'a> {
         }
     }
 
-    /// Which of the signers signed as this authority.
+    /// The signers of this authority.
     fn signers_for_authority(
         &self,
         authority: &PolicyAuthority,
@@ -514,7 +516,8 @@ impl<'a> PolicyEvaluation<'a> {
             .any(|authority| self.counts_for_authority(authority, statement))
     }
 
-    /// Is it the authority's, in a form and with the transparency that the policy asks for?
+    /// True if the authority made the statement, in an accepted format and with the transparency
+    /// that the policy requires.
     pub(super) fn counts_for_authority(
         &self,
         authority: &PolicyAuthority,
@@ -550,8 +553,8 @@ impl<'a> PolicyEvaluation<'a> {
         self.furthest_denial(faults, Reason::NoSignatures, "no signature was found")
     }
 
-    /// Why an attestation or the provenance is missing, as far as that is not its own fault: nobody
-    /// could look at it.
+    /// Why an attestation or the provenance is missing, if the cause is that evidence could not be
+    /// read.
     pub(super) fn missing_evidence_denial(
         &self,
         reason: Reason,
@@ -576,7 +579,7 @@ impl<'a> PolicyEvaluation<'a> {
         message: impl Into<String>,
     ) -> Denial {
         let count = faults.len();
-        // The first of equals: `max_by_key` takes the last.
+        // The first of equals: `max_by_key` returns the last.
         match faults.into_iter().rev().max_by_key(|fault| fault.rank) {
             Some(fault) if count > 1 => self.new_denial(
                 fault.reason,
@@ -587,8 +590,8 @@ impl<'a> PolicyEvaluation<'a> {
         }
     }
 
-    /// A rejection that concerns somebody else's key is, for this policy, a signature by nobody
-    /// that it knows.
+    /// The reason for a rejected item of evidence. For this policy, rejected evidence by a key that
+    /// it does not list is a signature by an unknown signer.
     fn rejected_evidence_reason(&self, rejected: &RejectedEvidence) -> RankedDenialReason {
         let foreign = rejected.signer.as_ref().is_some_and(|signer| {
             !self
@@ -609,7 +612,7 @@ impl<'a> PolicyEvaluation<'a> {
         }
     }
 
-    /// Why a verified statement is no signature that counts here.
+    /// Why a verified statement does not count as a signature here.
     fn uncounted_statement_reason(
         &self,
         statement: &Verified<Statement>,
@@ -650,8 +653,8 @@ impl<'a> PolicyEvaluation<'a> {
         ))
     }
 
-    /// Why what somebody wanted signed does not count. What no trust root vouches for was told
-    /// already, where it was refused.
+    /// Why a verified signature does not count. Evidence that no trust root verifies was rejected,
+    /// and reported, earlier.
     fn insufficient_signature_reason(
         &self,
         statement: &Verified<Statement>,
@@ -795,7 +798,7 @@ impl<'a> PolicyEvaluation<'a> {
         })
     }
 
-    /// Has somebody of this policy attested something that is neither a signature nor provenance?
+    /// True if an authority of this policy attested anything other than a signature or provenance.
     pub(super) fn has_other_attestation(&self) -> bool {
         let other = |kind: &str| kind != COSIGN_SIGN && kind != PROVENANCE_V1;
         self.statements.iter().any(|statement| {
@@ -821,7 +824,7 @@ fn has_revoked_key(rules: &PolicyRules, statement: &Verified<Statement>, now: Ti
     })
 }
 
-/// SPDX and `CycloneDX` put the version of their format behind the type:
+/// SPDX and `CycloneDX` append the version of their format to the type:
 /// `https://spdx.dev/Document/v2.3`.
 fn is_predicate_type(wanted: &str, actual: &str) -> bool {
     let versioned = matches!(

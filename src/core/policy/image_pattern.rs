@@ -1,10 +1,10 @@
-//! Patterns of image names (`formats.md`, "References and globs").
+//! Patterns of image names (docs/spec/policies.md, "What is governed").
 //!
-//! A pattern is matched against the canonical `HOST[:PORT]/PATH` of a [`ImageRepository`]. `*` stands
-//! for one or more characters but `/`, in the host not `.` or `:` either; `**` for one or more
-//! whole segments; the rest is literal. A host that is written out is taken in its canonical form.
-//! A pattern that could never match, because a canonical name is never written so, is refused: it
-//! would silently govern nothing.
+//! A pattern is matched against the canonical `HOST[:PORT]/PATH` of a [`ImageRepository`]. `*`
+//! stands for one or more characters but `/`, in the host not `.` or `:` either; `**` for one or
+//! more whole segments; the rest is literal. A literal host is taken in its canonical form. A
+//! pattern that could never match, because no canonical name has its form, is refused: it would
+//! silently govern nothing.
 
 use std::{fmt, str::FromStr};
 
@@ -21,10 +21,10 @@ use crate::core::{
 };
 
 const MAX_PATTERN: usize = 512;
-/// What addresses begin with, in whatever way they are written.
+/// The first characters of addresses, in any notation.
 const ADDRESSES: [&str; 11] = ["[", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
-/// A pattern of image names.
+/// A pattern that matches canonical image names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ImagePattern {
     text: String,
@@ -33,10 +33,10 @@ pub struct ImagePattern {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum ImagePatternShape {
-    /// `**`
+    /// `**` alone: matches every name.
     Everything,
     Named {
-        /// In its canonical form, as far as it is written out.
+        /// In canonical form, except for wildcards.
         host: String,
         path: Vec<ImagePatternSegment>,
     },
@@ -44,38 +44,38 @@ enum ImagePatternShape {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum ImagePatternSegment {
-    /// `**`: one or more segments.
+    /// `**`: one or more path segments.
     Many,
     /// One segment, with `*` in it.
     One(String),
 }
 
-/// Why text is no pattern.
+/// Why a text is not a valid image pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImagePatternError {
-    /// Longer than any name.
+    /// Longer than the longest image name; its size in bytes.
     #[error("pattern of {0} characters is too long, the limit is 512")]
     TooLong(usize),
-    /// The first segment is no host.
+    /// The first segment is not a host.
     #[error("pattern {0:?} must start with a registry host, such as r.example.com/team-a/**")]
     Host(String),
-    /// The first segment is the host of no registry.
+    /// The first segment cannot be the host of a registry.
     #[error("pattern {pattern:?} can never match: {error}")]
     NoHost {
-        /// The pattern.
+        /// The pattern as written.
         pattern: String,
-        /// What is wrong with it.
+        /// Why its host is invalid.
         error: RegistryHostError,
     },
     /// There is a host, and nothing after it.
     #[error("pattern {0:?} must name repositories after the host, such as r.example.com/**")]
     Path(String),
-    /// A part of it is never written so in a canonical name.
+    /// A part of it occurs in no canonical name.
     #[error("pattern {pattern:?} can never match: {why}")]
     Never {
-        /// The pattern.
+        /// The pattern as written.
         pattern: String,
-        /// What is wrong with it, and how it is written.
+        /// What is wrong with it, and the canonical form.
         why: &'static str,
     },
 }
@@ -87,10 +87,10 @@ impl ClassifiedError for ImagePatternError {
 }
 
 impl ImagePattern {
-    /// What every reference begins with, in lower case, that names something it matches, or that
-    /// cannot be read and might: for conditions that choose by text what is looked at. `None`: it
-    /// may begin with anything. Names on Docker Hub are mostly written without their host, and an
-    /// address has more spellings than one.
+    /// Prefixes, in lower case, of every reference that the pattern may match, or that cannot be
+    /// parsed and might: for conditions that select by text. `None`: a reference may have any
+    /// prefix. Names on Docker Hub are mostly written without their host, and an address has
+    /// several notations.
     pub fn reference_prefixes(&self) -> Option<Vec<&str>> {
         let ImagePatternShape::Named { host, .. } = &self.shape else {
             return None;
@@ -110,13 +110,13 @@ impl ImagePattern {
         })
     }
 
-    /// Is it `**`?
+    /// True for the pattern `**`, which matches every name.
     pub fn is_everything(&self) -> bool {
         self.shape == ImagePatternShape::Everything
     }
 
-    /// Does it match this name? A name on disk (`None`) has no host and no path: only `**` matches
-    /// it.
+    /// True if it matches this name. A local name (`None`) has no host and no path: only `**`
+    /// matches it.
     ///
     /// Takes at most as many steps as the pattern's length times the name's, both bounded.
     pub fn matches_repository(&self, repository: Option<&ImageRepository>) -> bool {
@@ -217,8 +217,8 @@ fn check_host_pattern(host: &str) -> Result<(), &'static str> {
     }
 }
 
-/// As names have it, as far as it is written out: of a host with a `*` its name if the `*` is in
-/// the port, and its port if it is in the name.
+/// The canonical form of the literal parts: of a host with a `*` its name if the `*` is in the
+/// port, and its port if it is in the name.
 fn canonical_host_pattern(host: &str) -> Result<String, RegistryHostError> {
     if !host.contains('*') {
         return canonical_host(host);
@@ -239,7 +239,7 @@ fn canonical_host_pattern(host: &str) -> Result<String, RegistryHostError> {
     }
 }
 
-/// An IPv6 address has colons of its own, in brackets.
+/// An IPv6 address contains colons, in brackets.
 fn split_port(host: &str) -> (&str, Option<&str>) {
     match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
@@ -261,7 +261,7 @@ fn parse_segment(text: &str) -> Result<ImagePatternSegment, &'static str> {
     }
 }
 
-/// Label by label: a `*` can take neither a dot nor a colon, so both names have the same labels.
+/// Label by label: a `*` matches neither a dot nor a colon, so both names have the same labels.
 fn host_matches(pattern: &str, host: &str) -> bool {
     let separators = |text: &str| {
         text.chars()
@@ -537,7 +537,7 @@ mod tests {
         assert!(!matches(&pattern, &name));
     }
 
-    /// The obvious definition, exponential in time.
+    /// The direct definition, exponential in time.
     fn slow(pattern: &[u8], text: &[u8]) -> bool {
         match (pattern, text) {
             ([], []) => true,

@@ -1,10 +1,11 @@
-//! Policies: which uses of which images they govern, and what must be proved before such a use is
+//! Policies: which uses of which images they govern, and what must be verified before such a use is
 //! admitted.
 //!
-//! A [`Policy`] is compiled once ([`Policy::new`] refuses whatever could not mean what it says) and
-//! evaluated as a pure function of the subject, the findings of `core::verify` and the time.
-//! Policies are AND-ed; authorities inside one are OR-ed unless the threshold says more. Every path
-//! that does not end in [`AdmissionVerdict::Admit`] or [`AdmissionVerdict::Exempt`] is a denial with its reason.
+//! A [`Policy`] is compiled once ([`Policy::new`] refuses rules that could never have their
+//! intended effect) and evaluated as a pure function of the subject, the findings of `core::verify`
+//! and the time. Policies are AND-ed; authorities inside one are OR-ed unless the threshold
+//! requires more. Every path that does not end in [`AdmissionVerdict::Admit`] or
+//! [`AdmissionVerdict::Exempt`] is a denial with its reason.
 //!
 //! What is *not* done here: mapping a denial to "allowed, with a warning". Modes are carried along
 //! and change no verdict.
@@ -46,8 +47,8 @@ pub use verdict::{
     Denial, Denials, PolicyOutcome, PolicyVerdict, SlsaFinding,
 };
 
-/// A policy that makes sense. The rules are private, so that no policy exists that [`Policy::new`]
-/// did not check.
+/// A valid policy. The rules are private, so that no policy exists that [`Policy::new`] did not
+/// check.
 ///
 /// ```compile_fail
 /// # use packgate::core::policy::{Policy, PolicyRules};
@@ -57,11 +58,11 @@ pub use verdict::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Shared: whoever judges takes the policies of a moment with them.
+    /// Shared, because each evaluation takes a snapshot of the policies.
     rules: std::sync::Arc<PolicyRules>,
-    /// Why nobody knows what it says.
+    /// Why the policy could not be compiled.
     fault: Option<String>,
-    /// The name of that.
+    /// The reason code of `fault`.
     fault_reason: Reason,
 }
 
@@ -71,7 +72,7 @@ impl Policy {
         &self.rules.name
     }
 
-    /// Which policy it is, as reports tell it.
+    /// The identity of the policy, as in reports.
     pub fn identity(&self) -> PolicyIdentity {
         self.rules.identity()
     }
@@ -81,22 +82,22 @@ impl Policy {
         self.rules.mode
     }
 
-    /// Why nobody knows what it says, if that is so. Then it refuses all that it governs.
+    /// Why the policy could not be compiled, if so. It then denies every use that it governs.
     pub fn fault_message(&self) -> Option<&str> {
         self.fault.as_deref()
     }
 
-    /// The name of that fault.
+    /// The reason code of [`Self::fault_message`].
     pub const fn fault_reason(&self) -> Reason {
         self.fault_reason
     }
 
-    /// Its rules.
+    /// The rules that the policy was compiled from.
     pub fn rules(&self) -> &PolicyRules {
         &self.rules
     }
 
-    /// Do signatures count that lie under cosign's tags? If not, nobody need look there.
+    /// True if signatures under cosign's tags count. If not, these tags need not be fetched.
     pub fn accepts_cosign_tags(&self) -> bool {
         self.rules.formats.iter().any(|format| {
             matches!(

@@ -1,5 +1,4 @@
-//! When a policy may say something else of the same evidence, without anybody having changed
-//! anything: what it looks at that begins or ends with time.
+//! When the verdict of a policy may change with time alone, for the same evidence.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,11 +9,11 @@ use crate::core::{
 
 use super::{PolicyRules, evaluate::AdmissionSubject, scope::in_scope, slsa};
 
-/// The first moment after `now` at which evaluating `rules` again may give another verdict. `None`:
-/// never.
+/// The first moment after `now` at which evaluating `rules` again may give another verdict; `None`
+/// if there is none.
 ///
-/// It may be too early, which costs an evaluation, and is never too late: every moment counts that
-/// [`super::evaluate_policies`] compares `now` with.
+/// It may be too early, which costs one more evaluation, but is never too late: it considers every
+/// moment that [`super::evaluate_policies`] compares `now` with.
 pub(super) fn next_change(
     rules: &PolicyRules,
     subject: &AdmissionSubject<'_>,
@@ -58,7 +57,7 @@ fn statement_changes(
     let age = age.and_then(|limit| Some((slsa::built_at(statement)?, limit)));
     let [begins_to_count, too_old] = age.map_or([None, None], |(built, limit)| {
         let limit = SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX);
-        // At the limit itself it is not too old, a nanosecond later it is.
+        // Provenance as old as the limit counts; one nanosecond later it is too old.
         [
             built.checked_sub(slsa::MAX_CLOCK_SKEW).ok(),
             built

@@ -1,8 +1,8 @@
-//! `bindRepository`: was what is used signed under the name that it is used by?
+//! `bindRepository`: compares the signed repository name with the repository of the use.
 //!
-//! A digest says what something is, not where it belongs: whoever may push can copy it, with its
+//! A digest identifies content, not its repository: an attacker who may push can copy it, with its
 //! signatures, to another repository that the same policy governs. The subject of an in-toto
-//! statement may carry a name beside its digest (in-toto attestation framework,
+//! statement may carry a name with its digest (in-toto attestation framework,
 //! spec/v1/resource_descriptor.md), and so may cosign's older payload
 //! (`critical.identity.docker-reference`).
 
@@ -17,34 +17,34 @@ use crate::core::{
 
 use super::{AdmissionSubject, Denial, PolicyError, PolicyRules, evaluate::PolicyEvaluation};
 
-/// Mirrors in one policy.
+/// The maximum number of mirrors in one policy.
 pub const MAX_MIRRORS: usize = 16;
-/// Stands in for what lies below a prefix, so that it is read as a repository's name.
+/// Stands in for the path below a prefix, so that the prefix can be parsed as a repository name.
 const PLACEHOLDER_PATH: &str = "/below/it";
 
-/// What was signed must name the repository that is used.
+/// Requires that signed statements name the repository in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RepositoryBinding {
-    /// Signed names that stand for others.
+    /// Mirrors: signed names that are accepted for other repositories.
     pub mirrors: Vec<RepositoryMirror>,
 }
 
-/// What lies below one name is what lies below another.
+/// Declares the repositories below one prefix as mirrors of those below another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepositoryMirror {
-    /// Beginning of the signed name, canonical.
+    /// The prefix of the signed name, canonical.
     from: String,
-    /// Beginning of the name that is used, canonical.
+    /// The prefix of the name in use, canonical.
     to: String,
 }
 
-/// What a statement calls its subject.
+/// The name of the subject in a statement.
 enum StatementSubjectName {
-    /// The repository that is used, or one that it mirrors.
+    /// The repository in use, or one that it mirrors.
     MatchesUsed,
-    /// Other repositories only, of which this is the first.
+    /// Only other repositories; the first of them.
     OtherRepository(String),
-    /// No repository at all.
+    /// The statement names no repository.
     Unnamed,
 }
 
@@ -72,7 +72,7 @@ impl RepositoryMirror {
         })
     }
 
-    /// What the repository `signed` is called in the mirror.
+    /// The name of the repository `signed` in the mirror.
     fn mirrored_name(&self, signed: &ImageRepository) -> Option<ImageRepository> {
         let name = signed.to_string();
         let rest = name
@@ -83,8 +83,8 @@ impl RepositoryMirror {
 }
 
 impl RepositoryBinding {
-    /// What `statement` calls `subject`, which is used by the name `used`. Of several names one is
-    /// enough.
+    /// The name of `subject` in `statement`, compared with the name `used`. Of several names one
+    /// match is enough.
     fn subject_name(
         &self,
         statement: &Statement,
@@ -117,8 +117,8 @@ impl RepositoryBinding {
 }
 
 impl PolicyEvaluation<'_> {
-    /// A signature or provenance that counts must name what is used. cosign's signatures name
-    /// nothing.
+    /// A signature or provenance that counts must name the repository in use. cosign's signatures
+    /// contain no name.
     pub(super) fn check_repository_binding(&self) -> Result<(), Denial> {
         let Some(binding) = &self.rules.bind_repository else {
             return Ok(());
@@ -154,8 +154,8 @@ impl PolicyEvaluation<'_> {
     }
 }
 
-/// The name of the repository that somebody of this policy signed, if it is another than the one
-/// that is used and that matters.
+/// The signed repository name that differs from the repository of the use, if an authority of this
+/// policy signed it and no mirror covers it.
 pub(super) fn other_signed_repository(
     rules: &PolicyRules,
     subject: &AdmissionSubject<'_>,
@@ -173,7 +173,7 @@ pub(super) fn other_signed_repository(
     }
 }
 
-/// A name without a host is a file's, or a lock's.
+/// A name without a host is a file's or a lock's.
 fn parse_repository_name(name: &str) -> Option<ImageRepository> {
     let (host, _) = name.split_once('/')?;
     looks_like_host(host)

@@ -1,4 +1,4 @@
-//! What a policy says, in types that cannot hold half of a rule.
+//! The rules of a policy, in types that cannot represent an incomplete rule.
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
@@ -15,62 +15,62 @@ use crate::core::{
 
 use super::{ClaimsRule, ImagePattern, PolicyError, RepositoryBinding, SubjectMatcher};
 
-/// Authorities in one policy.
+/// The maximum number of authorities in one policy.
 pub const MAX_AUTHORITIES: usize = 16;
-/// Patterns in `references` and in `except`, each.
+/// The maximum number of patterns in `references` and in `except`, each.
 pub const MAX_REFERENCES: usize = 64;
 
-/// What a policy says. [`super::Policy::new`] checks it.
+/// The rules of a policy, unchecked. [`super::Policy::new`] checks them.
 #[derive(Clone, Debug)]
 pub struct PolicyRules {
     /// Name of the object, or of what made it.
     pub name: String,
-    /// Where it comes from.
+    /// The kind of object, or the flags, that define the policy.
     pub kind: PolicyOrigin,
-    /// `metadata.generation`; 0 if it never was in a cluster.
+    /// `metadata.generation`; 0 if it is not from a cluster.
     pub generation: i64,
-    /// What happens with a denial.
+    /// What happens with a denial: enforced, or only a warning.
     pub mode: EnforcementMode,
-    /// What it governs.
+    /// The uses that the policy governs.
     pub matcher: PolicyMatcher,
-    /// Who may sign. At least one, with distinct names.
+    /// The authorities: at least one, with distinct names.
     pub authorities: Vec<PolicyAuthority>,
     /// How many distinct authorities, with distinct keys, must have signed.
     pub threshold: usize,
-    /// Forms of signatures that count. At least one.
+    /// Accepted signature formats. At least one.
     pub formats: Vec<StoredSignatureFormat>,
-    /// Must signatures be in a transparency log?
+    /// Whether signatures must be in a transparency log.
     pub transparency: TransparencyRequirement,
-    /// Must the reference carry a digest?
+    /// Whether the reference must contain a digest.
     pub require_digest: bool,
-    /// Must what was signed name the repository that is used?
+    /// Whether signed statements must name the repository in use.
     pub bind_repository: Option<RepositoryBinding>,
-    /// What the provenance must say.
+    /// Requirements on the SLSA provenance; `None` requires no provenance.
     pub slsa: Option<SlsaRules>,
-    /// Which further attestations there must be.
+    /// Further attestations that are required.
     pub attestations: Vec<AttestationRule>,
     /// The canonical lock that the bundle must have been packed from.
     pub lock: Option<Digest>,
-    /// What is no longer to be trusted.
+    /// Revoked digests, keys and builders.
     pub revocations: Vec<RevocationRule>,
-    /// What passes all the same.
+    /// Digests that pass although they do not meet the policy.
     pub exemptions: Vec<ExemptionRule>,
 }
 
-/// Which policy. A namespace's policy may be called as one of the cluster, or of another namespace,
-/// is called: the name alone says nothing.
+/// The identity of a policy. A namespace's policy may have the same name as a cluster policy or one
+/// in another namespace, so the name alone does not identify it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PolicyIdentity {
-    /// Where it comes from.
+    /// The kind of its source.
     pub kind: PolicyOrigin,
-    /// Its name there.
+    /// Its name within that source.
     pub name: String,
 }
 
-/// Where a policy comes from.
+/// The source of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PolicyOrigin {
-    /// `ClusterBundlePolicy`
+    /// A `ClusterBundlePolicy`.
     Cluster,
     /// `BundlePolicy` of a namespace.
     Namespaced(String),
@@ -81,179 +81,179 @@ pub enum PolicyOrigin {
 /// What happens with a denial.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EnforcementMode {
-    /// It denies.
+    /// The use is denied.
     #[default]
     Enforce,
-    /// It becomes a warning.
+    /// The use is admitted with a warning.
     Warn,
-    /// It becomes an audit annotation.
+    /// The use is admitted with an audit annotation.
     Audit,
 }
 
-/// What something is used as.
+/// How an image is used.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
 pub enum ReferenceUse {
-    /// A `PackedBundle`, or a person who asks.
+    /// In a `PackedBundle`, or by a command-line user.
     #[default]
     PackedBundle,
-    /// A Pod's image volume.
+    /// As a Pod's image volume.
     ImageVolume,
-    /// A Pod's container.
+    /// As the image of a Pod's container.
     Container,
 }
 
-/// What a policy governs.
+/// The uses that a policy governs.
 #[derive(Clone, Debug)]
 pub enum PolicyMatcher {
-    /// Everything: what a person names on the command line.
+    /// Everything: for command-line users.
     Everything,
-    /// Uses of names.
+    /// Uses of images whose names match.
     Names {
-        /// At least one.
+        /// Image patterns; at least one.
         references: Vec<ImagePattern>,
-        /// Names that are left out.
+        /// Exceptions: names that match these are not governed.
         except: Vec<ImagePattern>,
-        /// At least one.
+        /// Kinds of use; at least one.
         uses: Vec<ReferenceUse>,
     },
 }
 
-/// Somebody who may sign.
+/// An authority: an identity whose signatures the policy accepts.
 #[derive(Clone, Debug)]
 pub struct PolicyAuthority {
-    /// Its name in this policy.
+    /// Its name, unique within the policy.
     pub name: String,
-    /// How it is recognised.
+    /// How its signatures are recognised.
     pub kind: AuthorityKind,
 }
 
 /// How an authority is recognised.
 #[derive(Clone, Debug)]
 pub enum AuthorityKind {
-    /// By a key.
+    /// By a public key.
     Key {
-        /// The key.
+        /// The public key.
         key: VerificationKey,
-        /// Whose logs and timestamp authorities are believed about its signatures. Without it
-        /// nobody else's word on time is taken.
+        /// The trust root whose transparency logs and timestamp authorities are trusted for
+        /// signatures by this key. Without it no time evidence is trusted.
         root: Option<Arc<TrustRoot>>,
     },
-    /// By what a certificate says.
+    /// By the identity in a certificate from Fulcio or a like certificate authority.
     Keyless {
         /// The certificate's subject alternative name.
         subject: SubjectMatcher,
-        /// The OIDC issuer, letter by letter.
+        /// The OIDC issuer, compared exactly.
         issuer: String,
-        /// What else it must say.
+        /// Further certificate claims that are required.
         claims: ClaimsRule,
-        /// What the certificate must chain to.
+        /// The trust root that the certificate must chain to.
         root: Arc<TrustRoot>,
     },
-    /// By what a certificate of a company's own authority says.
+    /// By the identity in a certificate from a private certificate authority.
     Certificate {
         /// The certificate's subject alternative name.
         subject: SubjectMatcher,
-        /// What the certificate must chain to.
+        /// The private CA that the certificate must chain to.
         authority: Arc<CertificateAuthority>,
-        /// Whose logs and timestamp authorities are believed about when it signed. Without it the
-        /// certificate must hold now.
+        /// The trust root whose transparency logs and timestamp authorities prove the signing time.
+        /// Without it the certificate must be valid now.
         root: Option<Arc<TrustRoot>>,
     },
 }
 
-/// Must signatures be in a transparency log?
+/// Whether signatures must be in a transparency log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TransparencyRequirement {
-    /// They may be.
+    /// Accepted, not required.
     #[default]
     Optional,
-    /// They must be.
+    /// Required.
     Required,
 }
 
-/// What the provenance must say.
+/// Requirements on the SLSA provenance.
 #[derive(Clone, Debug)]
 pub struct SlsaRules {
-    /// SLSA Build level, 0 to 3.
+    /// The minimum SLSA Build level, 0 to 3.
     pub minimum_level: u8,
     /// Trusted builders. At least one.
     pub builders: Vec<BuilderRule>,
-    /// Allowed sources, normalised; empty means any.
+    /// Allowed source repositories, normalised; empty allows any.
     pub sources: Vec<String>,
-    /// How old the provenance may be.
+    /// The maximum age of the provenance.
     pub max_age: Option<Duration>,
     /// How its dependencies compare with the lock.
     pub lock: LockRule,
 }
 
-/// A builder, and who may speak for it.
+/// A builder id, and the authorities that may sign its provenance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuilderRule {
-    /// `builder.id`, letter by letter.
+    /// `builder.id`, compared exactly.
     pub id: String,
     /// Name of the authority that signs its provenance.
     pub authority: String,
-    /// The SLSA Build level that this builder is worth, 0 to 3.
+    /// The SLSA Build level of this builder, 0 to 3.
     pub level: u8,
 }
 
 /// How the provenance's dependencies compare with the lock in the bundle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LockRule {
-    /// They are not compared.
+    /// Not compared.
     #[default]
     Unchecked,
-    /// The same artifacts with the same digests, nothing missing, nothing more.
+    /// The same artifacts with the same digests, no fewer and no more.
     Exact,
 }
 
-/// An attestation that must be there.
+/// A required attestation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttestationRule {
-    /// Its predicate type. SPDX's and `CycloneDX`'s may have a version behind them.
+    /// Its predicate type. Those of SPDX and `CycloneDX` may have a version appended.
     pub predicate_type: String,
-    /// Who must have signed it; any authority of the policy if absent.
+    /// The authority that must have signed it; any authority of the policy if absent.
     pub authority: Option<String>,
 }
 
-/// What is no longer to be trusted.
+/// A revocation.
 #[derive(Clone, Debug)]
 pub struct RevocationRule {
-    /// What.
+    /// The object that is revoked.
     pub what: RevocationTarget,
-    /// Why.
+    /// Why it was revoked; free text.
     pub reason: String,
-    /// From when on; always if absent.
+    /// When it takes effect; always if absent.
     pub since: Option<Timestamp>,
 }
 
 /// The object of a revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RevocationTarget {
-    /// A bundle.
+    /// A bundle, by its manifest digest.
     Digest(Digest),
     /// A key, by its fingerprint.
     Key(Digest),
-    /// A builder, by its id.
+    /// A builder, by its builder id.
     Builder(String),
 }
 
-/// What passes all the same.
+/// An exemption of one digest from the policy.
 #[derive(Clone, Debug)]
 pub struct ExemptionRule {
-    /// The bundle.
+    /// The manifest digest of the bundle.
     pub digest: Digest,
-    /// Why.
+    /// Why it is exempted; free text.
     pub reason: String,
-    /// Until when.
+    /// When the exemption ends.
     pub expires: Timestamp,
 }
 
 impl PolicyRules {
-    /// Settings that weaken it. A person who names a tag on the command line is told the digest, so
-    /// that is none.
+    /// Settings that weaken the policy. For ad-hoc policies of the command line a tag is not one of
+    /// them: the user is shown the digest.
     pub(super) fn unsafe_settings(&self) -> Vec<String> {
         let weak = self.kind != PolicyOrigin::AdHoc && !self.require_digest;
         weak.then(|| {
@@ -266,7 +266,7 @@ impl PolicyRules {
         .collect()
     }
 
-    /// Which policy it is.
+    /// The identity of the policy.
     pub fn identity(&self) -> PolicyIdentity {
         PolicyIdentity {
             kind: self.kind.clone(),
@@ -288,7 +288,7 @@ impl fmt::Display for PolicyIdentity {
 }
 
 impl PolicyAuthority {
-    /// Can this signer be the authority? Its trust root and its claims are not looked at.
+    /// True if this signer may be the authority. Trust root and claims are not compared.
     pub fn matches_signer(&self, signer: &SignerIdentity) -> bool {
         match (&self.kind, signer) {
             (AuthorityKind::Key { key, .. }, SignerIdentity::Key { fingerprint }) => {
@@ -313,10 +313,11 @@ impl PolicyAuthority {
         }
     }
 
-    /// Is `statement` the authority's: its signer, its trust root, its claims?
+    /// True if `statement` is signed by the authority: its signer, trust root and claims match.
     ///
-    /// A key or a company's authority with a trust root does not take signatures whose log entries
-    /// and timestamps that root does not vouch for; one that has none is as good as it ever was.
+    /// An authority with a key or a private CA, and a trust root, accepts no signature whose log
+    /// entries and timestamps that root does not verify. A signature that carries neither is not
+    /// affected by the trust root.
     pub fn accepts_statement<T>(&self, statement: &Verified<T>) -> bool {
         self.matches_signer(statement.signer())
             && match &self.kind {
@@ -339,7 +340,7 @@ impl PolicyAuthority {
             }
     }
 
-    /// Is it the same as another, whatever its name?
+    /// True if both authorities have the same signer, whatever their names.
     pub(super) fn is_same_signer(&self, other: &Self) -> bool {
         match (&self.kind, &other.kind) {
             (AuthorityKind::Key { key, .. }, AuthorityKind::Key { key: other, .. }) => {
@@ -380,14 +381,14 @@ impl PolicyAuthority {
 }
 
 impl RevocationRule {
-    /// Has it begun?
+    /// True if the revocation is in effect at `now`.
     pub fn is_in_effect(&self, now: Timestamp) -> bool {
         self.since.is_none_or(|since| since <= now)
     }
 }
 
 impl ReferenceUse {
-    /// As it is written.
+    /// The name in configuration and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::PackedBundle => "PackedBundle",
@@ -417,7 +418,7 @@ impl FromStr for ReferenceUse {
 }
 
 impl EnforcementMode {
-    /// As it is written.
+    /// The name in configuration and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Enforce => "Enforce",

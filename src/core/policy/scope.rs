@@ -1,4 +1,4 @@
-//! Who has a say in a use of an image.
+//! Which policies govern a use of an image.
 
 use crate::core::reference::ImageRepository;
 
@@ -6,31 +6,31 @@ use super::{
     ImagePattern, Policy, PolicyMatcher, PolicyOrigin, PolicyRules, ReferenceUse, RevocationTarget,
 };
 
-/// What a reference names, and how it is used: enough to know who has a say.
+/// A reference and how it is used: all that is needed to tell which policies govern it.
 #[derive(Clone, Copy, Debug)]
 pub struct ReferenceUseScope<'a> {
-    /// What the reference names.
+    /// The target of the reference.
     pub name: ReferenceTarget<'a>,
-    /// What it is used as.
+    /// How the image is used.
     pub used_as: ReferenceUse,
-    /// In which namespace.
+    /// The namespace of the use.
     pub namespace: Option<&'a str>,
 }
 
-/// What a reference names.
+/// The target of a reference.
 #[derive(Clone, Copy, Debug)]
 pub enum ReferenceTarget<'a> {
     /// A repository in a registry.
     Repository(&'a ImageRepository),
-    /// Something on this machine's disk.
+    /// A layout or archive on this machine.
     Local,
-    /// Nothing that can be understood. Every policy of the use has a say, whatever names it lists:
-    /// a runtime may read it otherwise.
+    /// A reference that cannot be parsed. Every policy for this kind of use governs it, whatever
+    /// names it lists: a container runtime may parse it differently.
     Unreadable,
 }
 
 impl Policy {
-    /// Does this policy have a say? If not, nothing need be fetched for it.
+    /// True if this policy governs the use. If not, no evidence need be fetched for it.
     pub fn governs_scope(&self, scope: &ReferenceUseScope<'_>) -> bool {
         match scope.name {
             ReferenceTarget::Repository(repository) => {
@@ -41,7 +41,8 @@ impl Policy {
         }
     }
 
-    /// Does this policy have a say in such a use? If not, nothing need be fetched for it.
+    /// True if this policy governs such a use of the repository. If not, no evidence need be
+    /// fetched for it.
     pub fn governs_repository(
         &self,
         repository: Option<&ImageRepository>,
@@ -58,23 +59,23 @@ impl Policy {
     }
 }
 
-/// Has a policy a say, and why not?
+/// Whether a policy governs a use, and if not, why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PolicyApplicability {
-    /// It has, by this pattern. `None`: it governs whatever it is asked about.
+    /// It governs the use, by this pattern. `None`: it governs every use.
     Governs(Option<String>),
-    /// It is another namespace's.
+    /// It is the policy of this other namespace.
     OtherNamespace(String),
-    /// It is not about such uses.
+    /// It governs other kinds of use.
     OtherUse,
     /// None of its patterns matches.
     NoPattern,
-    /// This pattern leaves it out. A revocation still counts.
+    /// This pattern excepts it. A revocation still applies.
     Excepted(String),
 }
 
 impl Policy {
-    /// Has this policy a say in the use of a repository, and why not?
+    /// Whether this policy governs the use of a repository, and if not, why.
     pub fn applicability_to(
         &self,
         repository: &ImageRepository,
@@ -127,7 +128,7 @@ pub(super) fn in_scope(
         }
 }
 
-/// Is this use in this namespace the policy's business, whatever is used?
+/// True if the policy governs such a use in this namespace, of some image.
 fn governs_use(rules: &PolicyRules, used_as: ReferenceUse, namespace: Option<&str>) -> bool {
     let here = match &rules.kind {
         PolicyOrigin::Namespaced(own) => namespace == Some(own),

@@ -1,8 +1,8 @@
-//! SLSA provenance: who built it, whether that builder's own authority says so, from what, and
-//! when.
+//! SLSA provenance: the builder, whether an authority of that builder signed, the source, and the
+//! build time.
 //!
 //! The checks run in one fixed order. Of several provenances the first that passes all of them
-//! counts; if none does, the one that came furthest is told.
+//! counts; if none does, the denial of the one that passed the most checks is reported.
 
 use std::collections::BTreeSet;
 
@@ -29,47 +29,48 @@ type ProvenanceMatch<'a> = (&'a Verified<Statement>, SlsaFinding);
 
 /// Finds provenance that satisfies `rules`.
 pub(super) fn evaluate_provenance<'a>(
-    case: &PolicyEvaluation<'a>,
+    evaluation: &PolicyEvaluation<'a>,
     rules: &SlsaRules,
 ) -> Result<ProvenanceMatch<'a>, Denial> {
     let mut furthest: Option<Denial> = None;
-    for statement in case.provenance_statements() {
-        match check_provenance(case, rules, statement) {
+    for statement in evaluation.provenance_statements() {
+        match check_provenance(evaluation, rules, statement) {
             Ok(finding) => return Ok((statement, finding)),
             Err(denial)
                 if furthest
                     .as_ref()
                     .is_none_or(|known| check_stage(denial.reason) > check_stage(known.reason)) =>
             {
-                furthest = Some(denial)
+                furthest = Some(denial);
             }
             Err(_) => {}
         }
     }
-    Err(furthest.unwrap_or_else(|| missing_provenance_denial(case)))
+    Err(furthest.unwrap_or_else(|| missing_provenance_denial(evaluation)))
 }
 
-/// Does this provenance name a builder that the policy revokes?
+/// True if this provenance names a revoked builder.
 pub(super) fn has_revoked_builder(
-    case: &PolicyEvaluation<'_>,
+    evaluation: &PolicyEvaluation<'_>,
     statement: &Verified<Statement>,
 ) -> bool {
-    parse_provenance(statement)
-        .is_some_and(|provenance| is_revoked_builder(case, &provenance.run_details.builder.id))
+    parse_provenance(statement).is_some_and(|provenance| {
+        is_revoked_builder(evaluation, &provenance.run_details.builder.id)
+    })
 }
 
-fn missing_provenance_denial(case: &PolicyEvaluation<'_>) -> Denial {
-    if case.has_other_attestation() {
-        case.missing_evidence_denial(
+fn missing_provenance_denial(evaluation: &PolicyEvaluation<'_>) -> Denial {
+    if evaluation.has_other_attestation() {
+        evaluation.missing_evidence_denial(
             Reason::PredicateTypeMismatch,
             "there are attestations, but none is SLSA provenance v1",
         )
     } else {
-        case.missing_evidence_denial(Reason::NoProvenance, "no SLSA provenance was found")
+        evaluation.missing_evidence_denial(Reason::NoProvenance, "no SLSA provenance was found")
     }
 }
 
-/// `formats.md`, "Verdicts".
+/// The rank of a reason: the later its check, the higher.
 const fn check_stage(reason: Reason) -> u8 {
     match reason {
         Reason::MalformedEvidence => 0,
@@ -85,26 +86,26 @@ const fn check_stage(reason: Reason) -> u8 {
 }
 
 fn check_provenance(
-    case: &PolicyEvaluation<'_>,
+    evaluation: &PolicyEvaluation<'_>,
     rules: &SlsaRules,
     statement: &Verified<Statement>,
 ) -> Result<SlsaFinding, Denial> {
     let provenance = parse_provenance(statement).ok_or_else(|| {
-        case.policy_denial(
+        evaluation.policy_denial(
             Reason::MalformedEvidence,
             "the provenance does not have the fields of SLSA v1",
         )
     })?;
     let builder = &provenance.run_details.builder.id;
-    if is_revoked_builder(case, builder) {
-        return Err(case.policy_denial(
+    if is_revoked_builder(evaluation, builder) {
+        return Err(evaluation.policy_denial(
             Reason::Revoked,
             format!("the builder {} is revoked", sanitize_text(builder)),
         ));
     }
-    let level = bound_builder(case, rules, builder, statement)?.level;
+    let level = bound_builder(evaluation, rules, builder, statement)?.level;
     if level < rules.minimum_level {
-        return Err(case.policy_denial(
+        return Err(evaluation.policy_denial(
             Reason::LevelTooLow,
             format!(
                 "{builder} is rated SLSA Build level {level}, {} is required",
@@ -112,10 +113,10 @@ fn check_provenance(
             ),
         ));
     }
-    check_source(case, rules, &provenance)?;
-    check_age(case, rules, &provenance, statement)?;
+    check_source(evaluation, rules, &provenance)?;
+    check_age(evaluation, rules, &provenance, statement)?;
     if rules.lock == LockRule::Exact {
-        check_lock(case, &provenance)?;
+        check_lock(evaluation, &provenance)?;
     }
     Ok(SlsaFinding {
         builder: builder.clone(),
@@ -128,18 +129,19 @@ fn parse_provenance(statement: &Verified<Statement>) -> Option<Provenance> {
     Provenance::deserialize(&statement.claim().predicate).ok()
 }
 
-fn is_revoked_builder(case: &PolicyEvaluation<'_>, builder: &str) -> bool {
+fn is_revoked_builder(evaluation: &PolicyEvaluation<'_>, builder: &str) -> bool {
     let revokes =
         |what: &RevocationTarget| matches!(what, RevocationTarget::Builder(id) if id == builder);
-    case.rules
+    evaluation
+        .rules
         .revocations
         .iter()
-        .any(|revocation| revokes(&revocation.what) && revocation.is_in_effect(case.now))
+        .any(|revocation| revokes(&revocation.what) && revocation.is_in_effect(evaluation.now))
 }
 
-/// A builder's name counts only in the mouth of the authority that the policy binds it to.
+/// A builder id only counts if the authority that the policy binds to it signed.
 fn bound_builder<'r>(
-    case: &PolicyEvaluation<'_>,
+    evaluation: &PolicyEvaluation<'_>,
     rules: &'r SlsaRules,
     builder: &str,
     statement: &Verified<Statement>,
@@ -150,7 +152,7 @@ fn bound_builder<'r>(
         .filter(|rule| rule.id == builder)
         .collect();
     if trusted.is_empty() {
-        return Err(case.policy_denial(
+        return Err(evaluation.policy_denial(
             Reason::BuilderNotTrusted,
             format!(
                 "the builder {} is not one of the policy's",
@@ -159,16 +161,16 @@ fn bound_builder<'r>(
         ));
     }
     let speaks = |rule: &&&BuilderRule| {
-        let authority = case
+        let authority = evaluation
             .rules
             .authorities
             .iter()
             .find(|authority| authority.name == rule.authority);
-        authority.is_some_and(|authority| case.counts_for_authority(authority, statement))
+        authority.is_some_and(|authority| evaluation.counts_for_authority(authority, statement))
     };
     let bound = trusted.iter().filter(speaks).max_by_key(|rule| rule.level);
     bound.copied().ok_or_else(|| {
-        case.policy_denial(
+        evaluation.policy_denial(
             Reason::BuilderNotBoundToSigner,
             format!(
                 "{} signed as the builder {builder}, which the policy does not bind to that signer",
@@ -179,7 +181,7 @@ fn bound_builder<'r>(
 }
 
 fn check_source(
-    case: &PolicyEvaluation<'_>,
+    evaluation: &PolicyEvaluation<'_>,
     rules: &SlsaRules,
     provenance: &Provenance,
 ) -> Result<(), Denial> {
@@ -187,7 +189,7 @@ fn check_source(
         return Ok(());
     }
     let source = provenance_source(provenance).ok_or_else(|| {
-        case.policy_denial(
+        evaluation.policy_denial(
             Reason::SourceMismatch,
             "the provenance names no source that packgate knows",
         )
@@ -199,7 +201,7 @@ fn check_source(
     {
         return Ok(());
     }
-    Err(case.policy_denial(
+    Err(evaluation.policy_denial(
         Reason::SourceMismatch,
         format!(
             "the source {} is not one of the policy's",
@@ -208,7 +210,8 @@ fn check_source(
     ))
 }
 
-/// The lock's own origin. Artifacts do not count: whoever writes a lock chooses their origins.
+/// The source of the lockfile itself. Sources of artifacts do not count: the author of a lockfile
+/// chooses them.
 fn provenance_source(provenance: &Provenance) -> Option<&str> {
     let ours = provenance.build_definition.build_type == BUILD_TYPE;
     lock_dependency(provenance).filter(|_| ours)?.uri.as_deref()
@@ -227,7 +230,7 @@ fn normalize_source(uri: &str) -> &str {
 }
 
 fn check_age(
-    case: &PolicyEvaluation<'_>,
+    evaluation: &PolicyEvaluation<'_>,
     rules: &SlsaRules,
     provenance: &Provenance,
     statement: &Verified<Statement>,
@@ -237,21 +240,21 @@ fn check_age(
     };
     let built = build_time(provenance, statement);
     let built = built.ok_or_else(|| {
-        case.policy_denial(
+        evaluation.policy_denial(
             Reason::NoTrustedTime,
             "the provenance does not say when it was made",
         )
     })?;
-    let age = case.now.duration_since(built);
+    let age = evaluation.now.duration_since(built);
     if age < -MAX_CLOCK_SKEW {
-        return Err(case.policy_denial(
+        return Err(evaluation.policy_denial(
             Reason::NoTrustedTime,
             format!("the provenance says that it was made in the future, at {built}"),
         ));
     }
     let limit = SignedDuration::try_from(limit).unwrap_or(SignedDuration::MAX);
     if age > limit {
-        Err(case.policy_denial(
+        Err(evaluation.policy_denial(
             Reason::ProvenanceTooOld,
             format!("the provenance is of {built}, older than {limit:#}"),
         ))
@@ -284,9 +287,9 @@ fn finished_on(provenance: &Provenance) -> Option<Timestamp> {
         .ok()
 }
 
-fn check_lock(case: &PolicyEvaluation<'_>, provenance: &Provenance) -> Result<(), Denial> {
-    let deny = |message: String| case.policy_denial(Reason::LockMismatch, message);
-    let lock = case
+fn check_lock(evaluation: &PolicyEvaluation<'_>, provenance: &Provenance) -> Result<(), Denial> {
+    let deny = |message: String| evaluation.policy_denial(Reason::LockMismatch, message);
+    let lock = evaluation
         .subject
         .lock
         .ok_or_else(|| deny("the bundle carries no lock to compare the provenance with".into()))?;
@@ -321,7 +324,7 @@ fn sha256_digest(dependency: &ResourceDescriptor) -> Option<Digest> {
         .ok()
 }
 
-/// The first thing that the provenance's artifacts and the lock's differ in.
+/// The first difference between the artifacts of the provenance and those of the lockfile.
 fn first_lock_difference(provenance: &Provenance, lock: &BundleLock<'_>) -> Option<String> {
     let mut claimed = BTreeSet::new();
     for dependency in &provenance.build_definition.resolved_dependencies {

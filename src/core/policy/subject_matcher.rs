@@ -1,4 +1,4 @@
-//! Whom a certificate names: how a policy compares the name and the claims in it.
+//! Matchers for the name and the claims in a certificate.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use regex_automata::{
 
 use crate::core::verify::CertificateClaims;
 
-/// Memory that one compiled expression may take, in bytes. Stops expressions that are made to
-/// explode.
+/// The maximum memory of one compiled expression, in bytes. Stops expressions that compile to huge
+/// programs.
 const REGEX_BYTES: usize = 1 << 18;
-/// Bytes of a name that an expression is asked about: what a name may have in a policy. Stops names
-/// that are made to take long.
+/// The maximum size in bytes of a name that an expression is matched against: the limit of names in
+/// a policy. Stops names made to take long to match.
 const MAX_NAME: usize = 2_048;
 
 /// How a certificate's subject alternative name is compared. The whole name must match, always.
 #[derive(Clone, Debug)]
 pub enum SubjectMatcher {
-    /// Letter by letter.
+    /// Equal, byte for byte.
     Exact(String),
-    /// It begins so, up to and including a `/` behind the host.
+    /// A prefix, up to and including a `/` after the host.
     Prefix(String),
     /// By a regular expression, anchored at both ends.
     Regexp(Arc<AnchoredRegex>),
@@ -35,7 +35,7 @@ pub struct AnchoredRegex {
 }
 
 impl SubjectMatcher {
-    /// This name and no other. Errors: what is wrong with it.
+    /// Exactly this name. Errors: what is wrong with it.
     pub fn exact(name: &str) -> Result<Self, String> {
         if name.is_empty() {
             Err("must not be empty".into())
@@ -44,7 +44,7 @@ impl SubjectMatcher {
         }
     }
 
-    /// Every name that begins so: a scheme, a host and a path that ends with `/`. Errors: what is
+    /// Every name with this prefix: a scheme, a host and a path that ends with `/`. Errors: what is
     /// wrong with it.
     pub fn prefix(prefix: &str) -> Result<Self, String> {
         let path = prefix
@@ -66,11 +66,11 @@ impl SubjectMatcher {
         AnchoredRegex::parse(text).map(|expression| Self::Regexp(Arc::new(expression)))
     }
 
-    /// Is this the name?
+    /// True if the name matches.
     pub fn matches_name(&self, name: &str) -> bool {
         match self {
             Self::Exact(exact) => exact == name,
-            // `https://git.example.com/org/../evil` begins right and is somebody else.
+            // `https://git.example.com/org/../evil` has the prefix but is another identity.
             Self::Prefix(prefix) => {
                 name.len() > prefix.len()
                     && name.starts_with(prefix)
@@ -82,7 +82,7 @@ impl SubjectMatcher {
         }
     }
 
-    /// As it was written, for reports and comparisons of authorities.
+    /// The text as written, for reports and comparisons of authorities.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Exact(text) | Self::Prefix(text) => text,
@@ -95,14 +95,14 @@ impl AnchoredRegex {
     /// Compiles it. Errors: what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let syntax = syntax::Config::new().nest_limit(32);
-        // Alone first: `a)|(b` would else break out of the group that anchors it.
+        // Parsed on its own first: `a)|(b` would otherwise close the group that anchors it.
         syntax::parse_with(text, &syntax).map_err(|error| {
             format!(
                 "is no regular expression: {}",
                 last_line(&error.to_string())
             )
         })?;
-        // One engine, which takes no memory of its own to speak of: names are short.
+        // One engine, without a cache of notable size: names are short.
         let config = Config::new()
             .nfa_size_limit(Some(REGEX_BYTES))
             .onepass(false)
@@ -126,7 +126,7 @@ impl AnchoredRegex {
         })
     }
 
-    /// How much memory it takes.
+    /// Its memory in bytes.
     pub fn memory_size(&self) -> usize {
         self.text.len() + self.anchored.memory_usage()
     }
@@ -141,12 +141,13 @@ impl PartialEq for SubjectMatcher {
 
 impl Eq for SubjectMatcher {}
 
-/// Claims that a certificate must make, each letter by letter. What is absent is not asked for.
+/// Claims that a certificate must have, each compared exactly. `None` requires nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClaimsRule(pub CertificateClaims);
 
 impl ClaimsRule {
-    /// Does the certificate claim all of it? A claim that is asked for and not made is a no.
+    /// True if the certificate has all required claims. A required claim that is absent does not
+    /// match.
     pub fn is_met_by(&self, claims: &CertificateClaims) -> bool {
         let asked = [
             (&self.0.source_repository, &claims.source_repository),
@@ -169,7 +170,7 @@ fn describe_build_error(error: &BuildError) -> String {
     }
 }
 
-/// The one line of the regex crate's error that says what is wrong.
+/// The line of the regex crate's error that describes the problem.
 fn last_line(text: &str) -> String {
     crate::core::verify::sanitize_text(
         text.lines()

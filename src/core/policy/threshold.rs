@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, hash::Hash};
 
-/// Which signer made each signature, as the place of that signer's first one. Whoever has one name
-/// is one signer, and so is whoever has one key: a certificate that was renewed makes nobody two,
-/// and neither does one key that is known both alone and in a certificate.
+/// The signer of each signature, as the index of that signer's first signature. Signatures with one
+/// name or one key are by one signer: neither a renewed certificate nor a key that is known both
+/// alone and in a certificate makes two.
 pub(super) fn distinct_signers<N: Eq + Hash, K: Eq + Hash>(
     signatures: impl Iterator<Item = (N, Option<K>)>,
 ) -> Vec<usize> {
@@ -34,8 +34,8 @@ fn first_of_signer(same: &[usize], mut at: usize) -> usize {
     at
 }
 
-/// How many authorities can each be given a signer of its own, if `signed[authority]` are the
-/// signers that signed as it: the largest matching between the two (Kuhn's algorithm). Both are
+/// The number of authorities that can each be assigned a signer of its own, if `signed[authority]`
+/// are the signers of its signatures: a maximum bipartite matching (Kuhn's algorithm). Both are
 /// few: at most 16 authorities, at most 256 referrers.
 pub(super) fn max_matching(signed: &[Vec<usize>], signers: usize) -> usize {
     let mut taken_by = vec![None; signers];
@@ -46,7 +46,7 @@ pub(super) fn max_matching(signed: &[Vec<usize>], signers: usize) -> usize {
         .count()
 }
 
-/// Finds a signer for `authority`, moving others where that helps.
+/// Finds a signer for `authority`, reassigning others if necessary.
 fn assign_signer(
     authority: usize,
     signed: &[Vec<usize>],
@@ -82,7 +82,7 @@ mod tests {
                 &[("a", Some(1)), ("b", Some(1)), ("c", Some(3))],
                 &[0, 0, 2],
             ),
-            // Two that turn out to be one only at the third.
+            // Two that are recognised as one only at the third signature.
             (
                 &[
                     ("a", Some(1)),
@@ -117,12 +117,12 @@ mod tests {
         let table: &[(&[&[usize]], usize, usize)] = &[
             (&[], 0, 0),
             (&[&[]], 0, 0),
-            // Two people who may both speak for one authority.
+            // Two signers of one authority.
             (&[&[0, 1]], 2, 1),
-            // One person who may speak for two.
+            // One signer of two authorities.
             (&[&[0], &[0]], 1, 1),
             (&[&[0], &[1]], 2, 2),
-            // The first must make room for the second.
+            // The first is reassigned to let the second count.
             (&[&[0, 1], &[0]], 2, 2),
             (&[&[0, 1], &[0], &[1]], 2, 2),
             (&[&[0, 1], &[1, 2], &[2]], 3, 3),

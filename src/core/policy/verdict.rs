@@ -1,4 +1,5 @@
-//! Answers. An [`AdmissionProof`] cannot exist without the verified statements that it stands on.
+//! Verdicts. An [`AdmissionProof`] cannot exist without the verified statements that it is based
+//! on.
 
 use jiff::Timestamp;
 
@@ -11,28 +12,28 @@ use crate::core::{
 
 use super::{EnforcementMode, PolicyIdentity};
 
-/// What all policies together say.
+/// The combined outcome of all policies.
 #[derive(Clone, Debug)]
 pub enum PolicyOutcome {
     /// No policy governs this use.
     Ungoverned,
-    /// At least one does.
+    /// At least one policy governs it.
     Governed(AdmissionVerdict),
 }
 
-/// What a policy, or all of them, says.
+/// The verdict of one policy, or of all of them.
 #[derive(Clone, Debug)]
 pub enum AdmissionVerdict {
-    /// Everything that was asked for is proved.
+    /// All requirements are met.
     Admit(AdmissionProof),
-    /// Something is not.
+    /// A requirement is not met.
     Deny(Denials),
-    /// Something is not, or was not looked at, but an exemption lets it pass.
+    /// A requirement is not met, or was not checked, but an exemption applies.
     Exempt(AppliedExemption),
 }
 
-/// The proof that something was admitted, and on what. Private fields: only an evaluation that
-/// found verified statements makes one.
+/// The proof of an admission, with the statements that it is based on. Private fields: only an
+/// evaluation with verified statements constructs one.
 ///
 /// ```compile_fail
 /// # use packgate::core::{digest::Digest, policy::AdmissionProof};
@@ -53,7 +54,7 @@ pub struct AdmissionProof {
     evidence: Vec<AdmittingEvidence>,
 }
 
-/// A verified statement that an admission stands on. Only a [`Verified`] statement makes one.
+/// A verified statement that an admission is based on. Only a [`Verified`] statement makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdmittingEvidence {
     predicate_type: String,
@@ -61,28 +62,28 @@ pub struct AdmittingEvidence {
     signer: SignerIdentity,
 }
 
-/// At least one reason why not.
+/// The reasons of a denial; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denials {
     first: Denial,
     more: Vec<Denial>,
 }
 
-/// One reason why not.
+/// One reason for a denial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
-    /// Its stable name.
+    /// The stable reason code.
     pub reason: Reason,
-    /// What is missing, and the way out.
+    /// What is missing, and how to resolve it.
     pub message: String,
-    /// The policy that asks for it.
+    /// The policy that denies; `None` if no single policy does.
     pub policy: Option<PolicyIdentity>,
-    /// The authority that it concerns.
+    /// The authority that the denial is about.
     pub authority: Option<String>,
 }
 
-/// What let it pass all the same. Private fields: only an evaluation that found an exemption in
-/// force makes one.
+/// The exemption that applied. Its fields are private: only an evaluation that found an exemption
+/// in force makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppliedExemption {
     digest: Digest,
@@ -91,47 +92,47 @@ pub struct AppliedExemption {
     expires: Timestamp,
 }
 
-/// One policy's answer, with what it found.
+/// The verdict of one policy, with its findings.
 #[derive(Clone, Debug)]
 pub struct PolicyVerdict {
-    /// The policy.
+    /// The identity of the policy.
     pub identity: PolicyIdentity,
-    /// Its generation.
+    /// `metadata.generation` of the policy.
     pub generation: i64,
     /// What happens with its denials.
     pub mode: EnforcementMode,
-    /// Its answer.
+    /// The verdict.
     pub verdict: AdmissionVerdict,
-    /// What each of its authorities signed.
+    /// The findings for each of its authorities.
     pub authorities: Vec<AuthorityFinding>,
-    /// What the provenance proved. Absent if the policy asks for none or none passed.
+    /// What the provenance proves. `None` if the policy requires no provenance or none passed.
     pub slsa: Option<SlsaFinding>,
     /// Its settings that weaken it.
     pub unsafe_settings: Vec<String>,
 }
 
-/// Did an authority sign?
+/// Whether an authority's signature was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthorityFinding {
-    /// Its name in the policy.
+    /// The authority's name in the policy.
     pub name: String,
     /// The signature that counts, if there is one.
     pub signature: Option<(StoredSignatureFormat, SignerIdentity, SigningTime)>,
 }
 
-/// What the provenance proved.
+/// What the SLSA provenance proves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlsaFinding {
-    /// Who built it.
+    /// The builder id.
     pub builder: String,
     /// The SLSA Build level that the policy gives that builder.
     pub level: u8,
-    /// Were the dependencies compared with the lock?
+    /// True if the dependencies were compared with the lock.
     pub lock_checked: bool,
 }
 
 impl AdmissionProof {
-    /// Stands on this signature. What else counted is added with [`Self::with_statement`].
+    /// Based on this signature. Further statements are added with [`Self::with_statement`].
     pub(super) fn from_signature(signature: &Verified<Statement>) -> Self {
         Self {
             digest: *signature.subject(),
@@ -139,13 +140,13 @@ impl AdmissionProof {
         }
     }
 
-    /// Stands on this statement too.
+    /// Adds this statement to the proof.
     #[must_use]
     pub(super) fn with_statement(self, statement: &Verified<Statement>) -> Self {
         self.with_evidence(AdmittingEvidence::from_statement(statement))
     }
 
-    /// Stands on what another policy was satisfied with, too.
+    /// Adds the statements that satisfied another policy.
     #[must_use]
     pub(super) fn with_evidence_of(self, other: &Self) -> Self {
         let more = other.evidence.iter().cloned();
@@ -162,12 +163,12 @@ impl AdmissionProof {
         self
     }
 
-    /// What was admitted: the digest that the signature was verified for.
+    /// The admitted digest, for which the signature was verified.
     pub const fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// On what. Never empty.
+    /// The statements that the proof is based on; never empty.
     pub fn evidence(&self) -> &[AdmittingEvidence] {
         &self.evidence
     }
@@ -182,24 +183,24 @@ impl AdmittingEvidence {
         }
     }
 
-    /// What is stated about the digest.
+    /// The predicate type of the statement.
     pub fn predicate_type(&self) -> &str {
         &self.predicate_type
     }
 
-    /// The manifest, or for cosign's tags the layer, that holds the statement.
+    /// The digest of the manifest, or for cosign's tags of the layer, that holds the statement.
     pub const fn referrer(&self) -> &Digest {
         &self.referrer
     }
 
-    /// Who signed it.
+    /// The identity that signed the statement.
     pub const fn signer(&self) -> &SignerIdentity {
         &self.signer
     }
 }
 
 impl AppliedExemption {
-    /// For `digest`, and only until `expires`.
+    /// An exemption of `digest` until `expires`.
     pub(super) const fn new(
         digest: Digest,
         policy: PolicyIdentity,
@@ -214,7 +215,17 @@ impl AppliedExemption {
         }
     }
 
-    /// What is exempted.
+    /// For tests of what an exemption allows.
+    #[cfg(test)]
+    pub(crate) fn for_test(digest: Digest) -> Self {
+        let policy = PolicyIdentity {
+            kind: super::PolicyOrigin::Cluster,
+            name: "test".to_owned(),
+        };
+        Self::new(digest, policy, "test".to_owned(), Timestamp::MAX)
+    }
+
+    /// The exempted digest.
     pub const fn digest(&self) -> &Digest {
         &self.digest
     }
@@ -229,14 +240,14 @@ impl AppliedExemption {
         &self.reason
     }
 
-    /// The first moment at which it no longer is.
+    /// When the exemption ends.
     pub const fn expires(&self) -> Timestamp {
         self.expires
     }
 }
 
 impl Denials {
-    /// One reason.
+    /// Denials with one reason.
     pub const fn from_denial(first: Denial) -> Self {
         Self {
             first,
@@ -244,7 +255,7 @@ impl Denials {
         }
     }
 
-    /// All of these reasons, if there is any.
+    /// All of these denials, if there are any.
     pub fn from_denials(denials: Vec<Denial>) -> Option<Self> {
         let mut denials = denials.into_iter();
         let first = denials.next()?;
@@ -254,19 +265,19 @@ impl Denials {
         })
     }
 
-    /// The first one.
+    /// The first denial.
     pub const fn first(&self) -> &Denial {
         &self.first
     }
 
-    /// Every one.
+    /// All denials, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Denial> {
         std::iter::once(&self.first).chain(&self.more)
     }
 }
 
 impl Denial {
-    /// A denial that concerns no policy.
+    /// A denial by no policy in particular.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             reason,
@@ -276,7 +287,7 @@ impl Denial {
         }
     }
 
-    /// What happens next.
+    /// The class of the failure, which says what may resolve it.
     pub const fn class(&self) -> Class {
         self.reason.class()
     }

@@ -1,16 +1,16 @@
-//! The one spelling of a registry's host.
+//! The canonical form of a registry's host.
 //!
-//! What two names reach alike is one host here: otherwise a policy for the one would say nothing
-//! about the other. Names that a runtime could take for an address are refused unless they are
-//! written as everybody writes it (RFC 3986 3.2.2, RFC 5952): the resolver of one runtime reads
-//! `0x7f.1` as 127.0.0.1, another looks for a host of that name.
+//! Names of the same server have one canonical form: otherwise a policy for one name would not
+//! govern the other. Names that a runtime could parse as an address are refused unless they are in
+//! the standard notation (RFC 3986 3.2.2, RFC 5952): the resolver of one runtime reads `0x7f.1` as
+//! 127.0.0.1, another resolves it as a host name.
 
 use std::{
     borrow::Cow,
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-/// Docker Hub, as containerd calls it.
+/// Docker Hub's name in containerd.
 pub(in crate::core) const DOCKER_HUB: &str = "docker.io";
 /// The other names of the registry of Docker Hub.
 const DOCKER_HUB_ALIASES: [&str; 3] = [
@@ -19,34 +19,34 @@ const DOCKER_HUB_ALIASES: [&str; 3] = [
     "registry.hub.docker.com",
 ];
 
-/// The names of the machine that the runtime is on.
+/// The names of the runtime's own machine.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
-/// Why text is no registry's host.
+/// Why text is not a valid registry host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryHostError {
-    /// No name, no address, or no port.
+    /// Not a valid name, address or port.
     #[error("write a name or an address and, if need be, a port")]
     Malformed,
-    /// Nothing but numbers, and no IPv4 address in its usual form.
+    /// Only numbers, and not an IPv4 address in its usual notation.
     #[error("write an IPv4 address as four decimal numbers up to 255 without leading zeros")]
     Number,
-    /// An IPv6 address by which an IPv4 address is reached.
+    /// An IPv6 address that maps to an IPv4 address.
     #[error("this IPv6 address embeds an IPv4 address, write the IPv4 address")]
     Ipv4InIpv6,
-    /// `0.0.0.0` and its like.
+    /// `0.0.0.0` and `::`.
     #[error("this is the unspecified address, write the address of the registry")]
     Unspecified,
 }
 
-/// The canonical form: lower case, no final dot, no `:443`, IPv6 addresses as RFC 5952 writes them,
+/// The canonical form: lower case, no final dot, no `:443`, IPv6 addresses in the form of RFC 5952,
 /// one name for Docker Hub.
 pub fn canonical_host(host: &str) -> Result<String, RegistryHostError> {
     let lower = host.to_ascii_lowercase();
     let (name, port) = split_port(&lower).ok_or(RegistryHostError::Malformed)?;
     let name = canonical_host_name(name)?;
-    // Written without its port, upper case or final dot, a name of one label would be read as a
-    // path on Docker Hub.
+    // Without its port, upper case or final dot, a name of one label would be parsed as a path on
+    // Docker Hub.
     match port {
         Some(port) if port != 443 || !looks_like_host(&name) => Ok(format!("{name}:{port}")),
         None if !looks_like_host(&name) => Err(RegistryHostError::Malformed),
@@ -79,7 +79,7 @@ pub(in crate::core) fn canonical_host_name(name: &str) -> Result<String, Registr
     Ok(name.to_owned())
 }
 
-/// Every name by which a canonical host is reached, itself first: what a pattern may call it.
+/// Every alias of a canonical host, itself first, for patterns.
 pub(in crate::core) fn host_aliases(host: &str) -> Vec<Cow<'_, str>> {
     let mut names = vec![Cow::Borrowed(host)];
     let (name, port) = host
@@ -99,8 +99,8 @@ pub(in crate::core) fn host_aliases(host: &str) -> Vec<Cow<'_, str>> {
     names
 }
 
-/// Is it the machine that the runtime is on (RFC 6761 6.3, RFC 1122 3.2.1.3, RFC 4291 2.5.3)? Takes
-/// a canonical name without its port.
+/// True for the runtime's own machine (RFC 6761 6.3, RFC 1122 3.2.1.3, RFC 4291 2.5.3). Takes a
+/// canonical name without its port.
 pub(in crate::core) fn is_loopback(name: &str) -> bool {
     LOOPBACK.contains(&name)
         || name
@@ -108,15 +108,15 @@ pub(in crate::core) fn is_loopback(name: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
-/// Docker's rule: the first component is a host if it looks like one, else it is part of a Docker
-/// Hub path.
+/// Docker's rule: the first component is a host if it looks like one, otherwise it is part of a
+/// Docker Hub path.
 pub(in crate::core) fn looks_like_host(first: &str) -> bool {
     first == "localhost"
         || first.contains(['.', ':'])
         || first.bytes().any(|b| b.is_ascii_uppercase())
 }
 
-/// Distribution's grammar has no dots and no zones in there (`reference/regexp.go`, `ipv6address`).
+/// Distribution's grammar allows no dots and no zones here (`reference/regexp.go`, `ipv6address`).
 fn canonical_ipv6(text: &str) -> Result<String, RegistryHostError> {
     let plain = text.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
     let address: Ipv6Addr = text
@@ -143,8 +143,8 @@ fn canonical_ipv6(text: &str) -> Result<String, RegistryHostError> {
     }
 }
 
-/// Would `inet_aton` read it as a number? A name of nothing but such labels is an address to
-/// whoever asks it.
+/// True if `inet_aton` would parse it as a number. A name that consists of such labels only may be
+/// resolved as an address.
 fn is_numeric_label(label: &str) -> bool {
     let decimal = label.bytes().all(|b| b.is_ascii_digit());
     decimal
@@ -160,7 +160,7 @@ fn split_port(host: &str) -> Option<(&str, Option<u16>)> {
     }
 }
 
-/// Leading zeros mean nothing, as for Go's and everybody's `connect`.
+/// Leading zeros have no meaning, as in Go's `net.Dial` and other clients.
 pub(in crate::core) fn canonical_port(port: &str) -> Option<u16> {
     let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
     port.parse().ok().filter(|number| digits && *number != 0)

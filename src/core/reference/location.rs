@@ -1,4 +1,4 @@
-//! Where bundles lie: in a registry, or on this machine.
+//! Locations of bundles: in a registry, or on this machine.
 
 use std::{fmt, str::FromStr};
 
@@ -10,10 +10,10 @@ use super::{
 };
 use crate::core::digest::Digest;
 
-/// Anything that the command line can read from or write to.
+/// A location that the command line can read from or write to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BundleLocation {
-    /// A registry.
+    /// In a registry.
     Registry(ImageReference),
     /// `oci:DIR[:TAG][@DIGEST]`: an OCI layout.
     Layout(LocalReference),
@@ -21,26 +21,26 @@ pub enum BundleLocation {
     Archive(LocalReference),
 }
 
-/// A path on this machine with what is meant inside.
+/// A path on this machine with a tag or digest in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalReference {
-    /// Folder or file.
+    /// The path of the folder or file.
     pub path: String,
-    /// The tag, if one was written.
+    /// The tag, if there is one.
     pub tag: Option<ImageTag>,
-    /// The digest, if one was written.
+    /// The digest, if there is one.
     pub digest: Option<Digest>,
 }
 
 impl LocalReference {
-    /// What is to be looked up: the digest if there is one, else the tag, else `latest`.
+    /// What to resolve: the digest if there is one, else the tag, else `latest`.
     pub fn tag_or_digest(&self) -> TagOrDigest {
         choose_tag_or_digest(self.digest, self.tag.as_ref())
     }
 }
 
 impl BundleLocation {
-    /// The tag that was written.
+    /// The tag as written.
     pub const fn tag(&self) -> Option<&ImageTag> {
         match self {
             Self::Registry(reference) => reference.tag.as_ref(),
@@ -48,7 +48,7 @@ impl BundleLocation {
         }
     }
 
-    /// The digest that was written.
+    /// The digest in the reference.
     pub const fn digest(&self) -> Option<Digest> {
         match self {
             Self::Registry(reference) => reference.digest,
@@ -56,7 +56,7 @@ impl BundleLocation {
         }
     }
 
-    /// The same place with `digest` written behind it.
+    /// The same location with this digest.
     #[must_use]
     pub const fn with_digest(mut self, digest: Digest) -> Self {
         match &mut self {
@@ -66,7 +66,7 @@ impl BundleLocation {
         self
     }
 
-    /// What is to be looked up there.
+    /// What to resolve at the location.
     pub fn tag_or_digest(&self) -> TagOrDigest {
         choose_tag_or_digest(self.digest(), self.tag())
     }

@@ -1,8 +1,8 @@
 //! Names of images: `REGISTRY/REPOSITORY[:TAG][@DIGEST]`, and of layouts and archives on disk.
 //!
 //! The grammar is that of the distribution project's `reference` package, and the defaults
-//! (`docker.io`, `library/`) are those of containerd, so that what is judged here is what a runtime
-//! would pull.
+//! (`docker.io`, `library/`) are those of containerd, so that packgate evaluates the same image
+//! that a runtime would pull.
 
 pub(in crate::core) mod host;
 mod location;
@@ -33,21 +33,21 @@ pub struct ImageRepository {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ImageTag(String);
 
-/// An image name as people write it.
+/// An image reference as written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ImageReference {
-    /// Where.
+    /// The repository.
     pub repository: ImageRepository,
-    /// The tag, if one was written.
+    /// The tag, if there is one.
     pub tag: Option<ImageTag>,
-    /// The digest, if one was written. It wins over the tag.
+    /// The digest, if there is one. It takes precedence over the tag.
     pub digest: Option<Digest>,
 }
 
-/// A repository and a digest: a name that cannot move.
+/// A repository and a digest: an immutable reference.
 ///
-/// The fields are private, so that a pinned reference always comes from a reference that carried a
-/// digest or was resolved to one.
+/// The fields are private, so that a pinned reference always comes from a reference with a digest
+/// or one that was resolved to it.
 ///
 /// ```compile_fail
 /// # use packgate::core::{digest::Digest, reference::{ImageRepository, PinnedReference}};
@@ -61,7 +61,7 @@ pub struct PinnedReference {
     digest: Digest,
 }
 
-/// A tag or a digest: what is looked up in one repository or layout.
+/// A tag or a digest, to resolve in one repository or layout.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TagOrDigest {
     /// By tag.
@@ -70,36 +70,36 @@ pub enum TagOrDigest {
     Digest(Digest),
 }
 
-/// Why a string is no reference.
+/// Why a string is not a valid reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageReferenceError {
-    /// Nothing there.
+    /// It is empty.
     #[error("reference is empty, write REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
     Empty,
-    /// Longer than any reference.
+    /// It is longer than any valid reference; its size in bytes.
     #[error("reference of {0} characters is too long")]
     TooLong(usize),
-    /// `https://…` and the like.
+    /// It has a scheme, like `https://…`.
     #[error("reference {0:?} must not have a scheme, write REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
     Scheme(String),
-    /// The host cannot be one.
+    /// The host is invalid.
     #[error("reference {0:?} does not start with a valid registry host: {1}")]
     Host(String, RegistryHostError),
-    /// The path cannot be one.
+    /// The repository path is invalid.
     #[error(
         "repository {0:?} must consist of lower-case letters, digits and single separators (. _ - \
             /)"
     )]
     Path(String),
-    /// The tag cannot be one.
+    /// The tag is invalid.
     #[error(
         "tag {0:?} must have 1 to 128 characters of A-Z a-z 0-9 _ . - and not start with . or -"
     )]
     Tag(String),
-    /// The digest cannot be one.
+    /// The digest is invalid.
     #[error(transparent)]
     Digest(#[from] DigestError),
-    /// A digest is needed here.
+    /// A digest is required here.
     #[error("reference {0} must have a digest (@sha256:…)")]
     NotPinned(String),
 }
@@ -135,12 +135,12 @@ impl ImageRepository {
 }
 
 impl ImageReference {
-    /// What is to be looked up: the digest if there is one, else the tag, else `latest`.
+    /// What to resolve: the digest if there is one, else the tag, else `latest`.
     pub fn tag_or_digest(&self) -> TagOrDigest {
         choose_tag_or_digest(self.digest, self.tag.as_ref())
     }
 
-    /// The pinned form, if a digest was written.
+    /// The pinned reference, if it has a digest.
     pub fn to_pinned(&self) -> Result<PinnedReference, ImageReferenceError> {
         let digest = self
             .digest
@@ -295,7 +295,7 @@ impl ImageTag {
         &self.0
     }
 
-    /// The tag `sha256-<hex>SUFFIX` beside a subject.
+    /// The cosign tag `sha256-<hex>SUFFIX` of a subject.
     pub(crate) fn cosign_tag(subject: &Digest, suffix: &'static str) -> Self {
         Self(subject.referrers_fallback_tag() + suffix)
     }

@@ -1,11 +1,10 @@
-//! The report: what every face of packgate says about one judged reference, in one serialisation
-//! (`api.md`, "Report").
+//! The report on one evaluated reference, in the common format of all of packgate's interfaces.
 
 mod policy_title;
 mod text;
 mod verify_command;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{
     digest::Digest,
@@ -28,218 +27,233 @@ pub use verify_command::{cluster_verify_command, shell_quote};
 const API_VERSION: &str = "packgate.dev/v1alpha1";
 const KIND: &str = "Report";
 
-/// One judged reference.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The report on one evaluated reference, for people and for other programs. It is output only:
+/// nothing is decided from it, so its fields are private and it cannot be read back.
+///
+/// ```compile_fail
+/// # use packgate::core::report::AdmissionReport;
+/// fn read_back(json: &str) -> AdmissionReport {
+///     serde_json::from_str(json).expect("a report")
+/// }
+/// ```
+///
+/// ```compile_fail
+/// # use packgate::core::report::AdmissionReport;
+/// fn admit(report: AdmissionReport) -> AdmissionReport {
+///     AdmissionReport { admitted: true, ..report }
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AdmissionReport {
-    /// `packgate.dev/v1alpha1`
-    pub api_version: String,
-    /// `Report`
-    pub kind: String,
-    /// The verdict of all policies, whatever their modes.
-    pub outcome: ReportOutcome,
-    /// The answer after modes.
-    pub admitted: bool,
-    /// The reference as it was written.
-    pub reference: String,
-    /// What it was resolved to. Absent if it was not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<Digest>,
-    /// What it is used as.
+    /// `packgate.dev/v1alpha1`.
+    api_version: String,
+    /// `Report`.
+    kind: String,
+    /// The verdict of all policies, before enforcement modes.
+    outcome: ReportOutcome,
+    /// True if admitted, after enforcement modes.
+    admitted: bool,
+    /// The reference as written.
+    reference: String,
+    /// The digest that it was resolved to; absent if it was not resolved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
+    /// How the image is used.
     #[serde(rename = "use")]
-    pub used_as: ReferenceUse,
-    /// The field that holds the reference, in an object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub field: Option<String>,
-    /// What every governing policy says.
-    pub policies: Vec<PolicyReport>,
-    /// Why not.
-    pub denials: Vec<DenialReport>,
-    /// Evidence that holds, whoever asked for it: what was checked of each piece.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub verified: Vec<VerifiedEvidenceReport>,
-    /// Evidence that does not count, and why.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rejected: Vec<RejectedEvidenceReport>,
-    /// Settings that weaken the answer.
+    used_as: ReferenceUse,
+    /// The field of an object that contains the reference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    /// The verdict of every governing policy.
+    policies: Vec<PolicyReport>,
+    /// The reasons for the denial.
+    denials: Vec<DenialReport>,
+    /// All verified evidence, whichever policy accepts it, with the checks made.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    verified: Vec<VerifiedEvidenceReport>,
+    /// Evidence that was rejected, with the reasons.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rejected: Vec<RejectedEvidenceReport>,
+    /// Settings that weaken the verdict.
     #[serde(rename = "unsafe")]
-    pub unsafe_settings: Vec<String>,
-    /// The command that gives the same answer.
-    pub reproduce: String,
-    /// How long it took, in milliseconds.
-    pub elapsed_ms: u64,
-    /// How many requests went to registries.
-    pub registry_requests: u64,
+    unsafe_settings: Vec<String>,
+    /// The command that reproduces the verdict.
+    reproduce: String,
+    /// The duration in milliseconds.
+    elapsed_ms: u64,
+    /// The number of registry requests.
+    registry_requests: u64,
 }
 
-/// The verdict's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// The name of a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum ReportOutcome {
-    /// Everything that was asked for is proved.
+    /// All requirements are met.
     Admitted,
-    /// Something is not.
+    /// A requirement is not met.
     Denied,
-    /// Something is not, but an exemption lets it pass.
+    /// A requirement is not met, but an exemption applies.
     Exempt,
     /// No policy governs this use.
     Ungoverned,
 }
 
-/// One policy's answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The verdict of one policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyReport {
-    /// Its name, which alone does not say which policy it is: a namespace's may be called as one of
-    /// the cluster is.
+    /// Its name, which alone does not identify it: a namespace's policy may have the name of a
+    /// cluster policy.
     pub name: String,
     /// `ClusterBundlePolicy` or `BundlePolicy`. Absent for flags of the command line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<PolicyKind>,
     /// The namespace of a `BundlePolicy`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Its generation.
+    /// Its `metadata.generation`.
     pub generation: i64,
     /// What happens with its denials.
     pub mode: EnforcementMode,
-    /// Its answer.
+    /// The verdict.
     pub verdict: ReportOutcome,
-    /// What each of its authorities signed.
+    /// The findings for each of its authorities.
     pub authorities: Vec<AuthorityReport>,
-    /// What the provenance proved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// What the provenance proves.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub slsa: Option<SlsaReport>,
 }
 
-/// Did an authority sign?
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether an authority's signature was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthorityReport {
-    /// Its name in the policy.
+    /// The authority's name in the policy.
     pub name: String,
-    /// Is there a signature by it that counts?
+    /// True if it has a signature that counts.
     pub verified: bool,
     /// How that signature is stored.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<StoredSignatureFormat>,
     /// A key's fingerprint, or an identity with its issuer in parentheses.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub signer: Option<String>,
-    /// When it was made, as far as somebody other than the signer says so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The signing time, by the evidence of a third party.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<jiff::Timestamp>,
 }
 
-/// What the provenance proved.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What the SLSA provenance proves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SlsaReport {
-    /// Who built it.
+    /// The builder id.
     pub builder: String,
     /// The SLSA Build level that the policy gives that builder.
     pub level: u8,
     /// `Exact` if the dependencies are those of the lock in the bundle.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub lock: Option<LockRule>,
 }
 
-/// One reason why not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One reason for a denial.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DenialReport {
-    /// Its stable name.
+    /// The stable reason code.
     pub reason: Reason,
-    /// What happens next.
+    /// The class of the failure.
     pub class: Class,
-    /// What is missing, and the way out.
+    /// What is missing, and how to resolve it.
     pub message: String,
-    /// The name of the policy that asks for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The name of the policy that denies.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
     /// The kind of that policy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_kind: Option<PolicyKind>,
     /// The namespace of that policy, if it is a `BundlePolicy`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_namespace: Option<String>,
-    /// The authority that it concerns.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The authority that the denial is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub authority: Option<String>,
-    /// The field that it concerns, in an object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The field of an object that the denial is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
 }
 
-/// One referrer that holds: its signature, its subject, and what stands beside them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A verified referrer: its signature, subject, time and log entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VerifiedEvidenceReport {
-    /// The referrer.
+    /// The digest of the referrer.
     pub referrer: Digest,
-    /// What is stated about the digest.
+    /// The predicate type of the statement.
     pub predicate_type: String,
-    /// How it is stored.
+    /// How the signature is stored.
     pub format: StoredSignatureFormat,
     /// A key's fingerprint, or an identity with its issuer in parentheses.
     pub signer: String,
-    /// When it was signed, as far as somebody other than the signer says so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The signing time, by the evidence of a third party.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<jiff::Timestamp>,
-    /// What a transparency log says of it.
+    /// The transparency log's evidence.
     pub log: TransparencyLogReport,
-    /// The trust root that vouches for signer, time or log.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The trust root that verifies signer, time or log entry.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub trust_root: Option<Digest>,
 }
 
-/// What a transparency log says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// The evidence of a transparency log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum TransparencyLogReport {
-    /// It is in a log that the trust root knows.
+    /// It is in a log of the trust root.
     Included,
-    /// Something stands beside it, and no trust root vouches for that.
+    /// There is a log entry that no trust root verifies.
     Unchecked,
-    /// Nothing.
+    /// There is no log entry.
     None,
 }
 
-/// One referrer that does not count.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One rejected referrer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RejectedEvidenceReport {
-    /// The referrer.
+    /// The digest of the referrer.
     pub referrer: Digest,
-    /// Why, by name.
+    /// The reason code.
     pub reason: Reason,
-    /// Why, in words.
+    /// The message.
     pub message: String,
 }
 
-/// What was asked, and what it took.
+/// The request that a report is about, and its cost.
 #[derive(Clone, Debug, Default)]
 pub struct ReportInputs {
-    /// The reference as it was written.
+    /// The reference as written.
     pub reference: String,
-    /// What it was resolved to.
+    /// The digest that the reference was resolved to.
     pub digest: Option<Digest>,
-    /// What it is used as.
+    /// How the image is used.
     pub used_as: ReferenceUse,
-    /// The field that holds the reference, in an object.
+    /// The field of an object that contains the reference.
     pub field: Option<String>,
-    /// Settings outside of the policies that weaken the answer, such as plain HTTP.
+    /// Settings outside of the policies that weaken the verdict, such as plain HTTP.
     pub unsafe_settings: Vec<String>,
-    /// The command that gives the same answer.
+    /// The command that reproduces the verdict.
     pub reproduce: String,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds.
     pub elapsed_ms: u64,
-    /// How many requests went to registries.
+    /// The number of registry requests.
     pub registry_requests: u64,
 }
 
 impl AdmissionReport {
-    /// Reports a decision and the evidence that did not count.
+    /// The report on a decision and the rejected evidence.
     pub fn new(
-        asked: ReportInputs,
+        inputs: ReportInputs,
         decision: &PolicyDecision,
         findings: &VerificationFindings,
     ) -> Self {
@@ -249,12 +263,12 @@ impl AdmissionReport {
                 verdict.into(),
                 denials
                     .iter()
-                    .map(|d| denial_report(d, asked.field.as_ref()))
+                    .map(|d| denial_report(d, inputs.field.as_ref()))
                     .collect(),
             ),
             PolicyOutcome::Governed(verdict) => (verdict.into(), Vec::new()),
         };
-        let mut report = Self::without_findings(asked, outcome, denials);
+        let mut report = Self::without_findings(inputs, outcome, denials);
         report.admitted = decision.is_admitted();
         report.policies = decision.policies().iter().map(PolicyReport::from).collect();
         report.verified = strongest_evidence(findings)
@@ -271,38 +285,93 @@ impl AdmissionReport {
         report
     }
 
-    /// Reports that no verdict was reached. An error never admits.
-    pub fn from_error(asked: ReportInputs, error: &dyn ClassifiedError) -> Self {
+    /// The report on an error: no verdict was reached. An error never admits.
+    pub fn from_error(inputs: ReportInputs, error: &dyn ClassifiedError) -> Self {
         let first = denial_report(
             &Denial::new(error.reason(), sanitize_text(&error.to_string())),
-            asked.field.as_ref(),
+            inputs.field.as_ref(),
         );
         let denials = vec![DenialReport {
             class: error.class(),
             ..first
         }];
-        Self::without_findings(asked, ReportOutcome::Denied, denials)
+        Self::without_findings(inputs, ReportOutcome::Denied, denials)
     }
 
-    /// The same verdict on the same digest, for another request: its reference, field and command,
-    /// and what it took.
+    /// The same verdict on the same digest, for another request: with its reference, field and
+    /// command, and the time and registry requests that it took.
     #[must_use]
-    pub fn for_request(&self, asked: ReportInputs) -> Self {
+    pub fn for_request(&self, inputs: ReportInputs) -> Self {
         let mut report = Self {
-            reference: asked.reference,
-            field: asked.field.clone(),
-            reproduce: asked.reproduce,
-            elapsed_ms: asked.elapsed_ms,
-            registry_requests: asked.registry_requests,
+            reference: inputs.reference,
+            field: inputs.field.clone(),
+            reproduce: inputs.reproduce,
+            elapsed_ms: inputs.elapsed_ms,
+            registry_requests: inputs.registry_requests,
             ..self.clone()
         };
         for denial in &mut report.denials {
-            denial.field.clone_from(&asked.field);
+            denial.field.clone_from(&inputs.field);
         }
         report
     }
 
-    /// What happens next: nothing, if it was admitted or exempted; otherwise the first denial's
+    /// The verdict of all policies, before enforcement modes.
+    pub const fn outcome(&self) -> ReportOutcome {
+        self.outcome
+    }
+
+    /// True if admitted, after enforcement modes.
+    pub const fn is_admitted(&self) -> bool {
+        self.admitted
+    }
+
+    /// The digest that the reference was resolved to, if it was.
+    pub const fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+
+    /// The reference as written.
+    pub fn reference(&self) -> &str {
+        &self.reference
+    }
+
+    /// How the image is used.
+    pub const fn used_as(&self) -> ReferenceUse {
+        self.used_as
+    }
+
+    /// The field of an object that contains the reference, if it comes from one.
+    pub fn field(&self) -> Option<&str> {
+        self.field.as_deref()
+    }
+
+    /// Settings that weaken the verdict.
+    pub fn unsafe_settings(&self) -> &[String] {
+        &self.unsafe_settings
+    }
+
+    /// The verdict of every governing policy.
+    pub fn policies(&self) -> &[PolicyReport] {
+        &self.policies
+    }
+
+    /// The reasons for the denial.
+    pub fn denials(&self) -> &[DenialReport] {
+        &self.denials
+    }
+
+    /// The command that reproduces the verdict.
+    pub fn reproduce_command(&self) -> &str {
+        &self.reproduce
+    }
+
+    /// The number of registry requests.
+    pub const fn registry_requests(&self) -> u64 {
+        self.registry_requests
+    }
+
+    /// The class of the result: `None` if it was admitted or exempted; otherwise the first denial's
     /// class. An ungoverned reference is denied.
     pub fn class(&self) -> Option<Class> {
         match self.outcome {
@@ -316,18 +385,18 @@ impl AdmissionReport {
         }
     }
 
-    /// The command line's exit code. Modes do not change it.
+    /// The command line's exit code. Enforcement modes do not change it.
     pub fn exit_code(&self) -> u8 {
         self.class().map_or(0, Class::exit_code)
     }
 
-    /// The report for a person: aligned lines without colours, safe for a terminal.
+    /// The report as text: aligned lines without colours, safe for a terminal.
     pub fn to_text(&self) -> String {
         text::render_report(self)
     }
 
     fn without_findings(
-        asked: ReportInputs,
+        inputs: ReportInputs,
         outcome: ReportOutcome,
         denials: Vec<DenialReport>,
     ) -> Self {
@@ -336,18 +405,18 @@ impl AdmissionReport {
             kind: KIND.into(),
             outcome,
             admitted: false,
-            reference: asked.reference,
-            digest: asked.digest,
-            used_as: asked.used_as,
-            field: asked.field,
+            reference: inputs.reference,
+            digest: inputs.digest,
+            used_as: inputs.used_as,
+            field: inputs.field,
             policies: Vec::new(),
             denials,
             verified: Vec::new(),
             rejected: Vec::new(),
-            unsafe_settings: asked.unsafe_settings,
-            reproduce: asked.reproduce,
-            elapsed_ms: asked.elapsed_ms,
-            registry_requests: asked.registry_requests,
+            unsafe_settings: inputs.unsafe_settings,
+            reproduce: inputs.reproduce,
+            elapsed_ms: inputs.elapsed_ms,
+            registry_requests: inputs.registry_requests,
         }
     }
 }
@@ -371,12 +440,12 @@ fn denial_report(denial: &Denial, field: Option<&String>) -> DenialReport {
     }
 }
 
-/// What holds by a key's word alone is left out where a trust root vouches for the same: it is one
-/// piece of evidence.
+/// Evidence by a key alone is omitted if a trust root verifies the same signature: it is one
+/// evidence item.
 fn strongest_evidence(
     findings: &VerificationFindings,
 ) -> impl Iterator<Item = &Verified<Statement>> {
-    let vouched = |one: &Verified<Statement>| {
+    let has_stronger = |one: &Verified<Statement>| {
         let same = |other: &Verified<Statement>| {
             other.referrer() == one.referrer() && other.signer() == one.signer()
         };
@@ -388,10 +457,10 @@ fn strongest_evidence(
     findings
         .verified
         .iter()
-        .filter(move |one| one.trust_root().is_some() || !vouched(one))
+        .filter(move |one| one.trust_root().is_some() || !has_stronger(one))
 }
 
-/// What makes a policy's word weaker than it looks.
+/// The settings that weaken a policy.
 fn unsafe_settings_of(policy: &PolicyVerdict) -> Vec<String> {
     let mut all = policy.unsafe_settings.clone();
     match &policy.verdict {
@@ -424,7 +493,7 @@ impl From<&AdmissionVerdict> for ReportOutcome {
 }
 
 impl ReportOutcome {
-    /// As it is written.
+    /// The name in reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Admitted => "Admitted",

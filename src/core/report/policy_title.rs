@@ -1,37 +1,37 @@
-//! Which policy a report speaks of: its kind, its namespace and its name. The name alone is
-//! whatever somebody chose.
+//! The policy of a report: its kind, namespace and name. The name alone is not unique, and tenants
+//! can choose it.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::core::policy::PolicyOrigin;
 
 use super::{DenialReport, PolicyReport};
 
 /// The kind of a policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum PolicyKind {
-    /// Of the cluster.
+    /// A cluster policy.
     ClusterBundlePolicy,
-    /// Of a namespace.
+    /// A namespace's policy.
     BundlePolicy,
 }
 
 impl PolicyReport {
-    /// The policy with its kind and namespace, for people: `BundlePolicy team-a/own`.
+    /// The policy with its kind and namespace, for messages: `BundlePolicy team-a/own`.
     pub fn title(&self) -> String {
         format_policy_title(self.kind, self.namespace.as_deref(), &self.name)
     }
 }
 
 impl DenialReport {
-    /// The policy that asks for it with its kind and namespace, for people.
+    /// The policy that denies, with its kind and namespace, for messages.
     pub fn policy_title(&self) -> Option<String> {
         self.policy.as_ref().map(|name| {
             format_policy_title(self.policy_kind, self.policy_namespace.as_deref(), name)
         })
     }
 
-    /// Is it this policy that asks for it?
+    /// True if this policy denies.
     pub fn is_by_policy(&self, policy: &PolicyReport) -> bool {
         (
             self.policy.as_ref(),

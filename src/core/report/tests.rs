@@ -106,15 +106,11 @@ fn the_serialisation_is_the_contract() {
         message = message,
     );
     assert_eq!(serde_json::to_string(&report).expect("JSON"), golden);
-    assert_eq!(
-        serde_json::from_str::<AdmissionReport>(&golden).expect("a report"),
-        report
-    );
     assert_eq!(report.exit_code(), 0);
 }
 
-/// With a trust root one signature holds twice, by the key alone and as the root vouches for it; it
-/// is told once.
+/// With a trust root one signature is verified twice, by the key alone and with the root; it is
+/// reported once.
 #[test]
 fn one_signature_is_one_piece_of_evidence() {
     use crate::core::verify::testing::sigstore::{

@@ -1,4 +1,4 @@
-//! The report for a person.
+//! The report as text.
 
 use std::fmt::{self, Write};
 
@@ -9,8 +9,7 @@ use super::{
     TransparencyLogReport, VerifiedEvidenceReport,
 };
 
-/// Lines of a label and a text. Every text may come from outside, so every text is made safe for a
-/// terminal.
+/// Lines of a label and a text. All text is untrusted, so it is sanitised for terminals.
 struct ReportLines(String);
 
 pub(super) fn render_report(report: &AdmissionReport) -> String {
@@ -110,7 +109,7 @@ impl ReportLines {
                     || "at an unknown time".to_owned(),
                     |time| format!("at {time}"),
                 );
-                // What everybody expects is not told.
+                // The default form is omitted.
                 let form = authority
                     .format
                     .filter(|format| *format != StoredSignatureFormat::Bundle)
@@ -128,7 +127,7 @@ impl ReportLines {
         }
     }
 
-    /// Step by step: signature and subject, time, log, and by whose word.
+    /// Step by step: signature and subject, time, log, and trust root.
     fn push_verified(&mut self, verified: &VerifiedEvidenceReport) {
         let VerifiedEvidenceReport {
             referrer,
@@ -181,7 +180,7 @@ fn describe_denial(denial: &DenialReport) -> String {
     format!("{}: {}{policy}{authority}", denial.reason, denial.message)
 }
 
-/// Like [`sanitize_text`], piece by piece, so that nothing is cut off.
+/// Like [`sanitize_text`], in chunks, so that nothing is cut off.
 fn sanitize_long_text(text: &str) -> String {
     let characters: Vec<char> = text.chars().collect();
     characters

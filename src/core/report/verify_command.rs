@@ -1,12 +1,12 @@
-//! Command lines that a person can copy.
+//! Command lines for users to copy.
 
 use crate::core::{policy::ReferenceUse, text_escaping::is_invisible};
 
-/// Characters of a reference that nobody could read.
+/// The maximum number of characters of a reference.
 const MAX_REFERENCE: usize = 512;
 
-/// The command that gives the verdict of admission: with the cluster's own policies, for this use
-/// in this namespace.
+/// The command that reproduces the verdict of admission: with the cluster's own policies, for this
+/// use in this namespace.
 pub fn cluster_verify_command(reference: &str, used_as: ReferenceUse, namespace: &str) -> String {
     let reference: String = reference
         .chars()
@@ -24,7 +24,7 @@ pub fn cluster_verify_command(reference: &str, used_as: ReferenceUse, namespace:
     )
 }
 
-/// A word as a shell reads it.
+/// Quotes a word for a shell.
 pub fn shell_quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

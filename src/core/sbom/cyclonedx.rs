@@ -31,7 +31,7 @@ pub(super) fn cyclonedx_document(bill: &SbomInput<'_>) -> Value {
 }
 
 /// A UUID of version 8 (RFC 9562), whose bits are the lock's digest. With an epoch, of both:
-/// documents that differ have different numbers.
+/// different documents have different numbers.
 fn serial_number(bill: &SbomInput<'_>) -> String {
     let digest = bill.epoch.map_or(bill.digest, |seconds| {
         Digest::of_bytes(format!("{}/{seconds}", bill.digest).as_bytes())
@@ -85,7 +85,7 @@ fn file_component(file: &SbomFile<'_>, number: usize) -> Value {
         "hashes": [{"alg": "SHA-256", "content": file.checksum.hex_digits()}],
         "properties": facts,
     });
-    // A path says nothing to others, and the schema wants a URI.
+    // A path is meaningless to other readers, and the schema requires a URI.
     if file.kind != "file"
         && let Ok(url) = Url::parse(file.origin)
     {
@@ -95,8 +95,8 @@ fn file_component(file: &SbomFile<'_>, number: usize) -> Value {
     component
 }
 
-/// A URL by the letter of RFC 3986. What browsers let pass behind the host, such as `[`, `|` and a
-/// lone `%`, is escaped.
+/// A URL that conforms to RFC 3986. Characters that browsers accept after the host, such as `[`,
+/// `|` and a single `%`, are escaped.
 fn escape_rfc3986(url: &Url) -> String {
     let (host, rest) = (&url[..Position::BeforePath], &url[Position::BeforePath..]);
     let mut text = host.to_owned();

@@ -1,9 +1,8 @@
-//! The software bill of materials of a bundle: what its lock says, in the words of SPDX and
-//! `CycloneDX`.
+//! The software bill of materials of a bundle: the content of its lock, as SPDX or `CycloneDX`.
 //!
 //! It follows from the lock and the epoch alone, byte for byte: identifiers come from the lock's
 //! digest, the time is `sourceDateEpoch` or 1970, and no version of packgate is in it. What is
-//! *not* in it: what lies inside of archives and images, which nobody looks into here.
+//! *not* in it: the content of archives and images, which is not analysed here.
 
 mod cyclonedx;
 mod spdx;
@@ -29,10 +28,10 @@ use super::{
 /// spec/predicates/reference.md).
 pub const REFERENCE_PREDICATE_TYPE: &str = "https://in-toto.io/attestation/reference/v0.1";
 /// Bytes of the largest document that is attested as a whole. A larger one is a referrer of its
-/// own, whose digest is attested: transparency logs take no statements of megabytes.
+/// own, whose digest is attested: transparency logs do not accept statements of megabytes.
 pub const MAX_ATTESTED_BYTES: usize = 1 << 20;
 
-/// In which words.
+/// The format of an SBOM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SbomFormat {
     /// SPDX 2.3.
@@ -43,10 +42,10 @@ pub enum SbomFormat {
 }
 
 impl SbomFormat {
-    /// Both.
+    /// Both formats.
     pub const ALL: [Self; 2] = [Self::Spdx, Self::CycloneDX];
 
-    /// As it is written in specs.
+    /// The name in specifications.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Spdx => "SPDX",
@@ -54,7 +53,7 @@ impl SbomFormat {
         }
     }
 
-    /// The type of a predicate that is such a document.
+    /// The predicate type of such a document.
     pub const fn predicate_type(self) -> &'static str {
         match self {
             Self::Spdx => "https://spdx.dev/Document",
@@ -62,7 +61,7 @@ impl SbomFormat {
         }
     }
 
-    /// The document's media type.
+    /// The media type of the document.
     pub const fn media_type(self) -> &'static str {
         match self {
             Self::Spdx => media_type::SPDX,
@@ -70,7 +69,7 @@ impl SbomFormat {
         }
     }
 
-    /// What the document is called where it is a file.
+    /// The file name of the document.
     pub const fn file_name(self) -> &'static str {
         match self {
             Self::Spdx => "sbom.spdx.json",
@@ -79,13 +78,13 @@ impl SbomFormat {
     }
 }
 
-/// Why there is none.
+/// Why an SBOM cannot be generated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SbomError {
-    /// No time.
+    /// The epoch is out of range.
     #[error("source date epoch {0} is out of range")]
     Epoch(i64),
-    /// Our bug.
+    /// It cannot be serialised, which is a bug.
     #[error("cannot serialise the software bill of materials: {0}")]
     Canonical(String),
 }
@@ -99,7 +98,7 @@ impl ClassifiedError for SbomError {
     }
 }
 
-/// A software bill of materials.
+/// An SBOM of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SbomDocument {
     format: SbomFormat,
@@ -109,9 +108,9 @@ pub struct SbomDocument {
 }
 
 impl SbomDocument {
-    /// Of a bundle with this lock and this epoch.
+    /// The SBOM of a bundle with this lock and this epoch.
     ///
-    /// Errors: an epoch that is no time.
+    /// Errors: the epoch is out of range.
     pub fn new(format: SbomFormat, lock: &Lockfile, epoch: Option<i64>) -> Result<Self, SbomError> {
         let seconds = epoch.unwrap_or_default();
         let created = Timestamp::from_second(seconds).map_err(|_| SbomError::Epoch(seconds))?;
@@ -138,7 +137,7 @@ impl SbomDocument {
         })
     }
 
-    /// In which words.
+    /// The format.
     pub const fn format(&self) -> SbomFormat {
         self.format
     }
@@ -148,17 +147,17 @@ impl SbomDocument {
         &self.bytes
     }
 
-    /// Digest of these bytes.
+    /// The digest of the document.
     pub const fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// Is it too large to be attested as a whole ([`MAX_ATTESTED_BYTES`])?
+    /// True if it is too large to be attested as a whole ([`MAX_ATTESTED_BYTES`]).
     pub const fn is_attested_by_reference(&self) -> bool {
         self.bytes.len() > MAX_ATTESTED_BYTES
     }
 
-    /// The type of the statement that attests it.
+    /// The predicate type of the statement that attests it.
     pub const fn predicate_type(&self) -> &'static str {
         if self.is_attested_by_reference() {
             REFERENCE_PREDICATE_TYPE
@@ -167,8 +166,8 @@ impl SbomDocument {
         }
     }
 
-    /// The predicate that attests it. One that is apart lies at `location`, and `attester`, a URI,
-    /// says so.
+    /// The predicate that attests it. One that is stored separately is at `location`, and
+    /// `attester`, a URI, attests that.
     pub fn attestation_predicate(&self, attester: &str, location: &str) -> Value {
         if !self.is_attested_by_reference() {
             return self.document.clone();
@@ -182,7 +181,7 @@ impl SbomDocument {
         json!({"attester": {"id": attester}, "references": [reference]})
     }
 
-    /// Does a statement attest it?
+    /// True if the statement attests it.
     pub fn is_attested_by(&self, statement: &Statement) -> bool {
         if statement.predicate_type != self.predicate_type() {
             return false;
@@ -202,7 +201,7 @@ impl SbomDocument {
     }
 }
 
-/// What both formats tell.
+/// The data of both formats.
 struct SbomInput<'a> {
     lock: &'a Lockfile,
     digest: Digest,
@@ -211,7 +210,7 @@ struct SbomInput<'a> {
 }
 
 impl SbomInput<'_> {
-    /// What the bundle is called: as its lock, or by the lock's digest.
+    /// The name of the bundle: the lock's name, or its digest.
     fn bundle_name(&self) -> String {
         self.lock
             .name
@@ -258,7 +257,7 @@ struct SbomFile<'a> {
 }
 
 impl SbomFile<'_> {
-    /// What neither format has a field for.
+    /// Properties without a field in either format.
     fn extra_properties(&self) -> Vec<(&'static str, String)> {
         let mut facts = vec![
             ("name", self.name.to_owned()),

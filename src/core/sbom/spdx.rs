@@ -1,7 +1,7 @@
 //! SPDX 2.3 in JSON (spdx-spec 2.3, schemas/spdx-schema.json): a package for the bundle, and a file
 //! for each artifact.
 //!
-//! A lock knows SHA-256 only, so there are no SHA-1 checksums, and without them no package
+//! A lock has SHA-256 digests only, so there are no SHA-1 checksums, and without them no package
 //! verification code (clause 7.9).
 
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ pub(super) fn spdx_document(bill: &SbomInput<'_>) -> Value {
     })
 }
 
-/// Two documents that differ have two namespaces (clause 6.5).
+/// Different documents have different namespaces (clause 6.5).
 fn document_namespace(bill: &SbomInput<'_>) -> String {
     let epoch = bill
         .epoch

@@ -24,7 +24,7 @@ fn sbom(format: SbomFormat, lock: &Lockfile) -> SbomDocument {
     SbomDocument::new(format, lock, None).expect("a bill")
 }
 
-/// A lock whose bills are larger than what is attested as a whole.
+/// A lock whose SBOMs are larger than what is attested as a whole.
 fn large() -> Lockfile {
     let lock = lock();
     let artifacts = (0..4_000).map(|n| {

@@ -1,8 +1,7 @@
 //! Fulcio, version 2: `POST /api/v2/signingCert`.
 //!
-//! Source: fulcio, `fulcio.proto`, "CreateSigningCertificateRequest". The key is shown by a
-//! certificate signing request: its own signature proves possession, whatever the token calls its
-//! subject.
+//! Source: fulcio, `fulcio.proto`, "CreateSigningCertificateRequest". The key is sent in a
+//! certificate signing request, whose signature proves possession; the token provides the subject.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
@@ -14,8 +13,7 @@ use super::SigstoreResponseError;
 /// The path of the request, after the service's URL.
 pub const SIGNING_CERT_PATH: &str = "api/v2/signingCert";
 
-/// The body that asks for a certificate. It carries the token: it goes to this service and nowhere
-/// else.
+/// The body of a certificate request. It contains the token: it is sent to this service only.
 pub fn certificate_request_body(identity_token: &str, csr_pem: &str) -> Vec<u8> {
     let body = json!({
         "credentials": {"oidcIdentityToken": identity_token},
@@ -41,7 +39,7 @@ struct FulcioCertificateChain {
     certificates: Vec<String>,
 }
 
-/// The certificate out of an answer; the rest of the chain is in the trusted root, or nowhere.
+/// The certificate in a response; the rest of the chain is in the trusted root, or missing.
 pub fn parse_certificate(body: &[u8]) -> Result<DerCertificate, SigstoreResponseError> {
     let answer: FulcioResponse = serde_json::from_slice(body).map_err(|error| {
         SigstoreResponseError::new(format!("the response cannot be read: {error}"))
@@ -72,7 +70,7 @@ pub fn parse_certificate(body: &[u8]) -> Result<DerCertificate, SigstoreResponse
     })
 }
 
-/// The sentence out of an error, if there is one.
+/// The message of an error response, if there is one.
 pub fn parse_error_message(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct FulcioErrorBody {

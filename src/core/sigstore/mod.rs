@@ -1,10 +1,10 @@
-//! What is said to Sigstore's services while something is signed, and how their answers are read.
+//! The requests to Sigstore's services for signing, and the parsing of their responses.
 //!
-//! They are a certificate authority (Fulcio), transparency logs (Rekor 1 and 2) and timestamp
-//! authorities (RFC 3161), all named by a [`SigstoreSigningConfig`].
+//! The services are a certificate authority (Fulcio), transparency logs (Rekor 1 and 2) and
+//! timestamp authorities (RFC 3161), all named by a [`SigstoreSigningConfig`].
 //!
-//! What is *not* checked here: whether an answer is true. What comes together is verified like
-//! anybody's bundle before it is used.
+//! What is *not* checked here: whether a response is true. The resulting bundle is verified like
+//! any other before it is used.
 
 pub mod fulcio;
 pub mod rekor;
@@ -17,7 +17,7 @@ pub use signing_config::{
 
 use super::reason::{ClassifiedError, Reason};
 
-/// Why an answer of a service cannot be used.
+/// Why the response of a service is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SigstoreResponseError(pub String);

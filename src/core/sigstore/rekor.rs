@@ -2,8 +2,8 @@
 //! (`hashedrekord` 0.0.2).
 //!
 //! Source: rekor, `pkg/types/{dsse,hashedrekord}`, and rekor-tiles, `rekor/v2/hashedrekord.proto`.
-//! Rekor 2 knows no envelopes: what is logged is the digest of the DSSE pre-authentication
-//! encoding, as sigstore-go does it.
+//! Rekor 2 does not support envelopes: it logs the digest of the DSSE pre-authentication encoding,
+//! as sigstore-go does it.
 
 use std::collections::BTreeMap;
 
@@ -15,54 +15,54 @@ use sigstore_types::{KindVersion, TransparencyLogEntry};
 use super::{RekorVersion, SigstoreResponseError};
 use crate::core::digest::Digest;
 
-/// What is logged: a signature, and what it is of.
+/// The signature to log, and what it covers.
 #[derive(Clone, Copy, Debug)]
 pub struct ProposedRekorEntry<'a> {
-    /// What was signed.
+    /// The signed content.
     pub signed: RekorSignedContent<'a>,
     /// The signature.
     pub signature: &'a [u8],
-    /// Who can be asked whether it holds.
+    /// The key or certificate that verifies it.
     pub verifier: RekorVerifier<'a>,
 }
 
-/// What was signed.
+/// The signed content.
 #[derive(Clone, Copy, Debug)]
 pub enum RekorSignedContent<'a> {
-    /// An envelope.
+    /// A DSSE envelope.
     Envelope {
-        /// As JSON, the signature in it.
+        /// As JSON, with the signature.
         json: &'a str,
         /// The SHA-256 of its pre-authentication encoding.
         digest: &'a Digest,
     },
     /// Plain bytes.
     Message {
-        /// Their SHA-256.
+        /// The SHA-256 digest of the bytes.
         digest: &'a Digest,
     },
 }
 
-/// The key of a signature, in both forms that are asked for.
+/// The key of a signature, in both encodings that logs need.
 #[derive(Clone, Copy, Debug)]
 pub enum RekorVerifier<'a> {
-    /// In a certificate.
+    /// A key in a certificate.
     Certificate {
-        /// DER.
+        /// The certificate in DER.
         der: &'a [u8],
-        /// PEM.
+        /// The certificate in PEM.
         pem: &'a str,
     },
-    /// By itself.
+    /// A plain key.
     PublicKey {
-        /// DER.
+        /// The key in DER.
         der: &'a [u8],
-        /// PEM.
+        /// The key in PEM.
         pem: &'a str,
     },
 }
 
-/// The path of a request, after the log's URL.
+/// The path of a request, below the log's URL.
 pub const fn entries_path(version: RekorVersion) -> &'static str {
     match version {
         RekorVersion::V1 => "api/v1/log/entries",
@@ -70,19 +70,19 @@ pub const fn entries_path(version: RekorVersion) -> &'static str {
     }
 }
 
-/// What the DER of every ECDSA P-256 public key starts with (RFC 5480, section 2; the point is not
+/// The prefix of the DER of every ECDSA P-256 public key (RFC 5480, section 2; the point is not
 /// compressed).
 const P256: [u8; 27] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
     0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
 ];
 
-/// Is it an ECDSA P-256 key (DER, `SubjectPublicKeyInfo`)?
+/// True for an ECDSA P-256 key (DER, `SubjectPublicKeyInfo`).
 pub fn is_p256(spki: &[u8]) -> bool {
     spki.starts_with(&P256)
 }
 
-/// The body of a request. Of version 2 only for ECDSA P-256 keys.
+/// The body of a request. For version 2 only with ECDSA P-256 keys.
 pub fn entry_request_body(version: RekorVersion, entry: &ProposedRekorEntry<'_>) -> Vec<u8> {
     let body = match (version, entry.signed) {
         (RekorVersion::V1, RekorSignedContent::Envelope { json, .. }) => json!({
@@ -138,7 +138,7 @@ impl RekorVerifier<'_> {
     }
 }
 
-/// Reads the answer of a log: the entry as a Sigstore bundle carries it.
+/// Parses the response of a log: the entry in the form of Sigstore bundles.
 pub fn parse_log_entry(
     version: RekorVersion,
     signed: &RekorSignedContent<'_>,

@@ -1,8 +1,8 @@
-//! Which services sign: `signing_config.json`, version 0.2.
+//! The services for signing: `signing_config.json`, version 0.2.
 //!
 //! Source: sigstore protobuf-specs, `sigstore_trustroot.proto`, "SigningConfig", and the selection
-//! that sigstore-go makes: only services that are valid now, of the highest version that we speak,
-//! the newest of each operator.
+//! that sigstore-go makes: only services that are valid now, of the highest version that packgate
+//! supports, the newest of each operator.
 
 use std::collections::HashSet;
 
@@ -17,10 +17,10 @@ use crate::core::{
 };
 
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.signingconfig.v0.2+json";
-/// Services of one kind in a file. More is no configuration of anybody.
+/// The maximum number of services of one kind in a file, more than real configurations have.
 const MAX_SERVICES: usize = 64;
 
-/// A `signing_config.json`.
+/// A parsed `signing_config.json`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SigstoreSigningConfig {
@@ -72,32 +72,32 @@ enum ServiceSelector {
     Exact,
 }
 
-/// The services that are used at some time.
+/// The services that are valid at some time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SelectedServices {
-    /// The certificate authority. None if the file names none; then only keys can sign.
+    /// The certificate authority. `None` if the file has none; then only keys can sign.
     pub fulcio: Option<Url>,
-    /// Transparency logs, each of which gets an entry.
+    /// The transparency logs; all of them get an entry.
     pub logs: Vec<RekorLog>,
-    /// Timestamp authorities, each of which is asked.
+    /// The timestamp authorities; all of them are used.
     pub timestamps: Vec<Url>,
 }
 
 /// A transparency log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RekorLog {
-    /// Where it is.
+    /// Its URL.
     pub url: Url,
-    /// How it is spoken to.
+    /// Its API version.
     pub version: RekorVersion,
 }
 
-/// Rekor's versions.
+/// The versions of Rekor's API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RekorVersion {
-    /// Signs the time of its entries.
+    /// Signs the integrated time of its entries.
     V1,
-    /// Tells no time.
+    /// Gives no time.
     V2,
 }
 
@@ -107,64 +107,64 @@ pub enum SigningConfigError {
     /// Too large, not JSON, or ambiguous.
     #[error("signing configuration cannot be read: {0}")]
     Json(#[from] JsonError),
-    /// Another format.
+    /// Its media type is another one.
     #[error(
         "signing configuration has the media type {0:?}, only {MEDIA_TYPE} is supported; cosign \
             signing-config create writes it"
     )]
     MediaType(String),
-    /// A list without end.
+    /// A list has too many services.
     #[error(
         "signing configuration names {count} services under {field}, the limit is {MAX_SERVICES}"
     )]
     TooMany {
-        /// The list.
+        /// The field of the list.
         field: &'static str,
-        /// Its length.
+        /// The number of services.
         count: usize,
     },
-    /// Nothing in a list can be used now.
+    /// No service of a list is valid now.
     #[error(
         "signing configuration has no service under {field} that is valid at {now} and has a \
             supported version ({versions})"
     )]
     NoneUsable {
-        /// The list.
+        /// The field of the list.
         field: &'static str,
-        /// When.
+        /// The time of the selection.
         now: Timestamp,
-        /// The versions.
+        /// The supported versions.
         versions: &'static str,
     },
-    /// It does not say how many.
+    /// The selector is missing or invalid.
     #[error(
         "signing configuration has no usable selector under {field}; it must be ANY, ALL, or EXACT \
             with a count"
     )]
     Selector {
-        /// The selection.
+        /// The field of the selection.
         field: &'static str,
     },
-    /// It asks for more than there are.
+    /// It requires more services than there are.
     #[error(
         "signing configuration asks for {wanted} services under {field}, of distinct operators \
             there are {found}"
     )]
     TooFewServices {
-        /// The selection.
+        /// The field of the selection.
         field: &'static str,
-        /// How many.
+        /// The required number.
         wanted: usize,
-        /// How many there are.
+        /// The available number.
         found: usize,
     },
-    /// No address that can be asked.
+    /// It contains an invalid service URL.
     #[error(
         "signing configuration names {0:?}, which is no http or https URL without user, query and \
             fragment"
     )]
     Url(String),
-    /// Nobody would know when it was signed.
+    /// Nothing would prove the signing time.
     #[error(
         "signing configuration names a Rekor 2 log and no timestamp authority: such a log does not \
             timestamp entries; add one under tsaUrls"
@@ -179,7 +179,7 @@ impl ClassifiedError for SigningConfigError {
 }
 
 impl SigstoreSigningConfig {
-    /// Reads a `signing_config.json` of at most `limits.manifest_bytes`.
+    /// Parses a `signing_config.json` of at most `limits.manifest_bytes`.
     pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, SigningConfigError> {
         let config: Self = json::parse_strict(bytes, limits.manifest_bytes, limits.json_depth)?;
         if config.media_type != MEDIA_TYPE {
@@ -202,8 +202,8 @@ impl SigstoreSigningConfig {
         Ok(config)
     }
 
-    /// The services to use now. A list that is empty gives none; one that has nothing for us is an
-    /// error, never the same as an empty one.
+    /// The services that are valid now. An empty list selects none; one without a valid and
+    /// supported service is an error, never treated as empty.
     pub fn select_services(&self, now: Timestamp) -> Result<SelectedServices, SigningConfigError> {
         let fulcio = newest_usable_services("caUrls", &self.ca_urls, &[1], "1", now)?
             .first()
@@ -244,7 +244,7 @@ impl SigstoreSigningConfig {
     }
 }
 
-/// The newest of each operator that is valid now, of the first of `versions` that there is.
+/// The newest service of each operator that is valid now, of the first of `versions` that any has.
 fn newest_usable_services<'a>(
     field: &'static str,
     list: &'a [SigningConfigService],
@@ -280,8 +280,8 @@ fn newest_usable_services<'a>(
     })
 }
 
-/// As many as are asked for. Of "any" it is the newest: a choice by chance would only make faults
-/// hard to repeat.
+/// As many as are required. For `ANY` it is the newest one: a random choice would make errors hard
+/// to reproduce.
 fn apply_selector<'a>(
     field: &'static str,
     mut found: Vec<&'a SigningConfigService>,
@@ -329,7 +329,7 @@ impl SigningConfigService {
         start.is_none_or(|start| start <= now) && end.is_none_or(|end| now <= end)
     }
 
-    /// What is wrong with a URL is told by scheme and host: the rest may be a secret.
+    /// Errors show only the scheme and host of a URL: the rest may be a secret.
     fn parse_url(&self) -> Result<Url, SigningConfigError> {
         let url: Url = self
             .url
@@ -377,7 +377,7 @@ mod tests {
         json!({"url": url, "majorApiVersion": version, "validFor": window, "operator": operator})
     }
 
-    /// What `cosign signing-config create` writes.
+    /// The output of `cosign signing-config create`.
     fn config() -> Value {
         let from = "2026-01-01T00:00:00Z";
         json!({
@@ -557,44 +557,44 @@ mod tests {
     fn what_cannot_be_used_is_refused_by_name() {
         let table: &[(&str, Change)] = &[
             ("media type", |c| {
-                c["mediaType"] = "application/vnd.dev.sigstore.signingconfig.v0.1+json".into()
+                c["mediaType"] = "application/vnd.dev.sigstore.signingconfig.v0.1+json".into();
             }),
             ("under caUrls", |c| {
-                c["caUrls"][0]["validFor"]["end"] = "2026-02-01T00:00:00Z".into()
+                c["caUrls"][0]["validFor"]["end"] = "2026-02-01T00:00:00Z".into();
             }),
             ("under rekorTlogUrls", |c| {
-                c["rekorTlogUrls"][0]["majorApiVersion"] = 3.into()
+                c["rekorTlogUrls"][0]["majorApiVersion"] = 3.into();
             }),
             ("under tsaUrls", |c| {
-                c["tsaUrls"][0]["validFor"]["start"] = "2027-01-01T00:00:00Z".into()
+                c["tsaUrls"][0]["validFor"]["start"] = "2027-01-01T00:00:00Z".into();
             }),
             ("selector under rekorTlogConfig", |c| {
-                c["rekorTlogConfig"] = json!({})
+                c["rekorTlogConfig"] = json!({});
             }),
             ("selector under tsaConfig", |c| {
-                c["tsaConfig"] = json!({"selector": "EXACT"})
+                c["tsaConfig"] = json!({"selector": "EXACT"});
             }),
             ("unknown variant", |c| {
-                c["tsaConfig"] = json!({"selector": "SOME"})
+                c["tsaConfig"] = json!({"selector": "SOME"});
             }),
             ("asks for 2 services under tsaConfig", |c| {
-                c["tsaConfig"] = json!({"selector": "EXACT", "count": 2})
+                c["tsaConfig"] = json!({"selector": "EXACT", "count": 2});
             }),
             ("no timestamp authority", |c| c["tsaUrls"] = json!([])),
             ("no http or https URL", |c| {
-                c["caUrls"][0]["url"] = "ftp://fulcio.example.com".into()
+                c["caUrls"][0]["url"] = "ftp://fulcio.example.com".into();
             }),
             ("no http or https URL", |c| {
-                c["caUrls"][0]["url"] = "https://user:hunter2@fulcio.example.com".into()
+                c["caUrls"][0]["url"] = "https://user:hunter2@fulcio.example.com".into();
             }),
             ("no http or https URL", |c| {
-                c["caUrls"][0]["url"] = "https://fulcio.example.com/?hunter2".into()
+                c["caUrls"][0]["url"] = "https://fulcio.example.com/?hunter2".into();
             }),
             ("no http or https URL", |c| {
-                c["caUrls"][0]["url"] = "hunter2".into()
+                c["caUrls"][0]["url"] = "hunter2".into();
             }),
             ("limit is 64", |c| {
-                c["tsaUrls"] = vec![c["tsaUrls"][0].clone(); 65].into()
+                c["tsaUrls"] = vec![c["tsaUrls"][0].clone(); 65].into();
             }),
         ];
         for (part, change) in table {

@@ -1,7 +1,7 @@
 //! Timestamps, RFC 3161: a request for the SHA-256 of a signature.
 //!
-//! Only as much of an answer is read as shows that it is one to this request. Who signed it, and
-//! for what, is verified with the bundle.
+//! A response is only parsed as far as needed to match it with its request. Its signature is
+//! verified with the bundle.
 
 use super::SigstoreResponseError;
 use crate::core::digest::Digest;
@@ -16,13 +16,13 @@ const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
 const OCTETS: u8 = 0x04;
 
-/// A number that an answer must repeat. Its first bit is 0 and the next 1, so that it has one form
-/// as a DER integer.
+/// A nonce that the response must repeat. Its first bit is 0 and the next 1, so that its encoding
+/// as a DER integer has a fixed length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimestampNonce([u8; 8]);
 
 impl TimestampNonce {
-    /// Out of random bytes.
+    /// A nonce from random bytes.
     pub const fn new(mut random: [u8; 8]) -> Self {
         random[0] = (random[0] & 0x3f) | 0x40;
         Self(random)
@@ -33,7 +33,7 @@ impl TimestampNonce {
     }
 }
 
-/// The request for a timestamp of `imprint`, with the authority's certificate in the answer.
+/// The request for a timestamp of `imprint`, with the authority's certificate in the response.
 pub fn timestamp_request(imprint: &Digest, nonce: TimestampNonce) -> Vec<u8> {
     let imprint = encode_der(
         SEQUENCE,
@@ -58,7 +58,7 @@ fn encode_der(tag: u8, content: &[u8]) -> Vec<u8> {
     [&[tag, length], content].concat()
 }
 
-/// Is it a granted answer to the request with this nonce and imprint?
+/// Checks that the response is granted, and is for this nonce and imprint.
 pub fn check_response(
     answer: &[u8],
     imprint: &Digest,
@@ -87,7 +87,7 @@ pub fn check_response(
     }
 }
 
-/// What is inside of the sequence that comes first.
+/// The contents of the first sequence.
 fn sequence_contents(der: &[u8]) -> Option<&[u8]> {
     let [SEQUENCE, length, rest @ ..] = der else {
         return None;

@@ -1,7 +1,7 @@
-//! What `packgate unpack` extracts, and what an archive may put where.
+//! Rules for archives that `packgate unpack` extracts.
 //!
-//! The archive's bytes are exactly what the lock pins, so an archive that cannot be extracted is a
-//! fault of the lock that asks for it: `InvalidLock`. Only what exceeds a limit is `LimitExceeded`.
+//! The archive's bytes are exactly what the lock pins, so an archive that cannot be extracted is an
+//! error of the lock that requires it: `InvalidLock`. Only what exceeds a limit is `LimitExceeded`.
 
 pub mod tar;
 
@@ -17,9 +17,9 @@ const MAX_LINK: usize = 1_024;
 /// One archive to be extracted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveExtractionPlan {
-    /// Where the archive lies in the bundle. It stays there.
+    /// The path of the archive in the bundle. The archive itself is kept.
     pub archive: BundlePath,
-    /// What kind of archive it is.
+    /// The compression of the archive.
     pub compression: ArchiveCompression,
     /// The folder that it is extracted into; the bundle's root if absent.
     pub into: Option<BundlePath>,
@@ -28,39 +28,39 @@ pub struct ArchiveExtractionPlan {
 /// Why an archive, or an entry of it, is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArchiveUnpackError {
-    /// The target's name does not say what it is.
+    /// The compression cannot be detected from the target's name.
     #[error(
         "the compression of {0} cannot be detected from its name; add compression: gzip, bzip2 or zip"
     )]
     UnknownCompression(BundlePath),
-    /// The bytes are no such archive.
+    /// The bytes are not such an archive.
     #[error("archive cannot be read: {0}")]
     Malformed(String),
-    /// A name that is no text.
+    /// A name is not valid UTF-8.
     #[error("entry {0:?} has a name that is not UTF-8")]
     NotUtf8(String),
-    /// A name that starts with `/`.
+    /// The name starts with `/`.
     #[error("entry {0:?} has an absolute path")]
     Absolute(String),
-    /// A name that cannot be a path in a bundle.
+    /// The name is not a valid path in a bundle.
     #[error("entry {0:?} {1}")]
     Path(String, BundlePathError),
-    /// A hard link, a device, a FIFO, a sparse file and whatever else there is.
+    /// A hard link, a device, a FIFO, a sparse file, or another unsupported kind.
     #[error("entry {name:?} is {what}, only files, folders and symbolic links are unpacked")]
     Kind {
-        /// The entry.
+        /// The name of the entry.
         name: String,
-        /// What it is.
+        /// The kind of the entry.
         what: &'static str,
     },
     /// A symbolic link that could lead out of the folder.
     #[error("entry {name:?} links to {target:?}, which {why}")]
     Link {
-        /// The entry.
+        /// The name of the entry.
         name: String,
-        /// Where it leads.
+        /// The target of the link.
         target: String,
-        /// What is wrong with that.
+        /// What is wrong with it.
         why: &'static str,
     },
 }
@@ -71,7 +71,7 @@ impl ClassifiedError for ArchiveUnpackError {
     }
 }
 
-/// What is to be done with `artifact`: nothing, unless the lock says `unpack`.
+/// The extraction of `artifact`: `None`, unless the lock sets `unpack`.
 pub fn plan_extraction(
     artifact: &LockedArtifact,
 ) -> Result<Option<ArchiveExtractionPlan>, ArchiveUnpackError> {
@@ -109,7 +109,7 @@ fn compression_from_name(archive: &BundlePath) -> Option<ArchiveCompression> {
     }
 }
 
-/// The path in the bundle of a file or link that an archive calls `name`.
+/// The path in the bundle of a file or link with the archive's `name`.
 pub fn entry_file_path(
     into: Option<&BundlePath>,
     name: &[u8],
@@ -118,8 +118,7 @@ pub fn entry_file_path(
     join_entry_path(into, text)
 }
 
-/// The path in the bundle of a folder that an archive calls `name`; nothing if that is `into`
-/// itself.
+/// The path in the bundle of a folder with the archive's `name`; `None` for `into` itself.
 pub fn entry_folder_path(
     into: Option<&BundlePath>,
     name: &[u8],
@@ -143,7 +142,7 @@ fn check_entry_name(name: &[u8]) -> Result<&str, ArchiveUnpackError> {
     }
 }
 
-/// `name` is checked alone first: behind a folder, an empty name would name that folder.
+/// `name` is checked on its own first: joined to a folder, an empty name would mean that folder.
 fn join_entry_path(
     into: Option<&BundlePath>,
     name: &str,
@@ -158,12 +157,12 @@ fn join_entry_path(
     }
 }
 
-/// Checks the target of a symbolic link at `at`, which was made by [`entry_file_path`] with the same
-/// `into`.
+/// Checks the target of a symbolic link at `at`, which was made by [`entry_file_path`] with the
+/// same `into`.
 ///
 /// A target is accepted if its `..` all come first and do not climb above `into`. The folder of a
-/// link is a real folder (who writes sees to that), so these `..` are what they look like; after
-/// them a path can only go down, through links that obey the same rule. A `..` behind a name is
+/// link is a real folder (the writer ensures that), so these `..` are resolved as written; after
+/// them a path can only go down, through links that obey the same rule. A `..` after a name is
 /// refused, because the name may be a link itself.
 pub fn check_link_target(
     into: Option<&BundlePath>,
@@ -208,8 +207,8 @@ pub fn check_link_target(
     }
 }
 
-/// The mode that a file gets: executable if its owner may execute it. Nothing else of an archive's
-/// modes counts.
+/// The mode of an unpacked file: executable if its owner may execute it. All other mode bits are
+/// ignored.
 pub const fn unpacked_file_mode(bits: u32) -> BundleFileMode {
     if bits & 0o100 == 0 {
         BundleFileMode::Plain
@@ -218,7 +217,7 @@ pub const fn unpacked_file_mode(bits: u32) -> BundleFileMode {
     }
 }
 
-/// A name for messages: short, and text in any case.
+/// A name for messages: short, and valid text.
 pub fn displayed_name(name: &[u8]) -> String {
     String::from_utf8_lossy(name).chars().take(120).collect()
 }

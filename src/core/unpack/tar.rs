@@ -1,17 +1,17 @@
 //! Headers of tar archives: V7, USTAR and PAX (POSIX.1-2017, `pax`), and GNU's long names.
 //!
 //! The `tar` crate reads GNU's and PAX's metadata into memory however long it is, so a small
-//! archive could ask for gigabytes; here the reader decides, by [`MAX_METADATA`]. Not supported:
-//! sparse files, multi-volume archives.
+//! archive could ask for gigabytes; here [`MAX_METADATA`] limits it. Not supported: sparse files,
+//! multi-volume archives.
 
 use super::{ArchiveUnpackError, displayed_name};
 
-/// Size of a header, and the unit that content is padded to.
+/// The size of a header, and the unit that content is padded to.
 pub const BLOCK: usize = 512;
 /// The longest PAX header or GNU long name that is read, in bytes.
 pub const MAX_METADATA: u64 = 1 << 20;
 
-/// What a header announces.
+/// The kind of an entry, from its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TarEntryKind {
     /// A file.
@@ -30,14 +30,14 @@ pub enum TarEntryKind {
     LongLink,
 }
 
-/// One entry's header.
+/// The header of one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TarHeader {
-    /// What it announces.
+    /// The kind of the entry.
     pub kind: TarEntryKind,
-    /// Its name, as it is written.
+    /// The name as written.
     pub name: Vec<u8>,
-    /// The target of a link, as it is written.
+    /// The target of a link as written.
     pub link: Vec<u8>,
     /// Length of the content that follows.
     pub size: u64,
@@ -45,7 +45,7 @@ pub struct TarHeader {
     pub mode: u32,
 }
 
-/// What metadata said about the entry that follows.
+/// Metadata about the entry that follows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PendingTarMetadata {
     name: Option<Vec<u8>>,
@@ -54,7 +54,7 @@ pub struct PendingTarMetadata {
 }
 
 impl TarEntryKind {
-    /// Is it about other entries?
+    /// True if it describes other entries.
     pub const fn is_metadata(self) -> bool {
         matches!(
             self,
@@ -64,7 +64,7 @@ impl TarEntryKind {
 }
 
 impl TarHeader {
-    /// Reads a header. Nothing if the block is all zero, which ends an archive.
+    /// Parses a header. `None` if the block is all zero, which ends an archive.
     pub fn parse(block: &[u8; BLOCK]) -> Result<Option<Self>, ArchiveUnpackError> {
         if block.iter().all(|byte| *byte == 0) {
             return Ok(None);
@@ -90,7 +90,7 @@ impl TarHeader {
 }
 
 impl PendingTarMetadata {
-    /// Takes in the content of a metadata entry.
+    /// Applies the content of a metadata entry.
     pub fn apply_metadata(
         &mut self,
         kind: TarEntryKind,
@@ -118,7 +118,7 @@ impl PendingTarMetadata {
                     self.size = Some(
                         parse_decimal(value)
                             .ok_or_else(|| malformed_error("a PAX size is no number"))?,
-                    )
+                    );
                 }
                 key if key.starts_with(b"GNU.sparse.") => {
                     let name = self.name.as_deref().map(displayed_name).unwrap_or_default();
@@ -133,7 +133,7 @@ impl PendingTarMetadata {
         Ok(())
     }
 
-    /// The header with what was said about it, and nothing pending any more.
+    /// The header with the pending metadata applied and cleared.
     pub fn apply_to_header(&mut self, header: TarHeader) -> Result<TarHeader, ArchiveUnpackError> {
         let Self { name, link, size } = std::mem::take(self);
         if size.is_some_and(|size| size != 0) && header.kind != TarEntryKind::File {
@@ -147,7 +147,7 @@ impl PendingTarMetadata {
         })
     }
 
-    /// Was metadata read that no entry followed?
+    /// True if metadata was read and no entry followed.
     pub fn has_metadata(&self) -> bool {
         *self != Self::default()
     }
@@ -178,7 +178,7 @@ fn entry_kind(flag: u8, name: &[u8]) -> Result<TarEntryKind, ArchiveUnpackError>
     }
 }
 
-/// Only POSIX has the prefix; GNU's own format keeps times there.
+/// Only POSIX has the prefix; GNU's own format has times there.
 fn full_name(block: &[u8; BLOCK]) -> Vec<u8> {
     let (name, prefix) = (trim_at_nul(&block[..100]), trim_at_nul(&block[345..500]));
     if &block[257..263] != b"ustar\0" || prefix.is_empty() {
@@ -204,7 +204,7 @@ fn check_header_checksum(block: &[u8; BLOCK]) -> Result<(), ArchiveUnpackError> 
     }
 }
 
-/// Octal digits with blanks around them, or GNU's base 256 for what octal cannot hold.
+/// Octal digits with blanks around them, or GNU's base 256 for larger numbers.
 fn parse_tar_number(field: &[u8]) -> Result<u64, ArchiveUnpackError> {
     let wrong = || malformed_error("a number in a tar header cannot be read");
     if let Some((0x80, rest)) = field.split_first() {
@@ -235,8 +235,8 @@ fn parse_decimal(text: &[u8]) -> Option<u64> {
         .ok()
 }
 
-/// Records for all entries: comments such as git's commit are fine, a path or size for everything
-/// is not.
+/// Checks records for all entries: comments such as git's commit are allowed, a path or size is
+/// not.
 fn check_global_records(content: &[u8]) -> Result<(), ArchiveUnpackError> {
     for record in pax_records(content) {
         let (key, _) = record?;

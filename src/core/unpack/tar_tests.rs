@@ -1,6 +1,6 @@
 use super::*;
 
-/// A USTAR header, its checksum right.
+/// A USTAR header with a valid checksum.
 fn block(name: &[u8], flag: u8, size: &[u8], link: &[u8]) -> [u8; BLOCK] {
     let mut block = [0; BLOCK];
     block[..name.len()].copy_from_slice(name);

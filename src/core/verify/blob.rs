@@ -1,8 +1,8 @@
-//! A Sigstore bundle beside a file, as `cosign sign-blob` and `cosign attest-blob` make them: what
-//! the sigstore-conformance suite tests.
+//! A Sigstore bundle about a file, as `cosign sign-blob` and `cosign attest-blob` make it: what the
+//! sigstore-conformance suite tests.
 //!
-//! Everything is asked for here that Sigstore's client specification asks for: the log, the time,
-//! and for certificates the SCT.
+//! Everything that Sigstore's client specification requires is required here: the log entry, the
+//! signing time, and for certificates the SCT.
 
 use std::{fmt, io::Read, sync::Arc};
 
@@ -15,29 +15,29 @@ use crate::core::{
 
 use super::{EvidenceError, TrustRoot, VerificationKey, Verified, sigstore};
 
-/// What was signed.
+/// The signed file.
 pub struct BlobArtifact<'a> {
-    /// Its SHA-256.
+    /// Its SHA-256 digest.
     pub digest: Digest,
-    /// Its bytes, once more, for signatures that go by another digest. Without them such a
-    /// signature is refused.
+    /// Its bytes, read again for signatures over another digest. Without them such a signature is
+    /// rejected.
     pub content: Option<&'a mut dyn Read>,
 }
 
-/// Whom to believe about a file.
+/// The trusted material for a file.
 #[derive(Clone, Debug)]
 pub struct BlobTrustedMaterial {
     /// Authorities, logs and timestamp authorities.
     pub root: Arc<TrustRoot>,
-    /// The key that must have signed. Without one it must be a certificate.
+    /// The key that must have signed. Without one a certificate is required.
     pub key: Option<VerificationKey>,
 }
 
-/// Verifies `bundle`, the bytes of a Sigstore bundle, about `artifact`. Who signed is for the
-/// caller to compare.
+/// Verifies `bundle`, the bytes of a Sigstore bundle, about `artifact`. The caller checks the
+/// signer's identity.
 ///
-/// Errors: [`EvidenceError`] with its reason; [`Reason::NoMatchingAuthority`] if the bundle holds a
-/// key where a certificate is wanted, or the other way round.
+/// Errors: [`EvidenceError`] with its reason; [`Reason::NoMatchingAuthority`] if the bundle is
+/// signed with a key where a certificate is expected, or the reverse.
 pub fn verify_blob(
     bundle: &[u8],
     artifact: BlobArtifact<'_>,
@@ -73,7 +73,7 @@ pub fn verify_blob(
     Ok(Verified::new((), digest, name, by))
 }
 
-/// A timestamp alone will do for a policy that does not ask for a log, not here.
+/// For a policy that requires no log a timestamp alone is enough; here it is not.
 fn missing_log_entry_error() -> EvidenceError {
     EvidenceError::Sigstore {
         reason: Reason::InvalidInclusionProof,

@@ -1,5 +1,4 @@
-//! A company's own certificate authority: its certificates and revocation lists, read and checked
-//! once.
+//! A private certificate authority: its certificates and revocation lists, parsed and checked once.
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
@@ -19,10 +18,10 @@ use super::{
     revocation::RevocationList,
 };
 
-/// Memory for what is read of one certificate or list, about.
+/// Approximate memory of one parsed certificate or list.
 pub(super) const PARSED_BYTES: usize = 512;
 
-/// The certificates of a company's own authority, and its revocation lists.
+/// The certificates of a private CA, and its revocation lists.
 pub struct CertificateAuthority {
     pub(super) issuers: IssuerCertificates,
     lists: Option<Arc<RevocationLists>>,
@@ -30,30 +29,30 @@ pub struct CertificateAuthority {
     bytes: usize,
 }
 
-/// Why bytes are no certificate authority that we can use.
+/// Why bytes are not a valid certificate authority.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateAuthorityError {
-    /// More bytes than we read.
+    /// Larger than the limit.
     #[error("{what} have {size} bytes, the limit is {limit}")]
     TooLarge {
         /// The certificates, or the revocation lists.
         what: &'static str,
-        /// Their size.
+        /// Its size in bytes.
         size: usize,
-        /// The cap.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// More of them than we look at.
+    /// Too many of them.
     #[error("there are {count} {what}, the limit is {limit}")]
     TooMany {
         /// Certificates, or revocation lists.
         what: &'static str,
-        /// How many there are.
+        /// The number of items.
         count: usize,
-        /// The cap.
+        /// The limit.
         limit: usize,
     },
-    /// Not what PEM looks like, or a block of another kind.
+    /// It is not PEM, or contains a block of another type.
     #[error("{what} must be PEM: {problem}")]
     Pem {
         /// The certificates, or the revocation lists.
@@ -61,31 +60,31 @@ pub enum CertificateAuthorityError {
         /// What is wrong.
         problem: String,
     },
-    /// One certificate cannot be an authority's.
+    /// A certificate that cannot be one of a CA.
     #[error("certificate {at} {problem}")]
     Certificate {
-        /// Which, counted from 1.
+        /// The position of the certificate, from 1.
         at: usize,
         /// What is wrong with it.
         problem: String,
     },
-    /// Only intermediates, or nothing.
+    /// There are only intermediates, or no certificates.
     #[error(
         "none of the {0} certificates is a root: a certificate authority's own, signed by itself"
     )]
     NoRoot(usize),
-    /// One revocation list cannot be used.
+    /// A revocation list that cannot be used.
     #[error(
         "revocation list {at} cannot be used: {problem}; version 2 with nextUpdate is expected, no \
             delta and no indirect list"
     )]
     List {
-        /// Which, counted from 1.
+        /// The position of the list, from 1.
         at: usize,
         /// What is wrong with it.
         problem: String,
     },
-    /// Revocation was asked for, and there is no list.
+    /// Revocation lists are required, and none is given.
     #[error("there is no revocation list")]
     NoList,
 }
@@ -97,12 +96,13 @@ impl ClassifiedError for CertificateAuthorityError {
 }
 
 impl CertificateAuthority {
-    /// Reads certificates (PEM: roots, which are signed by themselves, and intermediates), and
-    /// revocation lists (PEM, or one in DER).
+    /// Reads certificates (PEM: self-signed roots, and intermediates), and revocation lists (PEM,
+    /// or one in DER).
     ///
     /// With lists, every certificate of a chain needs one of its issuer. Limits:
     /// `limits.authority_bytes`, `limits.authority_certificates`, `limits.revocation_bytes`,
-    /// `limits.revocation_lists`. Errors: whatever could not mean what it says.
+    /// `limits.revocation_lists`. Errors: a certificate or list that is invalid or could never be
+    /// used.
     pub fn parse(
         certificates: &[u8],
         lists: Option<&[u8]>,
@@ -115,7 +115,7 @@ impl CertificateAuthority {
         Self::with_revocation_lists(certificates, lists.map(Arc::new), limits)
     }
 
-    /// The same with revocation lists that were read already.
+    /// The same with revocation lists that were parsed already.
     pub fn with_revocation_lists(
         certificates: &[u8],
         lists: Option<Arc<RevocationLists>>,
@@ -145,7 +145,7 @@ impl CertificateAuthority {
                 .as_bytes(),
             ),
             lists,
-            // As bytes and as anchors, with what was read of them.
+            // As bytes and as anchors, with their parsed properties.
             bytes: 2 * content + count * PARSED_BYTES,
         };
         for (at, der) in all {
@@ -163,12 +163,12 @@ impl CertificateAuthority {
         }
     }
 
-    /// Of the certificates and the lists: its name in caches.
+    /// The digest of the certificates and the lists, for caches.
     pub const fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// How much memory it takes, about, without its revocation lists.
+    /// Its approximate memory in bytes, without its revocation lists.
     pub const fn memory_size(&self) -> usize {
         self.bytes
     }
@@ -212,8 +212,8 @@ pub(super) const fn check_size_limit(
     }
 }
 
-/// The content of every block, and its place. Text around the blocks, as openssl writes it, is
-/// passed over.
+/// The content of every block, and its position. Text around the blocks, as openssl writes it, is
+/// ignored.
 pub(super) fn decode_pem_blocks(
     what: &'static str,
     label: &str,

@@ -1,18 +1,19 @@
-//! What judging the evidence about one digest may cost: a number of signature checks, and only
-//! while somebody waits for the answer.
+//! The cost of verifying the evidence about one digest: a limited number of signature checks, and
+//! none after the request is cancelled.
 //!
-//! Who may attach evidence chooses how much of it there is, and who writes policies how many keys
-//! it is held against. Their product is what is bounded here. The first check of every candidate is
-//! free, so that no number of bad candidates spoils a good one that names its key.
+//! Whoever can attach evidence chooses how much of it there is; policies set the number of keys
+//! that it is checked against. The product of both is bounded here. The first check of every
+//! candidate is free, so that no number of bad candidates can prevent the verification of a good
+//! one that names its key.
 
 use std::cell::Cell;
 
 use super::EvidenceError;
 
-/// Bytes that are hashed anew for a check and cost about as much as the check itself.
+/// Bytes whose hashing costs about as much as a signature check.
 const BYTES_PER_CHECK: usize = 256 << 10;
 
-/// The signature checks that one question has left.
+/// The remaining signature checks of one request.
 #[derive(Debug)]
 pub(super) struct SignatureCheckCounter {
     limit: usize,
@@ -20,7 +21,7 @@ pub(super) struct SignatureCheckCounter {
     made: Cell<usize>,
 }
 
-/// What judging one candidate may cost.
+/// The limit on signature checks for one candidate.
 pub(super) struct CheckBudget<'a> {
     checks: &'a SignatureCheckCounter,
     stopped: &'a dyn Fn() -> bool,
@@ -37,14 +38,14 @@ impl SignatureCheckCounter {
         }
     }
 
-    /// Checks that were made so far, those that were free too.
+    /// The checks made so far, including free ones.
     pub(super) const fn checks_made(&self) -> usize {
         self.made.get()
     }
 }
 
 impl<'a> CheckBudget<'a> {
-    /// For one candidate. `stopped` is true when nobody waits any more.
+    /// The budget of one candidate. `stopped` is true once the request is cancelled.
     pub(super) const fn new(
         checks: &'a SignatureCheckCounter,
         stopped: &'a dyn Fn() -> bool,
@@ -57,12 +58,12 @@ impl<'a> CheckBudget<'a> {
         }
     }
 
-    /// Takes one check of a signature, or refuses it.
+    /// Counts one signature check, or refuses it.
     pub(super) fn spend_check(&self) -> Result<(), EvidenceError> {
         self.spend_weighted_check(1)
     }
 
-    /// The same where the check itself hashes `bytes`.
+    /// The same for a check that hashes `bytes` itself.
     pub(super) fn spend_check_for_bytes(&self, bytes: usize) -> Result<(), EvidenceError> {
         self.spend_weighted_check(1 + bytes / BYTES_PER_CHECK)
     }
@@ -84,7 +85,7 @@ impl<'a> CheckBudget<'a> {
         Ok(())
     }
 
-    /// Was a check refused?
+    /// True if a check was refused.
     pub(super) const fn is_exceeded(&self) -> bool {
         self.is_exceeded.get()
     }

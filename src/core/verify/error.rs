@@ -1,4 +1,4 @@
-//! Why a candidate was refused, and which of several reasons is told.
+//! Why a candidate was rejected, and which of several errors is reported.
 
 use crate::core::{
     digest::Digest,
@@ -12,10 +12,10 @@ use super::SignerIdentity;
 
 const MAX_MESSAGE: usize = 300;
 
-/// Why one candidate does not count.
+/// Why a candidate does not count.
 #[derive(Debug, thiserror::Error)]
 pub enum EvidenceError {
-    /// The manifest refers to something else, or to nothing.
+    /// The manifest refers to another subject, or to none.
     #[error("its manifest refers to {}, not to the digest that is verified", digest_or_nothing(.0.as_ref()))]
     ForeignSubject(Option<Digest>),
     /// The bundle is not the only layer.
@@ -24,72 +24,72 @@ pub enum EvidenceError {
     /// No layer is a Sigstore bundle.
     #[error("it is no Sigstore bundle")]
     NotABundle,
-    /// The bytes are not those that the manifest names.
+    /// The bytes do not match the manifest's digest.
     #[error("its content hashes to {actual}, the manifest says {expected}")]
     Content {
-        /// The layer's digest.
+        /// The digest in the layer's descriptor.
         expected: Digest,
-        /// The digest of the bytes.
+        /// The digest of the bytes read.
         actual: Digest,
     },
-    /// The Sigstore bundle cannot be read.
+    /// The Sigstore bundle cannot be parsed.
     #[error(transparent)]
     Bundle(#[from] SigstoreBundleError),
-    /// It signs plain bytes, not a statement.
+    /// It signs plain bytes instead of a statement.
     #[error("it signs plain bytes, not a DSSE envelope with a statement")]
     NoEnvelope,
-    /// A layer under a cosign tag is of another type than the tag says.
+    /// The media type of a layer under a cosign tag does not match the tag.
     #[error("it is of type {0:?}, which is neither cosign's simple signing nor a DSSE envelope")]
     LayerType(String),
-    /// There is an index under a cosign tag.
+    /// A cosign tag names an index.
     #[error("it is an index, not a manifest with signatures")]
     CosignTagIndex,
-    /// An annotation that is needed is missing, or cannot be read.
+    /// A required annotation is missing or invalid.
     #[error("its annotation {name} {problem}")]
     Annotation {
-        /// The annotation.
+        /// The name of the annotation.
         name: &'static str,
         /// What is wrong with it.
         problem: String,
     },
-    /// The DSSE envelope is not JSON, or ambiguous.
+    /// The DSSE envelope is not valid JSON, or ambiguous.
     #[error("its DSSE envelope cannot be read: {0}")]
     Envelope(JsonError),
-    /// None, or more than one.
+    /// The envelope has no signature, or more than one; their number.
     #[error("its DSSE envelope has {0} signatures, it must have one")]
     Signatures(usize),
-    /// Bytes are not encoded as they must be.
+    /// Bytes are not valid base64.
     #[error("{0} is not base64")]
     NotBase64(&'static str),
-    /// The envelope holds something else than an in-toto statement.
+    /// The payload type of the envelope is not that of in-toto statements.
     #[error("its payload type is {0:?}, not application/vnd.in-toto+json")]
     PayloadType(String),
     /// None of the keys made the signature.
     #[error("its signature was made by none of the {keys} configured keys")]
     NoMatchingKey {
-        /// How many keys were tried.
+        /// The number of keys tried.
         keys: usize,
     },
-    /// It carries a certificate, and there is nothing to check that against.
+    /// It contains a certificate, and there is no trust root to verify it with.
     #[error("it was signed with a certificate, but no trust root was given")]
     NoTrustRoot,
-    /// The hint names one of the keys, but the signature does not hold.
+    /// The key hint names one of the keys, but the signature is invalid.
     #[error("it names the key {0}, but the signature does not verify with it")]
     KeySignature(Digest),
-    /// The certificate, the log, a timestamp or the signature does not hold.
+    /// The certificate, the log entry, a timestamp or the signature is invalid.
     #[error("{message}")]
     Sigstore {
-        /// Which of them.
+        /// The reason code.
         reason: Reason,
-        /// In the verifier's own words.
+        /// The verifier's message.
         message: String,
-        /// Whose certificate it is, where the certificate itself holds.
+        /// The signer, if the certificate itself is valid.
         signer: Option<SignerIdentity>,
     },
-    /// The signed payload is no statement that we read.
+    /// The signed payload is not a supported statement.
     #[error("its statement, signed by {signer}, cannot be read: {cause}")]
     Statement {
-        /// Who signed it.
+        /// The signer.
         signer: SignerIdentity,
         /// What is wrong with it.
         cause: JsonError,
@@ -97,50 +97,50 @@ pub enum EvidenceError {
     /// `_type` is neither 1 nor 0.1.
     #[error("its statement, signed by {signer}, has the unknown type {found:?}")]
     StatementType {
-        /// Who signed it.
+        /// The signer.
         signer: SignerIdentity,
-        /// `_type`.
+        /// The value of `_type`.
         found: String,
     },
-    /// More subjects than we look at.
+    /// The statement has too many subjects.
     #[error("its statement, signed by {signer}, has {count} subjects, the limit is {limit}")]
     Subjects {
-        /// Who signed it.
+        /// The signer.
         signer: SignerIdentity,
-        /// How many there are.
+        /// The number of subjects.
         count: usize,
-        /// The cap.
+        /// The limit.
         limit: usize,
     },
-    /// The question has no signature checks left.
+    /// The request has no signature checks left.
     #[error(
         "it was not fully verified: the evidence needs more than {limit} signature checks; \
             delete what is not needed, or name fewer keys"
     )]
     TooManyChecks {
-        /// The cap.
+        /// The limit.
         limit: usize,
     },
-    /// What holds already takes all the memory that one question has.
+    /// Verified statements already use all the memory that one request may use.
     #[error(
         "its statement needs about {size} bytes of memory, and the statements of one digest may \
             need {limit}"
     )]
     StatementMemoryExceeded {
-        /// What it needs.
+        /// The memory that the statement needs, in bytes.
         size: usize,
-        /// The cap for all of them.
+        /// The limit for all statements, in bytes.
         limit: usize,
     },
-    /// Whoever asked has given up.
+    /// The request was cancelled or its deadline has passed.
     #[error("it was not verified: the deadline for the verdict has passed")]
     DeadlineExceeded,
-    /// A statement that holds, about something else.
+    /// A verified statement about another subject.
     #[error(
         "its statement, signed by {signer}, is about {named}, not about the digest that is verified"
     )]
     Subject {
-        /// Who signed it.
+        /// The signer.
         signer: SignerIdentity,
         /// The first subject's digest.
         named: String,
@@ -148,7 +148,7 @@ pub enum EvidenceError {
 }
 
 impl EvidenceError {
-    /// Who signed it, if that much holds.
+    /// The signer, if the signature was verified.
     pub const fn signer(&self) -> Option<&SignerIdentity> {
         match self {
             Self::Sigstore { signer, .. } => signer.as_ref(),
@@ -191,21 +191,21 @@ impl ClassifiedError for EvidenceError {
     }
 }
 
-/// One referrer that does not count, for the report. It proves nothing.
+/// One rejected referrer, for the report. It proves nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectedEvidence {
-    /// The referrer, or the manifest that a tag beside the subject names.
+    /// The digest of the referrer, or of the manifest that a cosign tag names.
     pub referrer: Digest,
-    /// Why.
+    /// The reason code.
     pub reason: Reason,
-    /// Why, in words: at most 300 characters, none of them a control character.
+    /// The description: at most 300 characters, no control characters.
     pub message: String,
-    /// The key or identity that it concerns: who signed it, or whose key it names.
+    /// The signer, or the holder of the key that the evidence names.
     pub signer: Option<SignerIdentity>,
 }
 
 impl RejectedEvidence {
-    /// `referrer` was refused because of `error`.
+    /// `referrer` was rejected because of `error`.
     pub fn new(referrer: Digest, error: &EvidenceError) -> Self {
         let hinted = match error {
             EvidenceError::KeySignature(fingerprint) => Some(SignerIdentity::Key {
@@ -221,7 +221,7 @@ impl RejectedEvidence {
         }
     }
 
-    /// `referrer` could not be gathered because of `error`.
+    /// `referrer` could not be fetched because of `error`.
     pub fn from_read_error(referrer: Digest, error: &dyn ClassifiedError) -> Self {
         Self {
             referrer,
@@ -231,21 +231,21 @@ impl RejectedEvidence {
         }
     }
 
-    /// How far it came.
+    /// How far verification came, by its reason.
     pub const fn rejection_rank(&self) -> u8 {
         match (self.reason, &self.signer) {
-            // Unauthenticated: anybody can list a referrer of something else.
+            // Unauthenticated: any user can list a referrer of another subject.
             (Reason::SubjectMismatch, None) => reason_rank(Reason::MalformedEvidence),
             (reason, _) => reason_rank(reason),
         }
     }
 }
 
-/// How far something came before it was refused: of several faults, the one that came furthest is
-/// told (`formats.md`, "Verdicts").
+/// How far verification came before the rejection: of several errors, the one with the highest rank
+/// is reported.
 ///
-/// Bytes that changed and dependencies that did not answer come first: nobody can say what an
-/// unreadable signature would have proved.
+/// Changed bytes and unavailable dependencies rank highest, because what an unread signature would
+/// have proved is unknown.
 pub(crate) const fn reason_rank(reason: Reason) -> u8 {
     match (reason.class(), reason) {
         (Class::Corrupt, _) => 101,
@@ -267,8 +267,8 @@ pub(crate) const fn reason_rank(reason: Reason) -> u8 {
     }
 }
 
-/// Text from outside, fit for a terminal and a log: nothing that is not seen or reorders what is,
-/// at most 300 characters.
+/// Untrusted text, made safe for terminals and logs: no invisible or reordering characters, at most
+/// 300 characters.
 pub(crate) fn sanitize_text(text: &str) -> String {
     text.chars()
         .take(MAX_MESSAGE)

@@ -1,4 +1,4 @@
-//! Public keys: what signatures without a certificate are verified with.
+//! Public keys, for verifying signatures without a certificate.
 
 use std::{borrow::Cow, fmt, ops::RangeInclusive};
 
@@ -19,8 +19,8 @@ const BEGIN: &str = "-----BEGIN PUBLIC KEY-----";
 const END: &str = "-----END PUBLIC KEY-----";
 const MAX_PEM: usize = 16 << 10;
 
-/// The fixed beginning of an SPKI (RFC 5280, section 4.1.2.7) per algorithm, and its whole length
-/// in bytes. Points are uncompressed.
+/// The fixed prefix of an SPKI (RFC 5280, section 4.1.2.7) per algorithm, and its whole length in
+/// bytes. Points are uncompressed.
 ///
 /// One key has one encoding here. Otherwise one key in two encodings would be two signers, and
 /// could meet a threshold of two.
@@ -29,10 +29,10 @@ const P384: (&[u8], usize) = (b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02
 const P521: (&[u8], usize) = (b"\x30\x81\x9b\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x23\x03\x81\x86\x00\x04", 158);
 const ED25519: (&[u8], usize) = (b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00", 44);
 
-/// Sizes of RSA keys in bits. Below, they can be factored; above, cosign does not take them, and
+/// Sizes of RSA keys in bits. Smaller ones can be factored; larger ones cosign does not accept, and
 /// one verification costs milliseconds.
 const RSA_BITS: RangeInclusive<usize> = 2048..=4096;
-/// The header of an SPKI of such a size: a sequence whose length has two bytes.
+/// The bytes of an SPKI's header at these sizes: a sequence with a two-byte length.
 const RSA_HEADER: usize = 4;
 /// `rsaEncryption` (RFC 8017, appendix C), which Sigstore uses with PKCS#1 v1.5 and SHA-256.
 const RSA: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
@@ -46,7 +46,7 @@ const PSS_SHA256: &[u8] = b"\x30\x41\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a
     \xa1\x1c\x30\x1a\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x08\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\
     \xa2\x03\x02\x01\x20";
 
-/// A public key with the one algorithm that goes with it in Sigstore bundles.
+/// A public key with its algorithm in Sigstore bundles.
 #[derive(Clone)]
 pub struct VerificationKey {
     key: ParsedPublicKey,
@@ -56,7 +56,7 @@ pub struct VerificationKey {
     algorithm: KeyAlgorithm,
 }
 
-/// What signatures of a key are made with. It follows from the key alone.
+/// The signature algorithm of a key. It follows from the key alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyAlgorithm {
     /// ECDSA on P-256 with SHA-256.
@@ -67,14 +67,14 @@ pub enum KeyAlgorithm {
     EcdsaP521,
     /// Ed25519 over the message itself, never its pre-hashed variant.
     Ed25519,
-    /// RSA with PKCS#1 v1.5 and SHA-256: keys that say `rsaEncryption`.
+    /// RSA with PKCS#1 v1.5 and SHA-256: keys with the algorithm `rsaEncryption`.
     RsaPkcs1,
-    /// RSA with PSS, SHA-256 and a salt of 32 bytes: keys that say exactly this.
+    /// RSA with PSS, SHA-256 and a salt of 32 bytes: keys with exactly these parameters.
     RsaPss,
 }
 
 impl KeyAlgorithm {
-    /// Its name, as reports and messages tell it.
+    /// The name in reports and messages.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::EcdsaP256 => "ECDSA P-256 SHA-256",
@@ -98,22 +98,23 @@ impl KeyAlgorithm {
     }
 }
 
-/// Why text is no key that we verify with.
+/// Why text is not a supported public key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublicKeyError {
-    /// No PEM block of a public key, more than one, or something around it.
+    /// Not exactly one PEM block of a public key.
     #[error("public key must be one PEM block \"PUBLIC KEY\" (cosign.pub), and nothing else")]
     Pem,
-    /// A private key was given.
+    /// The input is a private key.
     #[error("this is a private key; give the public one (packgate keys public)")]
     Private,
-    /// The key's type is unknown, it is too small, not on its curve, or oddly encoded.
+    /// The key's type is unknown, it is too small, not on its curve, or not in the canonical
+    /// encoding.
     #[error(
         "public key must be ECDSA P-256, P-384 or P-521, Ed25519, or RSA of 2048 to 4096 bits, in \
             its usual DER encoding"
     )]
     Unsupported,
-    /// An RSA key that is only for PSS, and leaves open or chooses otherwise what goes with it.
+    /// An RSASSA-PSS key whose parameters are absent or not the supported ones.
     #[error(
         "public key is for RSASSA-PSS, and must name SHA-256, MGF1 with SHA-256 and a salt of 32 \
             bytes as its parameters"
@@ -128,12 +129,12 @@ impl ClassifiedError for PublicKeyError {
 }
 
 impl VerificationKey {
-    /// Reads a public key: one PEM block `PUBLIC KEY` (SPKI, RFC 7468 section 13).
+    /// Parses a public key: one PEM block `PUBLIC KEY` (SPKI, RFC 7468 section 13).
     pub fn from_pem(pem: &str) -> Result<Self, PublicKeyError> {
         Self::from_spki(decode_pem(pem)?)
     }
 
-    /// Reads a public key in DER.
+    /// Parses a public key in DER.
     pub(super) fn from_spki(spki: Vec<u8>) -> Result<Self, PublicKeyError> {
         let (algorithm, plain) = parse_spki(&spki)?;
         let key = ParsedPublicKey::new(algorithm.verification_algorithm(), &*plain)
@@ -148,7 +149,7 @@ impl VerificationKey {
         })
     }
 
-    /// SHA-256 of the SPKI in DER: the key's name in policies, revocations and reports.
+    /// SHA-256 of the SPKI in DER: the key's identifier in policies, revocations and reports.
     pub const fn fingerprint(&self) -> Digest {
         self.fingerprint
     }
@@ -160,7 +161,7 @@ impl VerificationKey {
         }
     }
 
-    /// What cosign writes into a bundle to name this key: base64 of the fingerprint's bytes.
+    /// cosign's key hint in bundles: base64 of the fingerprint's bytes.
     pub fn bundle_key_hint(&self) -> String {
         BASE64.encode(self.fingerprint.as_bytes())
     }
@@ -186,19 +187,19 @@ impl VerificationKey {
         format!("{BEGIN}\n{body}{END}\n")
     }
 
-    /// Is it the same key for another algorithm, such as one RSA key for PKCS#1 and for PSS? Such a
-    /// pair is one signer.
+    /// True if it is the same key with another algorithm, such as one RSA key for PKCS#1 and for
+    /// PSS. Both count as one signer.
     pub fn differs_only_in_algorithm(&self, other: &Self) -> bool {
         self.normalized_fingerprint == other.normalized_fingerprint
             && self.fingerprint != other.fingerprint
     }
 
-    /// Did this key sign `message`?
+    /// True if the signature over `message` by this key is valid.
     pub fn verifies_signature(&self, message: &[u8], signature: &[u8]) -> bool {
         self.key.verify_sig(message, signature).is_ok()
     }
 
-    /// The same for a message whose hashes are kept.
+    /// The same for a message with cached hashes.
     pub(super) fn verifies_hashed_message(
         &self,
         message: &SignedMessage,
@@ -222,8 +223,8 @@ impl fmt::Debug for VerificationKey {
     }
 }
 
-/// The algorithm follows the key, never what a signature says of itself. With it comes the SPKI
-/// that the library reads: it knows PSS keys only as `rsaEncryption`.
+/// The algorithm follows from the key, never from the signature. The second value is the SPKI that
+/// the library accepts: it knows PSS keys only as `rsaEncryption`.
 fn parse_spki(spki: &[u8]) -> Result<(KeyAlgorithm, Cow<'_, [u8]>), PublicKeyError> {
     let is = |(prefix, length): (&[u8], usize)| spki.len() == length && spki.starts_with(prefix);
     let algorithm = match () {
@@ -237,8 +238,8 @@ fn parse_spki(spki: &[u8]) -> Result<(KeyAlgorithm, Cow<'_, [u8]>), PublicKeyErr
     Ok((algorithm, Cow::Borrowed(spki)))
 }
 
-/// A PSS key, and the same as `rsaEncryption`. Everything but the algorithm must be what
-/// [`is_plain_rsa`] asks for.
+/// A PSS key, and the same key as `rsaEncryption`. Except for the algorithm, [`is_plain_rsa`] must
+/// accept it.
 fn parse_pss_spki(spki: &[u8]) -> Result<(KeyAlgorithm, Cow<'_, [u8]>), PublicKeyError> {
     let rest = spki.get(RSA_HEADER..).ok_or(PublicKeyError::Unsupported)?;
     let Some(key) = rest.strip_prefix(PSS_SHA256) else {
@@ -266,8 +267,7 @@ fn der_sequence(content: &[u8]) -> Option<Vec<u8>> {
     Some([b"\x30\x82", length.to_be_bytes().as_slice(), content].concat())
 }
 
-/// Is it an RSA key of a size that is accepted, in exactly the encoding that it would be written
-/// in?
+/// True for an RSA key of an accepted size, in the canonical encoding.
 fn is_plain_rsa(spki: &[u8]) -> bool {
     let Ok(key) = PublicEncryptingKey::from_der(spki) else {
         return false;

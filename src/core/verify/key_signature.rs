@@ -1,8 +1,8 @@
 //! Bundles that were signed with a key: what `cosign sign --key` makes.
 //!
-//! The key is all that is needed to know who signed. Log entries and timestamps in such a bundle
-//! say when; they are held against the trust roots that a policy names for its keys, and against no
-//! other. Without one nobody but the signer knows when it was signed.
+//! The key alone identifies the signer. Log entries and timestamps in such a bundle prove the
+//! signing time; they are verified with the trust roots that a policy names for its keys, and with
+//! no other. Without one the signing time is unknown.
 
 use sigstore_types::DsseEnvelope;
 
@@ -18,11 +18,11 @@ use super::{
     },
 };
 
-/// Finds the key that signed `envelope`, and who vouches for the time. The hint decides nothing but
-/// which key is tried first, and which fault is told.
+/// Finds the key that signed `envelope`, and the trust roots that verify the signing time. The key
+/// hint decides only which key is tried first, and which error is reported.
 ///
-/// The first of the result is what the key alone says. Errors beside it: the trust roots that do
-/// not vouch for the rest, and why.
+/// The first item of the result is based on the key alone. The second list: the errors of the trust
+/// roots that do not verify the time evidence.
 pub(super) fn authenticate_by_key(
     bundle: &SigstoreBundle,
     envelope: &DsseEnvelope,
@@ -52,7 +52,7 @@ pub(super) fn authenticate_by_key(
                 .spend_check_for_bytes(message.bytes().len())
                 .and_then(|()| sigstore::verify_key_time_evidence(root, bundle, key, subject));
             match checked {
-                Ok(vouched) => found.push(vouched),
+                Ok(signature) => found.push(signature),
                 Err(error) => faults.push(error),
             }
         }
@@ -61,7 +61,7 @@ pub(super) fn authenticate_by_key(
 }
 
 fn key_only_signature(key: &VerificationKey, bundle: &SigstoreBundle) -> AuthenticatedSignature {
-    let vouched = if bundle.has_time_evidence() {
+    let time_evidence = if bundle.has_time_evidence() {
         TimeEvidenceStatus::Unchecked
     } else {
         TimeEvidenceStatus::Absent
@@ -72,7 +72,7 @@ fn key_only_signature(key: &VerificationKey, bundle: &SigstoreBundle) -> Authent
         },
         root: None,
         time: SigningTime::Unknown,
-        time_evidence: vouched,
+        time_evidence,
         logged: false,
         claims: CertificateClaims::default(),
         format: StoredSignatureFormat::Bundle,

@@ -28,7 +28,7 @@ const COSIGN: &str = "-----BEGIN PUBLIC \
     KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEfFzYEJaLws+djfUt1X8t9Nl0yXQ1\niSGHJdzRG0sN4qUhTfWa8/v1ouAB1z9VvZBIPtfws3gnkI6Zr9gosTxy+Q==\n-----END PUBLIC KEY-----\n";
 
 impl VerificationKey {
-    /// The same RSA key, declared for PSS alone.
+    /// The same RSA key, declared for PSS.
     pub(crate) fn for_pss(&self) -> Self {
         Self::from_spki(
             der_sequence(&[PSS_SHA256, &self.spki[RSA_HEADER + RSA.len()..]].concat())
@@ -244,7 +244,7 @@ fn read_pem(pem: &[u8]) -> Result<VerificationKey, PublicKeyError> {
     VerificationKey::from_pem(std::str::from_utf8(pem).expect("text"))
 }
 
-/// What another implementation made: keys and signatures by OpenSSL.
+/// Keys and signatures by OpenSSL.
 #[test]
 fn signatures_by_openssl_verify_with_their_own_key_only() {
     use KeyAlgorithm::{EcdsaP256, EcdsaP384, EcdsaP521, Ed25519, RsaPkcs1, RsaPss};
@@ -284,7 +284,7 @@ fn signatures_by_openssl_verify_with_their_own_key_only() {
     }
 }
 
-/// threats.md, row 28: RSA below 2048 bits, and what nobody else of Sigstore takes.
+/// docs/threat-model.md, row 28: RSA below 2048 bits, and keys that no other Sigstore tool accepts.
 #[test]
 fn keys_that_are_too_small_too_large_or_of_another_kind_are_refused() {
     for (pem, error) in [
@@ -303,8 +303,8 @@ fn keys_that_are_too_small_too_large_or_of_another_kind_are_refused() {
     }
 }
 
-/// One pair of numbers, two declarations: each accepts signatures of its own padding only, and a
-/// salt of its own length.
+/// One key, two declarations: each accepts only signatures with its own padding, and with a salt of
+/// its own length.
 #[test]
 fn an_rsa_key_verifies_the_padding_that_it_declares_only() {
     use aws_lc_rs::{
@@ -365,7 +365,7 @@ fn an_rsa_key_verifies_the_padding_that_it_declares_only() {
     }
 }
 
-/// The pre-hashed variant signs something else, with the same key: RFC 8032, section 5.1.
+/// The pre-hashed variant signs other bytes with the same key: RFC 8032, section 5.1.
 #[test]
 fn ed25519_is_never_pre_hashed() {
     let pair = Ed25519KeyPair::generate().expect("a key");
@@ -384,8 +384,7 @@ fn ed25519_is_never_pre_hashed() {
     assert!(key.verifies_signature(b"message", pair.sign(b"message").as_ref()));
 }
 
-/// What a forger or a careless tool might make: the right key, and not the hash, padding or salt
-/// that goes with it.
+/// Mistakes of an attacker or a careless tool: the right key with the wrong hash, padding or salt.
 #[test]
 fn the_right_key_with_another_hash_padding_or_salt_is_refused() {
     for (pem, signature) in [
@@ -401,7 +400,7 @@ fn the_right_key_with_another_hash_padding_or_salt_is_refused() {
     }
 }
 
-/// A bundle of a key as `cosign sign --key` makes it.
+/// A key's bundle as `cosign sign --key` makes it.
 fn bundle_of(key: &VerificationKey, payload: &[u8], signature: &[u8]) -> serde_json::Value {
     json!({
         "mediaType": media_type::SIGSTORE_BUNDLE_V03,
@@ -501,8 +500,8 @@ async fn bundles_of_every_algorithm_are_verified_by_their_key_alone() {
     }
 }
 
-/// `sigstore-verify` knows neither of the two, so nobody can vouch for the time of their
-/// signatures. Never passed over in silence.
+/// `sigstore-verify` supports neither of the two, so the time of their signatures cannot be
+/// verified. They are refused, never silently accepted.
 #[test]
 fn log_entries_and_timestamps_of_keys_that_nobody_checks_are_refused() {
     let root = TrustRoot::parse(

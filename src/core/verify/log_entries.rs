@@ -1,12 +1,11 @@
-//! What `sigstore-verify` leaves open about log entries.
+//! Checks of log entries that `sigstore-verify` does not make.
 //!
 //! It looks for the checkpoint's key by its four-byte hint, among the keys of all logs that have
 //! begun by now; of Rekor v1 it does not compare the size of the tree in the proof with the
 //! checkpoint's, and of Rekor v2 neither size nor root nor index; and without a promise it reads
-//! neither the name of the log nor the window in which the log's key was in use, nor the time that
-//! an entry of Rekor v2 tells. Here an entry is of the log that it names, that log was in use at a
-//! time that somebody vouches for, all that is said of its tree agrees, and no time is told that
-//! nobody signed.
+//! neither the name of the log nor the window in which the log's key was in use, nor the time in an
+//! entry of Rekor v2. Here an entry belongs to the log that it names, that log was in use at a
+//! verified time, all data about its tree agrees, and no unsigned time is accepted.
 
 use std::fmt;
 
@@ -14,7 +13,7 @@ use jiff::Timestamp;
 use sigstore_trust_root::TrustedRoot;
 use sigstore_types::{KindVersion, TimeRange, TransparencyLogEntry, bundle::InclusionProof};
 
-/// The logs of a trust root: their names, and when they were in use.
+/// The logs of a trust root: their ids and periods of use.
 pub(super) struct TrustedLogs(Vec<TrustedLog>);
 
 struct TrustedLog {
@@ -22,7 +21,7 @@ struct TrustedLog {
     window: Option<TimeRange>,
 }
 
-/// What is wrong with an entry.
+/// Why a log entry is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LogEntryError {
     MissingInclusionProof,
@@ -65,9 +64,9 @@ impl TrustedLogs {
         Self(logs.collect())
     }
 
-    /// Checks entries whose proofs, checkpoints and promises hold already. `times` are those that
-    /// somebody vouches for; if there are none, the log's use must have no end. `promised`: the
-    /// log's promise will do in the place of a proof.
+    /// Checks entries whose proofs, checkpoints and promises are verified already. `times` are the
+    /// verified times; if there are none, the log's key must have no end of validity. `promised`:
+    /// an inclusion promise is accepted in place of a proof.
     pub(super) fn check_entries(
         &self,
         entries: &[TransparencyLogEntry],
@@ -139,21 +138,21 @@ impl TrustedLogs {
 }
 
 impl TrustedLog {
-    /// The hint in a checkpoint's signature is the beginning of the log's name.
+    /// The hint in a checkpoint's signature is the beginning of the log's id.
     fn matches_key_hint(&self, hint: &[u8]) -> bool {
         self.id.starts_with(hint)
     }
 }
 
-/// Rekor v2 promises nothing and tells no time: the field is 0 there, which is read as absent (its
-/// client specification, "integratedTime"). An entry of Rekor v1 may be without its promise; then
-/// its time is not read either.
+/// Rekor v2 makes no promise and gives no time: the field is 0 there, which is read as absent (its
+/// client specification, "integratedTime"). An entry of Rekor v1 may lack its promise; then its
+/// time is not used either.
 fn is_rekor_v2(entry: &TransparencyLogEntry) -> bool {
     entry.kind_version == KindVersion::HashedRekordV002
 }
 
-/// A log of Rekor v2 has one tree, so both are the same; cosign may leave the second one out. In
-/// Rekor v1 one counts all trees, the other this one.
+/// A log of Rekor v2 has one tree, so both are equal; cosign may omit the second one. In Rekor v1
+/// one index counts over all trees, the other within this one.
 fn indices_agree(entry: &TransparencyLogEntry, proof: &InclusionProof) -> bool {
     proof.log_index == entry.log_index || proof.log_index.get() == 0
 }
@@ -167,7 +166,7 @@ mod tests {
     use super::*;
     use crate::core::verify::testing::shared_data;
 
-    /// Genuine bundles of every kind, also of those that are no evidence about a manifest.
+    /// Genuine bundles of every kind, including those that are no evidence about a manifest.
     #[test]
     fn no_genuine_bundle_is_refused() {
         let Some(data) = shared_data("no_genuine_bundle_is_refused") else {

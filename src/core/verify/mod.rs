@@ -1,13 +1,13 @@
-//! From gathered, untrusted [`UnverifiedEvidence`] to [`Verified`] statements about one digest.
+//! Verifies [`UnverifiedEvidence`] about one digest: the result is [`Verified`] statements.
 //!
-//! Every candidate is judged alone and ends as exactly one of two things: a verified statement, or
-//! a [`RejectedEvidence`] that says why it was refused. A bad candidate never spoils a good one
-//! (`threats.md`, row 15), and nothing falls through: there is no third outcome.
+//! Every candidate is verified on its own and ends as exactly one of two things: a verified
+//! statement, or a [`RejectedEvidence`] with its reason. A bad candidate never prevents the
+//! verification of a good one (docs/threat-model.md, row 15), and there is no third outcome.
 //!
 //! The order is always the same: bounds and shape, then the signature over the raw bytes, and only
 //! then is the payload read.
 //!
-//! What is *not* decided here: whether the signer is wanted, how many must sign, and what a
+//! What is *not* decided here: whether the signer is accepted, how many must sign, and what a
 //! predicate must say. That is `core::policy`.
 
 mod blob;
@@ -71,78 +71,78 @@ pub use verified::{
 };
 pub use verifier::{EvidenceVerifier, verify_evidence};
 
-/// What was gathered about one digest. Nothing in it is trusted.
+/// The evidence fetched for one digest. None of it is trusted.
 #[derive(Clone, Debug, Default)]
 pub struct UnverifiedEvidence {
-    /// Referrers that may carry a signature or an attestation.
+    /// Referrers that may be a signature or an attestation.
     pub candidates: Vec<ReferrerCandidate>,
-    /// Layers of what cosign's tags name, if they were asked for.
+    /// Layers of the manifests that cosign's tags name, if a policy accepts them.
     pub legacy: Vec<CosignTagCandidate>,
-    /// Referrers that could not be gathered, and why.
+    /// Referrers that could not be fetched, and why.
     pub unread: Vec<RejectedEvidence>,
-    /// Referrers that are no Sigstore bundles, such as a plain SBOM. Counted, never used.
+    /// The number of referrers that are not Sigstore bundles, such as a plain SBOM. They are not
+    /// used.
     pub unrelated: usize,
-    /// Referrers that were left unopened because there were too many.
+    /// The number of referrers that were not fetched because there were too many.
     pub unopened: usize,
 }
 
 /// One referrer with the content of its only layer.
 #[derive(Clone, Debug)]
 pub struct ReferrerCandidate {
-    /// Under which descriptor it was found.
+    /// The descriptor in the referrers list.
     pub referrer: Descriptor,
-    /// Its manifest.
+    /// The manifest of the referrer.
     pub manifest: ManifestOrIndex,
-    /// The bytes of the layer that [`sigstore_bundle_layer`] names.
+    /// The bytes of the layer from [`sigstore_bundle_layer`].
     pub content: Bytes,
 }
 
-/// Everything that somebody may be recognised by: the union over all policies that apply.
+/// All keys, trust roots and certificate authorities of the policies that apply.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedMaterial {
-    /// Keys.
+    /// Public keys.
     pub keys: Vec<VerificationKey>,
     /// Trust roots for certificates.
     pub roots: Vec<Arc<TrustRoot>>,
-    /// Trust roots whose logs and timestamp authorities are believed about the keys' signatures.
+    /// Trust roots whose logs and timestamp authorities are trusted for the keys' signatures.
     pub key_trust_roots: Vec<Arc<TrustRoot>>,
-    /// Companies' own certificate authorities.
+    /// Private certificate authorities.
     pub authorities: Vec<TrustedCertificateAuthority>,
-    /// When the question is asked. A company's certificate that nobody saw signing must hold now;
-    /// without a time it does not.
+    /// The time of the request. A private CA's certificate without time evidence must be valid
+    /// then; without a time it is rejected.
     pub now: Option<Timestamp>,
 }
 
-/// A company's own certificate authority.
+/// A private certificate authority.
 #[derive(Clone, Debug)]
 pub struct TrustedCertificateAuthority {
     /// Its certificates and revocation lists.
     pub authority: Arc<CertificateAuthority>,
-    /// The trust root whose logs and timestamp authorities are believed about when its certificates
-    /// signed.
+    /// The trust root whose logs and timestamp authorities prove when its certificates signed.
     pub root: Option<Arc<TrustRoot>>,
 }
 
-/// The result of judging every candidate.
+/// The result of verifying every candidate.
 #[derive(Clone, Debug, Default)]
 pub struct VerificationFindings {
-    /// What holds.
+    /// The verified statements.
     pub verified: Vec<Verified<Statement>>,
-    /// What does not, and why.
+    /// The rejected candidates, with their reasons.
     pub rejected: Vec<RejectedEvidence>,
-    /// Referrers that nobody looked at because there were too many.
+    /// The number of referrers not fetched because there were too many.
     pub unopened: usize,
-    /// Pieces of evidence that were not read, or not judged to the end, because what one question
-    /// may cost was used up.
+    /// The number of candidates not read, or not fully verified, because the limits of one request
+    /// were reached.
     pub over_budget: usize,
-    /// Signature checks that were made.
+    /// The number of signature checks made.
     pub signature_checks: usize,
 }
 
 /// The layer of a referrer's manifest that holds a Sigstore bundle about `subject`.
 ///
-/// `None` if the referrer is something else, such as a plain SBOM. The descriptor's `artifactType`
-/// is never looked at: on registries without the referrers API cosign writes
+/// `None` if the referrer is not a Sigstore bundle, such as a plain SBOM. The descriptor's
+/// `artifactType` is never looked at: on registries without the referrers API cosign writes
 /// `application/vnd.oci.empty.v1+json` there.
 ///
 /// Errors: [`EvidenceError::ForeignSubject`] if the manifest refers to another digest,
@@ -171,14 +171,14 @@ pub fn sigstore_bundle_layer<'a>(
     }
 }
 
-/// What holds, and what does not: never neither.
+/// The verified statements and the errors of a candidate; at least one of the two is not empty.
 fn verify_candidate(
     subject: &Digest,
     candidate: &ReferrerCandidate,
     trust: &TrustedMaterial,
     limits: &InputLimits,
     effort: &CheckBudget<'_>,
-    room: &mut StatementMemoryBudget,
+    memory: &mut StatementMemoryBudget,
 ) -> (Vec<Verified<Statement>>, Vec<EvidenceError>) {
     let (payload, authenticated, mut faults) =
         match authenticate_candidate(subject, candidate, trust, limits, effort) {
@@ -187,7 +187,7 @@ fn verify_candidate(
         };
     let mut verified = Vec::new();
     for by in authenticated {
-        match room.read_within_budget(&payload, || {
+        match memory.read_within_budget(&payload, || {
             statement::read_statement(&payload, subject, by, candidate.referrer.digest, limits)
         }) {
             Ok(statement) => verified.push(statement),
@@ -197,10 +197,12 @@ fn verify_candidate(
     (verified, faults)
 }
 
-/// Who signed, and who does not vouch for it.
+/// The verified signatures, and the errors of the authorities and trust roots that do not verify
+/// them.
 type AuthenticationOutcomes = (Vec<verified::AuthenticatedSignature>, Vec<EvidenceError>);
 
-/// A payload whose signature holds, by whom, and who does not vouch for it.
+/// A payload with a verified signature, its signers, and the errors of the authorities and trust
+/// roots that do not verify it.
 type AuthenticatedPayload = (
     Vec<u8>,
     Vec<verified::AuthenticatedSignature>,
@@ -241,7 +243,7 @@ fn authenticate_candidate(
     Ok((envelope.payload.as_bytes().to_vec(), authenticated, faults))
 }
 
-/// Whom a certificate names: by a trust root, or by a company's own authority.
+/// Verifies a certificate with trust roots, or with private CAs.
 fn authenticate_by_certificate(
     bundle: &SigstoreBundle,
     envelope: &DsseEnvelope,
@@ -266,8 +268,8 @@ fn authenticate_by_certificate(
         return Ok((more, faults));
     }
     match by_root() {
-        // That its issuer revoked it is told, whoever else believes it. That another did not issue
-        // it is no news.
+        // A revocation by the issuer is reported, even if another authority verifies the
+        // certificate. That another authority did not issue it is not reported.
         Ok(found) => {
             faults.retain(|fault| fault.signer().is_some());
             Ok((found.into_iter().chain(more).collect(), faults))
@@ -280,7 +282,7 @@ fn authenticate_by_certificate(
     }
 }
 
-/// Asks each authority alone, so that the time and the checks that are left are looked at in
+/// Tries each authority on its own, so that the deadline and the remaining checks are tested in
 /// between.
 fn authenticate_by_private_cas(
     bundle: &SigstoreBundle,
@@ -317,12 +319,12 @@ fn authenticate_by_private_cas(
     if found.is_empty() {
         return (found, chain::errors_to_report(faults));
     }
-    // That another authority did not issue it is no news.
+    // That another authority did not issue it is not reported.
     faults.retain(|fault| fault.signer().is_some());
     (found, faults)
 }
 
-/// Everything that holds, or of nothing the fault that came furthest.
+/// All verified signatures, or, if there are none, the error of the furthest check.
 fn collect_authenticated(
     results: impl Iterator<Item = Result<Vec<verified::AuthenticatedSignature>, EvidenceError>>,
 ) -> Result<Vec<verified::AuthenticatedSignature>, EvidenceError> {

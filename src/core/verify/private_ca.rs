@@ -1,11 +1,10 @@
-//! Bundles that were signed with a certificate of a company's own authority: no Fulcio, and no log
+//! Bundles signed with a certificate from a private certificate authority: no Fulcio, and no log
 //! unless the policy names one.
 //!
-//! The path to a root is [`super::chain`]'s. It holds at a time. Where somebody whom the policy
-//! believes vouches for when it was signed, that time counts. Otherwise it is the time of the
-//! question, and how long the path goes on to hold is carried on with what was verified:
-//! `core::policy` looks at it again whenever it is asked. Whatever is on a revocation list is
-//! revoked, whenever it was signed.
+//! [`super::chain`] builds the path to a root, which must be valid at one point in time. If a trust
+//! root of the policy verifies the signing time, that time counts. Otherwise it is the time of the
+//! request, and the path's validity is kept with the verified statement: `core::policy` checks it
+//! again at every evaluation. A certificate on a revocation list is revoked, whenever it signed.
 
 use std::collections::HashSet;
 
@@ -34,17 +33,17 @@ use super::{
     },
 };
 
-/// Intermediates in a bundle. Bounds path building, whose cost grows with the factorial: who may
-/// push a signature chooses them.
+/// Intermediates in a bundle. Limits path building, whose cost grows with the factorial: anyone who
+/// may push a signature chooses them.
 const MAX_INTERMEDIATES: usize = 2;
 
-/// Finds out who signed, once for every authority and trust root that say so.
+/// Identifies the signer, once for every authority and trust root that verifies the signature.
 ///
-/// Beside it: why those do not that have something to say about it, or, if nobody does, at least
-/// one reason.
+/// The second list: the errors of authorities that issued the certificate, or, if none did, at
+/// least one error.
 ///
-/// Errors: the key of its certificate did not make the signature, or nothing can be made of the
-/// certificate.
+/// Errors: the key of its certificate did not make the signature, or the certificate cannot be
+/// parsed.
 pub(super) fn authenticate_by_private_ca(
     bundle: &SigstoreBundle,
     envelope: &DsseEnvelope,
@@ -63,7 +62,7 @@ pub(super) fn authenticate_by_private_ca(
     }
     let (mut found, mut faults, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
     for TrustedCertificateAuthority { authority, root } in &trust.authorities {
-        // Without anybody's word on the time there is nothing to ask the trust root.
+        // Without time evidence in the bundle there is nothing to verify with the trust root.
         let root = root.as_ref().filter(|_| bundle.has_time_evidence());
         if seen.insert((authority.digest(), root.map(|root| root.digest()))) {
             let question = PrivateCaVerification {
@@ -85,19 +84,20 @@ pub(super) fn authenticate_by_private_ca(
     if found.is_empty() {
         return Ok((found, chain::errors_to_report(faults)));
     }
-    // That another authority did not issue it is no news.
+    // That another authority did not issue it is not reported.
     faults.retain(|fault| fault.signer().is_some());
     Ok((found, faults))
 }
 
-/// The certificate of a bundle whose key made its signature, with what came beside it.
+/// The certificate of a bundle, whose key made the signature, with the further certificates of the
+/// bundle.
 struct LeafCertificate<'a> {
     certificate: EndEntityCertificate<'a>,
     intermediates: Vec<CertificateDer<'a>>,
     key: VerificationKey,
 }
 
-/// One certificate before one authority.
+/// One certificate and one private CA.
 struct PrivateCaVerification<'a> {
     leaf: &'a LeafCertificate<'a>,
     authority: &'a CertificateAuthority,
@@ -108,16 +108,16 @@ struct PrivateCaVerification<'a> {
 
 impl<'a> LeafCertificate<'a> {
     fn from_bundle(bundle: &'a SigstoreBundle) -> Result<Self, EvidenceError> {
-        let beside = match &bundle.as_sigstore_types().verification_material.content {
+        let intermediates = match &bundle.as_sigstore_types().verification_material.content {
             VerificationMaterialContent::X509CertificateChain { certificates } => {
                 certificates.get(1..).unwrap_or_default()
             }
             _ => &[],
         };
-        if beside.len() > MAX_INTERMEDIATES {
+        if intermediates.len() > MAX_INTERMEDIATES {
             let message = format!(
                 "it carries {} intermediate certificates, the limit is {MAX_INTERMEDIATES}",
-                beside.len()
+                intermediates.len()
             );
             return Err(certificate_error(Reason::LimitExceeded, message));
         }
@@ -142,18 +142,18 @@ impl<'a> LeafCertificate<'a> {
             .map_err(|_| malformed("has a key that cannot be read"))?;
         let key = VerificationKey::from_spki(spki)
             .map_err(|_| malformed("has a key of a kind that packgate does not verify with"))?;
-        let beside = beside
+        let intermediates = intermediates
             .iter()
             .map(|certificate| CertificateDer::from(certificate.raw_bytes.as_bytes()))
             .collect();
         Ok(Self {
             certificate: end,
-            intermediates: beside,
+            intermediates,
             key,
         })
     }
 
-    /// The one name that it stands for.
+    /// The one name in the certificate.
     fn subject_name(&self) -> Result<String, EvidenceError> {
         subject_alt_name::single_private_ca_san(&self.certificate.der).ok_or_else(|| {
             certificate_error(
@@ -166,7 +166,7 @@ impl<'a> LeafCertificate<'a> {
 }
 
 impl PrivateCaVerification<'_> {
-    /// Nobody says when it was signed: the path must hold now.
+    /// Without time evidence the path must be valid now.
     fn verify_at_current_time(&self) -> Result<AuthenticatedSignature, EvidenceError> {
         let now = self.now.ok_or_else(|| {
             certificate_error(
@@ -178,16 +178,16 @@ impl PrivateCaVerification<'_> {
             .find_path(now)
             .map_err(|error| self.prefer_chain_error(error))?
             .validity;
-        let vouched = if self.bundle.has_time_evidence() {
+        let time_evidence = if self.bundle.has_time_evidence() {
             TimeEvidenceStatus::Unchecked
         } else {
             TimeEvidenceStatus::Absent
         };
-        self.authenticated_signature(None, SigningTime::Unknown, vouched, false, validity)
+        self.authenticated_signature(None, SigningTime::Unknown, time_evidence, false, validity)
     }
 
-    /// The path must hold at every time that the trust root vouches for. Revocation lists must
-    /// still be fresh.
+    /// The path must be valid at every verified signing time. Revocation lists must not be
+    /// outdated.
     fn verify_at_signing_time(
         &self,
         root: &TrustRoot,
@@ -240,7 +240,7 @@ impl PrivateCaVerification<'_> {
         &self,
         root: Option<Digest>,
         time: SigningTime,
-        vouched: TimeEvidenceStatus,
+        time_evidence: TimeEvidenceStatus,
         logged: bool,
         validity: ValidityPeriod,
     ) -> Result<AuthenticatedSignature, EvidenceError> {
@@ -254,7 +254,7 @@ impl PrivateCaVerification<'_> {
             key,
             root,
             time,
-            time_evidence: vouched,
+            time_evidence,
             logged,
             claims: CertificateClaims::default(),
             format: StoredSignatureFormat::Bundle,
@@ -262,7 +262,7 @@ impl PrivateCaVerification<'_> {
         })
     }
 
-    /// What this authority never issued is told as that, whatever else is wrong with it.
+    /// A certificate that this authority did not issue is reported as such, whatever else is wrong.
     fn prefer_chain_error(&self, error: EvidenceError) -> EvidenceError {
         if error.reason() == Reason::UntrustedChain {
             return error;
@@ -280,7 +280,7 @@ impl PrivateCaVerification<'_> {
         }
     }
 
-    /// A fault of a signature that this authority's certificate made.
+    /// The error, with this CA's certificate as signer.
     fn with_signer(&self, error: EvidenceError) -> EvidenceError {
         let signer = self
             .leaf
@@ -302,7 +302,7 @@ impl PrivateCaVerification<'_> {
         }
     }
 
-    /// A path from the certificate to a root that holds at this time, and how long it does.
+    /// A path from the certificate to a root that is valid at this time, with its validity period.
     fn find_path(&self, at: Timestamp) -> Result<CertificatePath, EvidenceError> {
         let Self {
             leaf, authority, ..
@@ -318,7 +318,7 @@ impl PrivateCaVerification<'_> {
             .map_err(|error| self.name_revoked_signer(error))
     }
 
-    /// That it is revoked concerns its holder: its issuer says so.
+    /// A revocation is reported with the signer's name: the issuer has verified it.
     fn name_revoked_signer(&self, error: EvidenceError) -> EvidenceError {
         if error.reason() == Reason::Revoked {
             self.with_signer(error)

@@ -1,4 +1,5 @@
-//! Revocation lists (RFC 5280, section 5), read and checked once, and kept as they were signed.
+//! Certificate revocation lists (RFC 5280, section 5), parsed and verified once, and stored as
+//! signed.
 
 use std::fmt;
 
@@ -19,31 +20,31 @@ use super::{
     error::sanitize_text,
 };
 
-/// Revocation lists, read and checked once. Authorities can share them.
+/// Certificate revocation lists, parsed and verified once. Authorities may share them.
 pub struct RevocationLists {
-    /// Newest first: of several that concern a certificate the first is taken.
+    /// Newest first: the first list that covers a certificate is used.
     lists: Vec<RevocationList>,
     digest: Digest,
     bytes: usize,
 }
 
-/// One revocation list.
+/// One certificate revocation list.
 pub(super) struct RevocationList {
-    /// As it was signed. A list of 20,000 numbers is 400 KiB so, and ten times that as a tree of
-    /// objects; whoever looks at it has to hash all of it anyway.
+    /// The signed DER bytes. A list of 20,000 serial numbers has 400 KiB in this form, and ten
+    /// times that as parsed objects; each lookup has to hash all of it anyway.
     der: Box<[u8]>,
-    /// When it was made.
+    /// `thisUpdate`: when the list was issued.
     since: Timestamp,
-    /// `nextUpdate`: from then on nobody knows what it would say.
+    /// `nextUpdate`: from then on the list is outdated.
     pub(super) until: Timestamp,
 }
 
 impl RevocationLists {
-    /// Reads revocation lists (PEM, or one in DER). Limits: `limits.revocation_bytes`,
+    /// Parses revocation lists (PEM, or one in DER). Limits: `limits.revocation_bytes`,
     /// `limits.revocation_lists`.
     pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, CertificateAuthorityError> {
         check_size_limit("revocation lists", bytes.len(), limits.revocation_bytes)?;
-        // Every DER list is a SEQUENCE, and no PEM begins with `0`.
+        // Every DER list is a SEQUENCE (`0x30`, the character `0`), and no PEM begins with `0`.
         let all = if bytes.starts_with(b"0") {
             vec![(0, bytes.to_vec())]
         } else {
@@ -74,12 +75,12 @@ impl RevocationLists {
         }
     }
 
-    /// How much memory they take, about.
+    /// Their approximate memory in bytes.
     pub const fn memory_size(&self) -> usize {
         self.bytes
     }
 
-    /// Of the bytes that they were read from.
+    /// The digest of the parsed bytes.
     pub(super) const fn digest(&self) -> Digest {
         self.digest
     }
@@ -113,14 +114,14 @@ impl RevocationList {
         })
     }
 
-    /// The list, as webpki asks it. It could be read before.
+    /// The list in webpki's form. It was parsed once already.
     pub(super) fn parsed_list(&self) -> Result<CertRevocationList<'_>, Error> {
         BorrowedCertRevocationList::from_der(&self.der).map(Into::into)
     }
 }
 
-/// When it was made, and when the next one comes (RFC 5280, section 5.1.2): behind version,
-/// algorithm and issuer. What is revoked is passed over.
+/// `thisUpdate` and `nextUpdate` (RFC 5280, section 5.1.2): after version, algorithm and issuer.
+/// The revoked entries are skipped.
 fn read_update_times(der: &[u8]) -> DerResult<(Time, Option<Time>)> {
     let mut list = SliceReader::new(AnyRef::from_der(der)?.value())?;
     let mut fields = SliceReader::new(AnyRef::decode(&mut list)?.value())?;

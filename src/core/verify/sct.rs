@@ -1,9 +1,9 @@
-//! What logs of certificates promise inside of a certificate: signed certificate timestamps (RFC
-//! 6962, sections 3.2 and 3.3).
+//! Signed certificate timestamps (SCTs), embedded in a certificate (RFC 6962, sections 3.2 and
+//! 3.3).
 //!
-//! A certificate may carry several, as sigstore-go and cosign take it: one of a log that the trust
-//! root knows will do. One that such a log should have made and did not is refused, whatever stands
-//! beside it.
+//! A certificate may carry several, as sigstore-go and cosign accept it: one by a log of the trust
+//! root is enough. One that names such a log and has an invalid signature is refused, whatever
+//! other SCTs there are.
 
 use jiff::Timestamp;
 use sigstore_crypto::{Keyring, SigningScheme};
@@ -21,7 +21,7 @@ use x509_cert::{
 use super::{EvidenceError, chain::untrusted_chain_error};
 use crate::core::{digest::Digest, reason::Reason};
 
-/// Promises in one certificate. Each costs one check of a signature.
+/// The maximum number of SCTs in one certificate. Each costs one signature check.
 const MAX_SCTS: usize = 8;
 const SCT_LIST_OID: &str = "1.3.6.1.4.1.11129.2.4.2";
 const SCHEMES: [SigningScheme; 5] = [
@@ -32,11 +32,11 @@ const SCHEMES: [SigningScheme; 5] = [
     SigningScheme::RsaPkcs1Sha512,
 ];
 
-/// The logs of certificates of a trust root, for each scheme those whose keys can sign so.
+/// The certificate transparency logs of a trust root, by signature scheme.
 pub(super) struct CertificateTransparencyLogs(Vec<(SigningScheme, Keyring)>);
 
 impl CertificateTransparencyLogs {
-    /// Errors: a log's name is none.
+    /// Errors: a log's id is invalid.
     pub(super) fn from_trusted_root(
         root: &TrustedRoot,
     ) -> Result<Self, sigstore_trust_root::Error> {
@@ -47,8 +47,8 @@ impl CertificateTransparencyLogs {
             .map(Self)
     }
 
-    /// Did one of the logs see this certificate, which the holder of `issuer` (a DER
-    /// `SubjectPublicKeyInfo`) issued?
+    /// Verifies that one of the logs has an SCT for this certificate, issued by the holder of
+    /// `issuer` (a DER `SubjectPublicKeyInfo`).
     pub(super) fn check_certificate(
         &self,
         certificate: &[u8],
@@ -71,7 +71,7 @@ impl CertificateTransparencyLogs {
         ))
     }
 
-    /// False if its log is not known, or was not in use.
+    /// False if its log is unknown, or was not in use.
     fn verify_sct(
         &self,
         promise: &SignedCertificateTimestamp,
@@ -145,7 +145,7 @@ fn embedded_scts(
         .collect()
 }
 
-/// What the log saw: the certificate before the promises were put into it.
+/// The certificate as logged: without the SCTs.
 fn precertificate_tbs(mut certificate: TbsCertificate) -> Result<Vec<u8>, EvidenceError> {
     if let Some(extensions) = &mut certificate.extensions {
         extensions.retain(|extension| extension.extn_id.to_string() != SCT_LIST_OID);

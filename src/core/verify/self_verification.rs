@@ -1,5 +1,5 @@
-//! What was just signed, before it is shown to anybody: a log, a timestamp authority and a
-//! certificate authority are believed only when what they said holds against the trusted root.
+//! Verifies a new signature before it is published: responses of a log, a timestamp authority and a
+//! certificate authority are accepted only if the trust root verifies them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,20 +18,20 @@ use super::{
     subject_alt_name,
 };
 
-/// What a certificate says. Nobody checked who issued it.
+/// The contents of a certificate. Its issuer was not verified.
 #[derive(Clone, Debug)]
 pub struct SigningCertificateInfo {
     /// Its subject alternative name.
     pub san: String,
-    /// The OIDC issuer that vouched for it.
+    /// The OIDC issuer in the certificate.
     pub issuer: String,
     /// The key, as a DER `SubjectPublicKeyInfo`.
     pub public_key: DerPublicKey,
-    /// How long it is good for.
+    /// How long it is valid.
     pub lifetime: Duration,
 }
 
-/// Reads a certificate.
+/// Parses a certificate.
 pub fn signing_certificate_info(
     certificate: &DerCertificate,
 ) -> Result<SigningCertificateInfo, EvidenceError> {
@@ -60,11 +60,11 @@ pub fn signing_certificate_info(
     })
 }
 
-/// Does a bundle of ours about `subject` hold? `key` made it, or without one the key in its
-/// certificate.
+/// Verifies a bundle that this process made about `subject`, with `key`, or without one with the
+/// key in its certificate.
 ///
-/// With a certificate: chain, SCT, log entry, time. With a key: whatever log entries and timestamps
-/// it carries, of which there must be one.
+/// With a certificate: chain, SCT, log entry, time. With a key: all log entries and timestamps in
+/// it, at least one.
 pub fn verify_own_bundle(
     root: &Arc<TrustRoot>,
     bundle: &[u8],

@@ -1,4 +1,4 @@
-//! What a signature is over. It is hashed once for each hash function, however many keys are tried.
+//! The signed bytes. They are hashed once for each hash function, however many keys are tried.
 
 use std::cell::OnceCell;
 
@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{self, Digest, digest};
 
 use super::{KeyAlgorithm, VerificationKey, check_budget::CheckBudget, error::EvidenceError};
 
-/// Signed bytes, with those of their hashes that were asked for.
+/// Signed bytes, with those hashes of them that are needed.
 pub(super) struct SignedMessage {
     bytes: Vec<u8>,
     sha256: OnceCell<Digest>,
@@ -43,8 +43,7 @@ impl SignedMessage {
             .get_or_init(|| digest(&digest::SHA512, &self.bytes))
     }
 
-    /// Its hash as keys of this algorithm sign it. Ed25519 hashes itself, and something else each
-    /// time.
+    /// Its hash for keys of this algorithm. Ed25519 hashes the message itself, with a prefix.
     pub(super) fn hash_for(&self, algorithm: KeyAlgorithm) -> Option<&Digest> {
         match algorithm {
             KeyAlgorithm::EcdsaP256 | KeyAlgorithm::RsaPkcs1 | KeyAlgorithm::RsaPss => {
@@ -56,7 +55,7 @@ impl SignedMessage {
         }
     }
 
-    /// Takes the check of a signature by `key`.
+    /// Counts the check of a signature by `key`.
     pub(super) fn spend_check(
         &self,
         key: &VerificationKey,

@@ -2,22 +2,22 @@
 //! timestamps.
 //!
 //! The crate checks timestamps, the log's inclusion proof, checkpoint and promise, the signature,
-//! and that the log entry speaks of this signature. What it leaves open is closed here, before and
-//! after it:
+//! and that the log entry speaks of this signature. What it does not check is checked here, before
+//! and after it:
 //!
 //! - it accepts a bundle relabelled 0.1 without an inclusion proof: here every log entry must carry
 //!   one;
 //! - it has no caps: [`SigstoreBundle`] has them;
 //! - it takes the first email address or URI of a certificate: here there must be exactly one name,
 //!   and its kind shows ([`super::subject_alt_name`]);
-//! - it takes every certificate of a trust root for an authority's, and further ones from bundles,
-//!   and wants exactly one SCT: here it is not asked about certificates at all ([`super::chain`],
-//!   [`super::sct`]), and timestamp authorities that are none are kept from it;
-//! - it binds a log entry loosely to its log: here closely ([`super::log_entries`]);
-//! - it says yes as a value with flags: here every flag must be set.
+//! - it accepts every certificate of a trust root as a CA, and further ones from bundles, and
+//!   requires exactly one SCT: here its certificate checks are not used at all ([`super::chain`],
+//!   [`super::sct`]), and invalid timestamp authorities are removed before;
+//! - it binds a log entry only loosely to its log: here strictly ([`super::log_entries`]);
+//! - it returns success as a value with flags: here every flag must be set.
 //!
-//! It reads the wall clock, only to refuse what lies in the future. This is the one exception to
-//! "no clock in `core`".
+//! It reads the wall clock, only to refuse times in the future. This is the one exception to "no
+//! clock in `core`".
 
 use std::{io::Read, sync::Arc};
 
@@ -46,7 +46,7 @@ use super::{
     },
 };
 
-/// What was signed, as the crate takes it.
+/// The signed content, in the crate's form.
 enum ArtifactInput<'a> {
     Known(Signed<'a>),
     Read(&'a mut dyn Read),
@@ -61,7 +61,7 @@ impl<'a> ArtifactInput<'a> {
     }
 }
 
-/// What a signature is over, and in which form it is stored.
+/// What a signature covers, and how it is stored.
 pub(super) struct SignedArtifact<'a> {
     pub(super) artifact: Signed<'a>,
     pub(super) format: StoredSignatureFormat,
@@ -76,12 +76,13 @@ impl SignedArtifact<'static> {
     }
 }
 
-/// The judged manifest, as the crate knows it.
+/// The manifest under verification, as the crate's artifact type.
 pub(super) fn manifest_artifact(subject: &Digest) -> Signed<'static> {
     Signed::from_digest(Sha256Hash::new(*subject.as_bytes()))
 }
 
-/// Finds out who signed, once for every trust root that vouches for it; an error if none does.
+/// Identifies the signer, once for every trust root that verifies the signature; an error if none
+/// does.
 pub(super) fn authenticate_manifest(
     bundle: &SigstoreBundle,
     subject: &Digest,
@@ -90,7 +91,7 @@ pub(super) fn authenticate_manifest(
     authenticate_artifact(bundle, &SignedArtifact::manifest_in_bundle(subject), roots)
 }
 
-/// The same for what need not be a bundle.
+/// The same for any artifact.
 pub(super) fn authenticate_artifact(
     bundle: &SigstoreBundle,
     stored: &SignedArtifact<'_>,
@@ -111,7 +112,7 @@ pub(super) fn authenticate_artifact(
     }
 }
 
-/// The fault that came furthest.
+/// The error of the furthest check.
 pub(super) fn furthest_or_no_trust_root(faults: Vec<EvidenceError>) -> EvidenceError {
     chain::furthest_error(faults).unwrap_or(EvidenceError::NoTrustRoot)
 }
@@ -129,7 +130,7 @@ fn authenticate_with_root(
     )
 }
 
-/// Finds out who signed something with a certificate.
+/// Identifies the signer of a blob with a certificate.
 pub(super) fn authenticate_blob(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
@@ -186,8 +187,8 @@ fn authenticate_certificate(
     })
 }
 
-/// Holds the log entries and timestamps beside a key's signature against a trust root. All of them
-/// must hold.
+/// Verifies the log entries and timestamps of a signature by a key with a trust root. All of them
+/// must be valid.
 pub(super) fn verify_key_time_evidence(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
@@ -202,7 +203,7 @@ pub(super) fn verify_key_time_evidence(
     )
 }
 
-/// The same for what need not be a bundle.
+/// The same for any artifact.
 pub(super) fn verify_artifact_time_evidence(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
@@ -218,7 +219,7 @@ pub(super) fn verify_artifact_time_evidence(
     )
 }
 
-/// The same for whatever was signed.
+/// The same for a blob.
 pub(super) fn verify_blob_time_evidence(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
@@ -274,7 +275,7 @@ fn verify_time_evidence(
         )));
     }
     let policy = PublicKeyVerificationPolicy::new(DerPublicKey::new(key.spki_der().to_vec()));
-    // Without an entry there is nothing to skip; the crate would ask for one although there is a
+    // Without a log entry there is nothing to skip; the crate would require one although there is a
     // timestamp.
     let policy = if logged {
         policy
@@ -309,17 +310,17 @@ fn verify_time_evidence(
     })
 }
 
-/// What a trust root's logs and timestamp authorities say about a signature by a certificate that
-/// others issued.
+/// What a trust root verifies about the time of a signature by a private CA's certificate.
 pub(super) struct CertificateTimeEvidence {
-    /// At least one.
+    /// The verified times; at least one.
     pub(super) times: Vec<Timestamp>,
-    /// Is it in a log?
+    /// True if a transparency log has the signature.
     pub(super) logged: bool,
 }
 
-/// Holds the log entries and timestamps beside a company's certificate against a trust root. All of
-/// them must hold, and one must say when. The certificate itself is not looked at.
+/// Verifies the log entries and timestamps of a signature by a private CA's certificate with a
+/// trust root. All of them must be valid, and one must give a time. The certificate itself is not
+/// checked here.
 pub(super) fn verify_certificate_time_evidence(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
@@ -384,8 +385,8 @@ fn to_certificate_claims(claims: &FulcioCiClaims) -> CertificateClaims {
     }
 }
 
-/// A log's promise alone will do nowhere but in the form that is called so, which a policy must
-/// list.
+/// An inclusion promise alone is only accepted in [`StoredSignatureFormat::LegacySetOnly`], which a
+/// policy must list.
 fn require_inclusion_proofs(
     bundle: &SigstoreBundle,
     format: StoredSignatureFormat,
@@ -439,8 +440,8 @@ fn end_entity_certificate(
         .ok_or_else(|| sigstore_error(Reason::MalformedEvidence, "its certificate cannot be read"))
 }
 
-/// A certificate of nobody who is trusted is told as that, whatever else is wrong with what its key
-/// signed and a log holds.
+/// An untrusted certificate is reported as such, whatever else is wrong with the signature and its
+/// log entry.
 fn prefer_certificate_error(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
@@ -449,7 +450,7 @@ fn prefer_certificate_error(
 ) -> EvidenceError {
     let explained = explain_sigstore_error(error, root, bundle);
     let times: Vec<Timestamp> = match (error, explained.reason()) {
-        // Before and after the certificate.
+        // Before and after the certificate's validity.
         (Error::TransparencyLog(TransparencyLogError::IntegratedTime(message)), _)
             if !message.contains("future") =>
         {
@@ -481,8 +482,8 @@ pub(super) fn sigstore_error(reason: Reason, message: &str) -> EvidenceError {
     }
 }
 
-/// Our reason for the crate's error. A mismatch of the subject comes after the certificate and the
-/// signature were found good, so the certificate's names can be told.
+/// The reason code for the crate's error. The crate reports a subject mismatch only after it
+/// verified certificate and signature, so the certificate's name can be reported.
 fn explain_sigstore_error(
     error: &Error,
     root: &TrustRoot,
@@ -519,7 +520,7 @@ fn certificate_signer(bundle: &SigstoreBundle) -> Option<SignerIdentity> {
 
 fn reason_of(error: &Error) -> Reason {
     match error {
-        // The log's `hashedrekord` speaks of other bytes than were signed.
+        // The log's `hashedrekord` entry is about other bytes than the signed ones.
         Error::ArtifactMismatch(message) if message.contains("hashedrekord") => {
             Reason::LogEntryMismatch
         }
@@ -538,7 +539,7 @@ fn reason_of(error: &Error) -> Reason {
     }
 }
 
-/// The crate does not judge certificates; it reads them.
+/// The crate only parses certificates here; it does not verify them.
 const fn certificate_reason(error: &CertificateError) -> Reason {
     match error {
         CertificateError::Malformed(_) => Reason::MalformedEvidence,
@@ -546,7 +547,7 @@ const fn certificate_reason(error: &CertificateError) -> Reason {
     }
 }
 
-/// The inclusion promise is the log's signed entry timestamp: it vouches for the time.
+/// The inclusion promise is the log's signed entry timestamp (SET), which proves the time.
 const fn log_reason(error: &TransparencyLogError) -> Reason {
     match error {
         TransparencyLogError::InclusionPromise(_) | TransparencyLogError::IntegratedTime(_) => {

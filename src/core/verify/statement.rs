@@ -1,4 +1,4 @@
-//! The authenticated payload: an in-toto statement about the judged digest.
+//! The authenticated payload: an in-toto statement about the digest under verification.
 
 use crate::core::{
     digest::Digest,
@@ -11,7 +11,7 @@ use super::{
     EvidenceError, SignerIdentity, Verified, error::sanitize_text, verified::AuthenticatedSignature,
 };
 
-/// Reads the statement that `by` signed. It must be about exactly `subject`.
+/// Parses the statement that `by` signed. It must be about exactly `subject`.
 pub(super) fn read_statement(
     payload: &[u8],
     subject: &Digest,

@@ -1,9 +1,9 @@
 //! The one name in a certificate.
 //!
-//! Names of several kinds are compared as text, so no name of one kind may pass for one of another:
-//! a URI contains a colon; an email address contains an `@` and no colon; a Fulcio username
-//! contains a `!` and neither. A certificate with two names, or with a name of another kind, names
-//! nobody: which of them was meant would be the reader's choice.
+//! Names of several kinds are compared as text, so no name of one kind may be confused with one of
+//! another: a URI contains a colon; an email address contains an `@` and no colon; a Fulcio
+//! username contains a `!` and neither. A certificate with two names, or with a name of another
+//! kind, is refused: which of them is meant would be ambiguous.
 
 use x509_cert::{
     Certificate,
@@ -14,7 +14,7 @@ use x509_cert::{
     ext::pkix::{SubjectAltName, name::GeneralName},
 };
 
-/// Fulcio's `otherName` for users of an issuer that has no email addresses.
+/// Fulcio's `otherName` for users of an issuer without email addresses.
 const FULCIO_USERNAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.7");
 
 /// The certificate's subject alternative name, if there is exactly one.
@@ -27,8 +27,8 @@ pub(super) fn single_san(der: &[u8]) -> Option<String> {
     }
 }
 
-/// The same for a certificate of a company's own authority, which may also name a host: a DNS name,
-/// which contains none of `:`, `@`, `!`.
+/// The same for a private CA's certificate, which may also have a DNS name, which contains none of
+/// `:`, `@`, `!`.
 pub(super) fn single_private_ca_san(der: &[u8]) -> Option<String> {
     let certificate = Certificate::from_der(der).ok()?;
     let (_, SubjectAltName(names)) = certificate.tbs_certificate.get::<SubjectAltName>().ok()??;
@@ -36,7 +36,7 @@ pub(super) fn single_private_ca_san(der: &[u8]) -> Option<String> {
         [GeneralName::DnsName(host)] => Some(host.as_str())
             .filter(|host| is_dns_name(host))
             .map(ToOwned::to_owned),
-        // Only Fulcio makes usernames.
+        // Only Fulcio issues usernames.
         [GeneralName::OtherName(_)] => None,
         [name] => general_name_text(name),
         _ => None,
@@ -44,7 +44,7 @@ pub(super) fn single_private_ca_san(der: &[u8]) -> Option<String> {
     name.filter(|name| !name.chars().any(char::is_control))
 }
 
-/// A host, not a pattern for some.
+/// A host name, not a wildcard pattern.
 fn is_dns_name(host: &str) -> bool {
     !host.is_empty()
         && host

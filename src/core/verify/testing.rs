@@ -1,4 +1,4 @@
-//! Signed material for tests, and the folder of genuine material that others made.
+//! Signed material for tests, and the folder of genuine material by other tools.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stderr,
@@ -45,7 +45,7 @@ impl TestKey {
         Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("a key"))
     }
 
-    /// The same key as another library holds, in PKCS#8.
+    /// The same key as PKCS#8 of another library.
     pub(crate) fn from_pkcs8(der: &[u8]) -> Self {
         Self(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der).expect("a key"))
     }
@@ -89,13 +89,13 @@ impl TestKey {
         })
     }
 
-    /// A referrer of `subject` that carries `statement`, signed.
+    /// A referrer of `subject` with `statement`, signed.
     pub(crate) fn attest(&self, subject: &Digest, statement: &Statement) -> ReferrerCandidate {
         let payload = serde_json::to_vec(statement).expect("JSON");
         candidate(subject, &self.bundle(media_type::IN_TOTO, &payload))
     }
 
-    /// What `cosign sign --key` makes.
+    /// The referrer that `cosign sign --key` makes.
     pub(crate) fn sign(&self, subject: &Digest) -> ReferrerCandidate {
         self.attest(
             subject,
@@ -156,7 +156,7 @@ pub(crate) fn evidence(candidates: Vec<ReferrerCandidate>) -> UnverifiedEvidence
     }
 }
 
-/// Trust in these keys.
+/// Trusted material with these keys.
 pub(crate) fn trust<const N: usize>(keys: [&TestKey; N]) -> TrustedMaterial {
     TrustedMaterial {
         keys: keys.map(TestKey::public).to_vec(),

@@ -1,4 +1,4 @@
-//! A company's certificate authority, made for one test.
+//! A private certificate authority, made for one test.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{testing::*, *};
 use crate::core::intoto::COSIGN_SIGN;
 
-/// The name of whoever signs.
+/// The name of the signer.
 pub(crate) const RELEASE: &str = "spiffe://corp.example.com/release";
 
 pub(crate) type Issuer = CertifiedIssuer<'static, KeyPair>;
@@ -25,7 +25,7 @@ pub(crate) struct Pki {
     pub(crate) leaf: Holder,
 }
 
-/// Somebody with a key and a certificate.
+/// A key with its certificate.
 pub(crate) struct Holder {
     pub(crate) key: TestKey,
     pub(crate) der: Vec<u8>,
@@ -47,7 +47,7 @@ pub(crate) fn uri(name: &str) -> SanType {
     SanType::URI(name.try_into().expect("ASCII"))
 }
 
-/// What certificates of this name have in common.
+/// The parameters common to certificates of this name.
 pub(crate) fn params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -101,7 +101,7 @@ impl Pki {
         Self::with(|_| {}, |_| {}, |_| {})
     }
 
-    /// The same with something else in the root, the intermediate, or the certificate.
+    /// The same with changed parameters of the root, the intermediate, or the certificate.
     pub(crate) fn with(
         change_root: Change,
         change_intermediate: Change,
@@ -121,7 +121,7 @@ impl Pki {
         }
     }
 
-    /// What a company would publish.
+    /// The published certificates.
     pub(crate) fn pem(&self) -> String {
         format!("{}{}", self.root.pem(), self.intermediate.pem())
     }
@@ -155,8 +155,7 @@ pub(crate) fn list_until(by: &Issuer, serials: &[u8], next_update: &str) -> Stri
         .expect("PEM")
 }
 
-/// A revocation list with nothing on it, by somebody of this name whose certificate need not allow
-/// it.
+/// An empty revocation list, by an issuer of this name whose certificate need not allow it.
 pub(crate) fn list_by_key(name: &str, by: &Issuer) -> String {
     let params = ca(name);
     let signer = rcgen::Issuer::from_params(&params, by.key());
@@ -193,12 +192,12 @@ impl Holder {
         bundle
     }
 
-    /// A Sigstore bundle 0.2 with what is given beside the certificate.
-    pub(crate) fn bundle_with(&self, payload: &[u8], beside: &[&[u8]]) -> Value {
+    /// A Sigstore bundle 0.2 with further certificates (`further`).
+    pub(crate) fn bundle_with(&self, payload: &[u8], further: &[&[u8]]) -> Value {
         let mut bundle = self.bundle(payload);
         bundle["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=0.2".into();
         let chain: Vec<Value> = std::iter::once(&self.der.as_slice())
-            .chain(beside)
+            .chain(further)
             .map(|der| json!({"rawBytes": BASE64.encode(der)}))
             .collect();
         bundle["verificationMaterial"] = json!({"x509CertificateChain": {"certificates": chain}});
@@ -211,12 +210,12 @@ impl Holder {
     }
 }
 
-/// What `cosign sign` signs.
+/// The payload that `cosign sign` signs.
 pub(crate) fn signature_of(subject: &Digest) -> Vec<u8> {
     serde_json::to_vec(&Statement::for_digest("", subject, COSIGN_SIGN, json!({}))).expect("JSON")
 }
 
-/// Trust in these authorities, without anybody's word on the time.
+/// Trusted material with these authorities, without time evidence.
 pub(crate) fn issued_by<const N: usize>(
     authorities: [&Arc<CertificateAuthority>; N],
 ) -> TrustedMaterial {

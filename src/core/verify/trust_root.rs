@@ -24,43 +24,43 @@ use super::{
     trusted_authorities::{self, TrustRootAuthorities},
 };
 
-/// What every version's media type begins with (protobuf-specs, `TrustedRoot.media_type`).
+/// The prefix of every version's media type (protobuf-specs, `TrustedRoot.media_type`).
 const ROOT_MEDIA_TYPE: &str = "application/vnd.dev.sigstore.trustedroot";
 
 /// The keys and certificates of the authorities, logs and timestamp authorities that are trusted: a
 /// `trusted_root.json`.
 pub struct TrustRoot {
-    /// Knows no certificate authorities and no logs of certificates: it is not asked about
-    /// certificates.
+    /// Without certificate authorities and without certificate transparency logs: it does not
+    /// verify certificates.
     pub(super) verifier: Verifier,
     pub(super) logs: TrustedLogs,
     authorities: TrustRootAuthorities,
     certificate_logs: CertificateTransparencyLogs,
-    /// Timestamp authorities that are not believed, and why.
+    /// Timestamp authorities that are ignored, and why.
     unused: Vec<String>,
     digest: Digest,
     not_after: Option<Timestamp>,
 }
 
-/// Why a trust root cannot be used.
+/// Why a trust root is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustRootError {
     /// Too large, not JSON, or ambiguous.
     #[error("trust root cannot be read: {0}")]
     Json(#[from] JsonError),
-    /// Not UTF-8.
+    /// It is not UTF-8.
     #[error("trust root is not UTF-8")]
     NotText,
     /// The fields do not fit `trusted_root.json`.
     #[error("trust root cannot be read: {0}")]
     Format(#[from] sigstore_trust_root::Error),
-    /// It says that it is something else.
+    /// Its `mediaType` is another one.
     #[error(
         "trust root cannot be read: its mediaType is {0:?}, expected \
             {ROOT_MEDIA_TYPE}+json;version=0.1"
     )]
     MediaType(String),
-    /// A key or certificate in it is malformed, unsupported or there twice.
+    /// A key or certificate in it is malformed, unsupported or duplicated.
     #[error("trust root cannot be used: {0}")]
     Material(Box<Error>),
 }
@@ -72,7 +72,7 @@ impl ClassifiedError for TrustRootError {
 }
 
 impl TrustRoot {
-    /// Reads a `trusted_root.json` of at most `limits.manifest_bytes`.
+    /// Parses a `trusted_root.json` of at most `limits.manifest_bytes`.
     pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, TrustRootError> {
         let _: serde::de::IgnoredAny =
             json::parse_strict(bytes, limits.manifest_bytes, limits.json_depth)?;
@@ -103,20 +103,20 @@ impl TrustRoot {
         })
     }
 
-    /// When nothing new can be signed any more that it vouches for: the last of its certificate
-    /// authorities, transparency logs, certificate logs or timestamp authorities ends then. `None`
-    /// if nothing says so. What was signed before stays good.
+    /// When this root ends for new signatures: the end of the last certificate authority,
+    /// transparency log, certificate log or timestamp authority of a kind. `None` if none ends.
+    /// Signatures made before stay valid.
     pub const fn not_after(&self) -> Option<Timestamp> {
         self.not_after
     }
 
-    /// The digest of the document: its name in policies and caches.
+    /// The digest of the document: its identifier in policies and caches.
     pub const fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// Does the certificate chain to one of the certificate authorities at each of these times, and
-    /// did a log of certificates see it?
+    /// Checks that the certificate chains to one of the certificate authorities at each of these
+    /// times, and that it has a valid SCT.
     pub(super) fn check_certificate(
         &self,
         certificate: &EndEntityCertificate<'_>,
@@ -138,14 +138,14 @@ impl TrustRoot {
         Ok(())
     }
 
-    /// Why a timestamp may not be believed although its authority is listed.
+    /// The error of a timestamp whose listed authority is ignored.
     pub(super) fn unused_timestamp_authority(&self) -> Option<&str> {
         self.unused.first().map(String::as_str)
     }
 }
 
-/// Leaves the timestamp authorities that are what they claim to be, while their certificates hold.
-/// What is wrong with the others.
+/// Keeps the timestamp authorities with valid certificates, limited to the certificates' validity.
+/// Returns what is wrong with the others.
 fn narrow_timestamp_authorities(root: &mut TrustedRoot) -> Vec<String> {
     let (mut unused, mut at) = (Vec::new(), 0);
     root.timestamp_authorities.retain_mut(|authority| {

@@ -1,12 +1,12 @@
-//! How long a trust root vouches for what is signed anew.
+//! How long a trust root can verify new signatures.
 
 use jiff::Timestamp;
 use sigstore_crypto::parse_certificate_info;
 use sigstore_trust_root::{TimeRange, TrustedRoot};
 use sigstore_types::DerCertificate;
 
-/// Of each kind of authority the last one that ends, and of these the first. A kind that the root
-/// does not have is not asked for.
+/// Of each kind of authority the last one to end, and of these the first. Kinds that the root does
+/// not contain are skipped.
 pub(super) fn trust_root_not_after(root: &TrustedRoot) -> Option<Timestamp> {
     let logs = root
         .tlogs

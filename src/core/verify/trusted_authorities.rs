@@ -1,9 +1,9 @@
-//! Who may certify and who may say the time, by a `trusted_root.json`: its `certificateAuthorities`
-//! and `timestampAuthorities`.
+//! The authorities of a `trusted_root.json`: its `certificateAuthorities` and
+//! `timestampAuthorities`.
 //!
-//! What is listed there must be what it claims to be. An authority whose certificates are none, or
-//! whose chain does not hold, is passed over: it certifies nothing, and the others go on to be
-//! believed. Nothing is taken from bundles: every certificate of a path stands in the list.
+//! Every listed authority is checked. One with invalid certificates, or an invalid chain, is
+//! ignored; the others stay trusted. Nothing is taken from bundles: every certificate of a path is
+//! in this list.
 
 use jiff::{SignedDuration, Timestamp};
 use sigstore_trust_root::{TimeRange, TimestampAuthority, TrustedRoot};
@@ -27,7 +27,7 @@ pub(super) struct TrustRootAuthorities(Vec<TrustRootAuthority>);
 struct TrustRootAuthority {
     issuers: IssuerCertificates,
     window: Option<TimeRange>,
-    /// What is wrong with certificates at which paths would end.
+    /// Why paths cannot end at certificates of the list.
     problem: Option<String>,
 }
 
@@ -64,7 +64,7 @@ impl TrustRootAuthorities {
         )
     }
 
-    /// What is wrong with authorities of the list.
+    /// The problems of the listed authorities.
     #[cfg(test)]
     pub(super) fn problems(&self) -> Vec<&str> {
         self.0
@@ -73,7 +73,7 @@ impl TrustRootAuthorities {
             .collect()
     }
 
-    /// A path to one that was trusted at this time.
+    /// A path to an authority that was trusted at this time.
     pub(super) fn find_path(
         &self,
         end: &EndEntityCertificate<'_>,
@@ -131,12 +131,11 @@ impl TrustRootAuthority {
     }
 }
 
-/// Ends the trust in a timestamp authority when one of its certificates ends, and begins it no
-/// earlier. What is left of its chain is the certificate that signs and the one that issued that:
-/// the rest was looked at here.
+/// Ends the trust in a timestamp authority when one of its certificates expires, and begins it no
+/// earlier than all of them. Its chain is reduced to the signing certificate and its issuer: the
+/// rest was verified here.
 ///
-/// Errors: its certificate is not one that says the time, or there is no path from it to a
-/// certificate authority's.
+/// Errors: its certificate is not for timestamping, or has no path to a CA certificate.
 pub(super) fn narrow_timestamp_authority(authority: &mut TimestampAuthority) -> Result<(), String> {
     let certificates = certificate_ders(
         authority
@@ -187,7 +186,7 @@ fn find_path_in_chain(
         return Err(problem);
     }
     let end = EndEntityCertificate::from_der(end).ok_or("its certificate cannot be read")?;
-    // Whatever holds at all holds when the last of them begins.
+    // The path is valid from the latest `notBefore` on.
     let begins = above
         .iter()
         .filter_map(|der| properties_of(der)?.validity.from)
@@ -216,9 +215,9 @@ fn properties_of(der: &[u8]) -> Option<CertificateProperties> {
     CertificateProperties::from_certificate(&Certificate::from_der(der).ok()?)
 }
 
-/// Paths end at those certificates that name themselves as issuer, or, where there is none, at
-/// those whose issuer is not among them. What is wrong with one at which none can end is told, by
-/// its place counted from `first`.
+/// Paths end at the self-issued certificates, or, if there are none, at those whose issuer is not
+/// in the list. The problem of a certificate at which none can end is reported with its position,
+/// counted from `first`.
 fn collect_issuers(
     certificates: &[&[u8]],
     first: usize,

@@ -1,4 +1,4 @@
-//! What holds, and by whose word. Only `core::verify` can make these values.
+//! Verified statements and their signers. Only `core::verify` can construct these values.
 
 use std::fmt;
 
@@ -6,8 +6,7 @@ use jiff::Timestamp;
 
 use crate::core::digest::Digest;
 
-/// A claim whose signature, signer and subject were checked. There is no way to make one but to
-/// verify one.
+/// A claim whose signature, signer and subject were checked. Only verification constructs one.
 ///
 /// ```compile_fail
 /// # use packgate::core::{digest::Digest, intoto::Statement, verify::{SignerIdentity, SigningTime, Verified}};
@@ -37,7 +36,7 @@ pub struct Verified<T> {
     by: AuthenticatedSignature,
 }
 
-/// Who signed.
+/// The identity of a signer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SignerIdentity {
     /// The holder of a key.
@@ -45,15 +44,15 @@ pub enum SignerIdentity {
         /// SHA-256 of the key's SPKI in DER.
         fingerprint: Digest,
     },
-    /// Whom a certificate authority had identified.
+    /// An identity in a certificate of a trust root's CA.
     Identity {
         /// The certificate's subject alternative name: a URI if it contains `:`, else an email
         /// address.
         san: String,
-        /// The OIDC issuer that vouched for it.
+        /// The OIDC issuer in the certificate.
         issuer: String,
     },
-    /// Whom a company's own certificate authority had identified.
+    /// An identity in a certificate of a private CA.
     Certificate {
         /// The certificate's subject alternative name: a URI if it contains `:`, else an email
         /// address if it contains `@`, else a DNS name.
@@ -63,67 +62,66 @@ pub enum SignerIdentity {
     },
 }
 
-/// From when on, and until when, something holds. `until` is the first moment at which it no longer
-/// does. An absent end is open.
+/// A period of validity. `until` is the first moment outside of it. An absent end is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ValidityPeriod {
-    /// From when on.
+    /// The first moment of validity.
     pub from: Option<Timestamp>,
-    /// Until when.
+    /// The first moment after it.
     pub until: Option<Timestamp>,
 }
 
-/// What a certificate for a workload claims about it: Fulcio's extensions 1.3.6.1.4.1.57264.1.11 to
-/// .20. A claim that is absent was not made.
+/// The workload's claims in a certificate: Fulcio's extensions 1.3.6.1.4.1.57264.1.11 to .20.
+/// `None` if the extension is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateClaims {
     /// The source repository (`.12`).
     pub source_repository: Option<String>,
     /// The source's ref (`.14`).
     pub source_ref: Option<String>,
-    /// The build configuration that ran (`.18`).
+    /// The build configuration (`.18`).
     pub workflow: Option<String>,
-    /// What started it (`.20`).
+    /// The build trigger (`.20`).
     pub trigger: Option<String>,
-    /// What it ran on (`.11`).
+    /// The runner environment (`.11`).
     pub runner: Option<String>,
 }
 
-/// What the log entries and timestamps beside a signature by a key are worth. A certificate's are
-/// always checked.
+/// The status of the log entries and timestamps of a signature by a key. A certificate's are always
+/// verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeEvidenceStatus {
     /// There are none.
     Absent,
-    /// There are some, and they were not held against any trust root.
+    /// There are some, and they were not verified with a trust root.
     Unchecked,
-    /// All of them hold.
+    /// All of them are valid.
     Verified,
 }
 
-/// When something was signed, as far as somebody other than the signer says so.
+/// When a signature was made, by the evidence of a third party.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SigningTime {
-    /// The earliest time that a log or a timestamp authority vouches for.
+    /// The earliest time that a transparency log or timestamp authority proves.
     Known(Timestamp),
-    /// Nobody says.
+    /// There is no such evidence.
     Unknown,
 }
 
-/// In which form a signature is stored.
+/// How a signature is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum StoredSignatureFormat {
     /// A Sigstore bundle as an OCI 1.1 referrer.
     Bundle,
-    /// A `.sig` or `.att` tag of older cosign versions. No log's word is taken for it: a key alone
-    /// says who signed.
+    /// A `.sig` or `.att` tag of older cosign versions, without a log entry: only the key
+    /// identifies the signer.
     Legacy,
-    /// The same, with the word of a log that promises an entry and proves none.
+    /// The same, with a log's promise of inclusion (SET) and no inclusion proof.
     LegacySetOnly,
 }
 
 impl StoredSignatureFormat {
-    /// As it is written.
+    /// The name in configuration and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Bundle => "Bundle",
@@ -133,35 +131,36 @@ impl StoredSignatureFormat {
     }
 }
 
-/// Who made a signature that holds: what `core::verify` knows before it reads the payload.
+/// The signer of a verified signature: what `core::verify` knows before it parses the payload.
 #[derive(Clone, Debug)]
 pub(super) struct AuthenticatedSignature {
     pub(super) signer: SignerIdentity,
-    /// What the certificate chains to, or whose logs and timestamps vouch for a key's signature.
+    /// The digest of the trust root that the certificate chains to, or that verifies a key's log
+    /// entries and timestamps.
     pub(super) root: Option<Digest>,
     pub(super) time: SigningTime,
     pub(super) time_evidence: TimeEvidenceStatus,
-    /// Is it in a transparency log that the root knows?
+    /// True if a transparency log of the root has the signature.
     pub(super) logged: bool,
     pub(super) claims: CertificateClaims,
     pub(super) format: StoredSignatureFormat,
-    /// The key, where it is one that lasts: a thing to revoke, and to count once.
+    /// The key, if it is a long-lived one: it can be revoked, and counts as one signer.
     pub(super) key: Option<KeyIdentifiers>,
-    /// When a certificate may be relied on, if nobody vouches for when it signed.
+    /// When the certificate is valid; matters only without time evidence.
     pub(super) validity: ValidityPeriod,
 }
 
-/// What a key is known by.
+/// The identifiers of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KeyIdentifiers {
     /// SHA-256 of the SPKI in DER.
     pub(super) fingerprint: Digest,
-    /// The same for every algorithm that one key is declared for.
+    /// The same fingerprint for every algorithm that a key is declared for.
     pub(super) normalized_fingerprint: Digest,
 }
 
 impl<T> Verified<T> {
-    /// `claim` was read from the payload that `by` authenticated, and is about `subject`.
+    /// `claim` was parsed from the payload that `by` authenticated, and is about `subject`.
     pub(super) const fn new(
         claim: T,
         subject: Digest,
@@ -176,7 +175,7 @@ impl<T> Verified<T> {
         }
     }
 
-    /// What was claimed.
+    /// The verified claim.
     pub const fn claim(&self) -> &T {
         &self.claim
     }
@@ -186,18 +185,18 @@ impl<T> Verified<T> {
         &self.subject
     }
 
-    /// The referrer that carries it.
+    /// The digest of the referrer.
     pub const fn referrer(&self) -> &Digest {
         &self.referrer
     }
 
-    /// Who signed it.
+    /// The signer.
     pub const fn signer(&self) -> &SignerIdentity {
         &self.by.signer
     }
 
-    /// The trust root that the signer's certificate chains to, or that vouches for the time and the
-    /// log of a key's signature.
+    /// The digest of the trust root that the signer's certificate chains to, or that verifies the
+    /// time and log entry of a key's signature.
     pub const fn trust_root(&self) -> Option<&Digest> {
         self.by.root.as_ref()
     }
@@ -207,35 +206,35 @@ impl<T> Verified<T> {
         self.by.time
     }
 
-    /// What the log entries and timestamps beside it are worth.
+    /// The status of its log entries and timestamps.
     pub const fn time_evidence(&self) -> TimeEvidenceStatus {
         self.by.time_evidence
     }
 
-    /// Is it in a transparency log that its trust root knows?
+    /// True if a transparency log of its trust root has the signature.
     pub const fn is_logged(&self) -> bool {
         self.by.logged
     }
 
-    /// What the signer's certificate claims about its workload.
+    /// The workload claims in the signer's certificate.
     pub const fn certificate_claims(&self) -> &CertificateClaims {
         &self.by.claims
     }
 
-    /// SHA-256 of the SPKI of the key that signed, where that key lasts: given alone, or in a
-    /// certificate of a company's own authority.
+    /// SHA-256 of the SPKI of the signing key, if it is a long-lived key: a listed key, or one in a
+    /// private CA's certificate.
     pub fn key_fingerprint(&self) -> Option<&Digest> {
         self.by.key.as_ref().map(|key| &key.fingerprint)
     }
 
-    /// What tells that key from others, whatever algorithm it was declared for: one RSA key for
-    /// PKCS#1 and for PSS is one key.
+    /// A fingerprint of the key that is independent of its algorithm: one RSA key for PKCS#1 and
+    /// for PSS is one key.
     pub fn normalized_key_fingerprint(&self) -> Option<&Digest> {
         self.by.key.as_ref().map(|key| &key.normalized_fingerprint)
     }
 
-    /// When the signer's certificate and its revocation lists may be relied on. Outside of it the
-    /// statement is worth nothing.
+    /// When the signer's certificate and its revocation lists are valid. Outside of it the
+    /// statement must not be used.
     pub const fn validity_period(&self) -> ValidityPeriod {
         self.by.validity
     }
@@ -247,7 +246,7 @@ impl<T> Verified<T> {
 }
 
 impl ValidityPeriod {
-    /// From here on, until there.
+    /// The period from `from` up to, but excluding, `until`.
     pub const fn between(from: Timestamp, until: Timestamp) -> Self {
         Self {
             from: Some(from),
@@ -255,7 +254,7 @@ impl ValidityPeriod {
         }
     }
 
-    /// While both hold.
+    /// The period in which both are valid.
     #[must_use]
     pub fn intersect_with(self, other: Self) -> Self {
         let until = [self.until, other.until].into_iter().flatten().min();
@@ -265,7 +264,7 @@ impl ValidityPeriod {
         }
     }
 
-    /// Does it hold now?
+    /// True if `now` is in the period.
     pub fn contains_time(self, now: Timestamp) -> bool {
         self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until)
     }

@@ -1,5 +1,5 @@
-//! Judges the evidence about one digest piece by piece, so that no more than one piece need be in
-//! memory.
+//! Verifies the evidence about one digest one candidate at a time, so that no more than one need be
+//! in memory.
 
 use super::{
     CosignTagCandidate, EvidenceError, ReferrerCandidate, RejectedEvidence, TrustedMaterial,
@@ -9,8 +9,8 @@ use super::{
 };
 use crate::core::{digest::Digest, intoto::Statement, json, limits::InputLimits};
 
-/// Judges candidates one by one. Of each only the verified statements stay, within
-/// `limits.statement_bytes`, or why it was refused.
+/// Verifies candidates one by one. Of each only the verified statements are kept, within
+/// `limits.statement_bytes`, or the reason for its rejection.
 ///
 /// All of them together cost at most `limits.signature_checks` signature checks, beyond the first
 /// of each.
@@ -24,19 +24,19 @@ pub struct EvidenceVerifier {
     findings: VerificationFindings,
 }
 
-/// Memory for statements that hold.
+/// The memory for verified statements.
 #[derive(Debug)]
 pub(super) struct StatementMemoryBudget {
     limit: usize,
     left: usize,
-    /// What is not to be used yet.
+    /// The bytes that are not available yet.
     withheld: usize,
 }
 
 impl EvidenceVerifier {
-    /// Of evidence about `subject`, by those who are trusted.
+    /// A verifier of evidence about `subject`, with this trusted material.
     pub fn new(subject: Digest, trust: TrustedMaterial, limits: &InputLimits) -> Self {
-        let room = StatementMemoryBudget {
+        let statement_memory = StatementMemoryBudget {
             limit: limits.statement_bytes,
             left: limits.statement_bytes,
             withheld: 0,
@@ -46,27 +46,27 @@ impl EvidenceVerifier {
             trust,
             limits: *limits,
             checks: SignatureCheckCounter::new(limits.signature_checks),
-            statement_memory: room,
+            statement_memory,
             findings: VerificationFindings::default(),
         }
     }
 
-    /// Keeps the statements that hold within so many bytes of memory, until [`Self::release_withheld_memory`].
+    /// Limits the verified statements to this many bytes of memory, until
+    /// [`Self::release_withheld_memory`].
     pub const fn limit_statement_memory(&mut self, bytes: usize) {
         self.statement_memory.withhold_above(bytes);
     }
 
-    /// From now on the statements may need as much memory as the limits say.
+    /// From now on the statements may use as much memory as the limits allow.
     pub const fn release_withheld_memory(&mut self) {
         self.statement_memory.left += self.statement_memory.withheld;
         self.statement_memory.withheld = 0;
     }
 
-    /// Judges a referrer. `stopped` is asked before each check of a signature: nothing more is done
-    /// once it is true.
+    /// Verifies a referrer. `stopped` is called before each signature check: once it is true,
+    /// nothing more is done.
     ///
-    /// False if there was no memory for what it states as long as that is narrowed. Then it was not
-    /// judged.
+    /// False if the limited memory is too small for its statement. Then it was not verified.
     pub fn verify_referrer(
         &mut self,
         candidate: &ReferrerCandidate,
@@ -88,7 +88,7 @@ impl EvidenceVerifier {
         })
     }
 
-    /// Judges a layer of what one of cosign's tags names, like [`Self::verify_referrer`].
+    /// Verifies a layer of a manifest that a cosign tag names, like [`Self::verify_referrer`].
     pub fn verify_cosign_tag_layer(
         &mut self,
         candidate: &CosignTagCandidate,
@@ -132,18 +132,18 @@ impl EvidenceVerifier {
         true
     }
 
-    /// Something could not be gathered.
+    /// Records evidence that could not be fetched.
     pub fn record_rejection(&mut self, rejected: RejectedEvidence) {
         self.findings.rejected.push(rejected);
     }
 
-    /// Something was not read, because the question's bytes are used up.
+    /// Records evidence that was not read, because the bytes that one request may read are used up.
     pub fn record_unread(&mut self, rejected: RejectedEvidence) {
         self.findings.over_budget += 1;
         self.findings.rejected.push(rejected);
     }
 
-    /// So many more were left unopened because there are too many.
+    /// Records that `count` more referrers were not fetched because there are too many.
     pub const fn record_unopened(&mut self, count: usize) {
         self.findings.unopened += count;
     }
@@ -161,7 +161,7 @@ impl StatementMemoryBudget {
         self.withheld += withheld;
     }
 
-    /// Reads a statement if there is memory for it.
+    /// Parses a statement if there is memory for it.
     pub(super) fn read_within_budget<T>(
         &mut self,
         payload: &[u8],
@@ -181,8 +181,8 @@ impl StatementMemoryBudget {
     }
 }
 
-/// Judges every candidate about `subject`, at most `limits.referrers_opened` of them: bundles
-/// first, then what lies under cosign's tags.
+/// Verifies every candidate about `subject`, at most `limits.referrers_opened` of them: bundles
+/// first, then layers under cosign's tags.
 pub fn verify_evidence(
     subject: &Digest,
     evidence: &UnverifiedEvidence,

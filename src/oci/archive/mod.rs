@@ -1,6 +1,6 @@
 //! A tar of an OCI image layout in one file.
 //!
-//! It is worked on as a layout in a temporary folder next to it, and written anew, in one
+//! It is edited as a layout in a temporary folder next to it, and written again, in one
 //! deterministic form, by [`ContentTarget::commit_changes`].
 
 mod reader;
@@ -36,19 +36,18 @@ use crate::core::{
     reference::{ImageTag, TagOrDigest},
 };
 
-/// An archive of a layout.
+/// An archive (tar) of a layout.
 pub struct OciArchiveTarget {
     file: PathBuf,
-    /// The file as it was read or written last.
+    /// The file as last read or written.
     last_identity: Mutex<Option<ArchiveFileIdentity>>,
     layout: OciLayoutTarget,
     changed: AtomicBool,
-    // Last, so that the layout goes before its folder.
+    // Last, so that the layout is dropped before its folder.
     _folder: tempfile::TempDir,
 }
 
-/// Tells whether a file is still the one that was read. A file that is replaced or written to has
-/// another.
+/// The identity of a version of the file. A file that is replaced or written to gets another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ArchiveFileIdentity {
     device: u64,
@@ -70,7 +69,7 @@ impl ArchiveFileIdentity {
         }
     }
 
-    /// `None` if there is no file.
+    /// `None` if the file does not exist.
     fn from_path(path: &Path) -> Result<Option<Self>, OciError> {
         match fs::metadata(path) {
             Ok(found) => Ok(Some(Self::from_metadata(&found))),
@@ -81,9 +80,9 @@ impl ArchiveFileIdentity {
 }
 
 impl OciArchiveTarget {
-    /// An archive to read, and perhaps to add to. Needs as much free disk beside it as it is long.
-    /// Errors: [`OciError::NotFound`], [`OciError::Malformed`] if it holds anything that is not
-    /// part of a layout.
+    /// Opens an archive to read and to add to. Needs free disk space of its size in its folder.
+    /// Errors: [`OciError::NotFound`], [`OciError::Malformed`] if it contains anything but a
+    /// layout.
     pub fn open_archive(path: &str) -> Result<Self, OciError> {
         let file = PathBuf::from(path);
         let archive = open_archive_file(&file, path)?;
@@ -105,7 +104,7 @@ impl OciArchiveTarget {
         })
     }
 
-    /// An archive to write to; made if there is none.
+    /// Opens an archive for writing; creates it if it does not exist.
     pub fn open_or_create(path: &str) -> Result<Self, OciError> {
         let file = PathBuf::from(path);
         if file.exists() {
@@ -130,8 +129,8 @@ impl OciArchiveTarget {
         &self.layout
     }
 
-    /// Replaces the file in one step. One that somebody else has changed meanwhile is left alone:
-    /// what they added would be lost.
+    /// Replaces the file atomically. If another process has changed it meanwhile, it is an error:
+    /// those changes would be lost.
     fn save_archive(&self) -> Result<(), OciError> {
         let mut seen = self
             .last_identity
@@ -253,7 +252,7 @@ fn create_temporary_folder(file: &Path) -> Result<tempfile::TempDir, OciError> {
         .map_err(|cause| storage_error(parent, cause))
 }
 
-/// Writes the layout's files as a tar, sorted, without anything that varies.
+/// Writes the layout's files as a tar, sorted, without anything variable.
 fn write_layout_tar(
     root: &Path,
     file: &Path,

@@ -1,9 +1,9 @@
-//! Takes the files of a layout out of a tar, and refuses everything else: no path of the archive is
+//! Reads the files of a layout from a tar, and refuses everything else: no path of the archive is
 //! ever used as one.
 //!
-//! Headers are understood in `core::unpack::tar`, which bounds what is read into memory. The
-//! archive must end where it says, with nothing but zeros behind, and no name may come twice: other
-//! readers would see another layout.
+//! Headers are parsed in `core::unpack::tar`, which bounds what is read into memory. After the end
+//! marker only zeros are allowed, and no name may occur twice: other readers would see another
+//! layout.
 
 use std::{
     fs::{self, File},
@@ -146,7 +146,7 @@ impl LayoutExtraction<'_> {
         }
     }
 
-    /// The next block, or nothing at a clean end of the stream.
+    /// The next block, or `None` at a clean end of the stream.
     fn read_block(&mut self) -> Result<Option<[u8; BLOCK]>, OciError> {
         let mut block = Vec::with_capacity(BLOCK);
         let read = (&mut self.stream)
@@ -185,7 +185,7 @@ enum LayoutEntryKind {
     File(String),
 }
 
-/// Where an entry goes; `None` for anything that is not of a layout.
+/// The destination of an entry; `None` for anything that is not part of a layout.
 fn classify_entry(name: &str) -> Option<LayoutEntryKind> {
     match name.strip_suffix('/').unwrap_or(name) {
         "" | "." | "blobs" | "blobs/sha256" => Some(LayoutEntryKind::Folder),

@@ -53,7 +53,7 @@ async fn push_and_tag(target: &OciArchiveTarget, name: &str) -> Descriptor {
     descriptor
 }
 
-/// A USTAR header with a right checksum.
+/// A USTAR header with a valid checksum.
 fn header(name: &str, kind: u8, size: u64) -> Vec<u8> {
     let mut block = vec![0; 512];
     block[..name.len()].copy_from_slice(name.as_bytes());
@@ -74,7 +74,7 @@ fn file(name: &str, content: &[u8]) -> Vec<u8> {
     entry
 }
 
-/// A layout with more entries, ended as it should be.
+/// A layout with additional entries, and a valid end.
 fn archive(more: &[Vec<u8>]) -> Vec<u8> {
     let start = [file("oci-layout", OCI_LAYOUT), file("index.json", INDEX)];
     [start.concat(), more.concat(), vec![0; 1_024]].concat()

@@ -1,7 +1,7 @@
-//! `index.json`: what a layout names, and how that changes.
+//! `index.json`: the root manifests of a layout, and changes to them.
 //!
-//! A file that another tool wrote is changed, not written anew: fields that packgate does not know
-//! (`urls`, `os.version`) stay.
+//! A file that another tool wrote is edited in place: fields unknown to packgate (`urls`,
+//! `os.version`) are kept.
 
 use serde_json::Value;
 
@@ -15,21 +15,21 @@ use crate::{
     oci::OciError,
 };
 
-/// One change of `index.json`. Changes are kept, and made when everything else is in place.
+/// One change of `index.json`. Changes are collected, and made after everything else is in place.
 #[derive(Clone, Debug)]
 pub(super) enum IndexChange {
-    /// The tag names this, and nothing else any more.
+    /// Moves the tag to this descriptor.
     Tag(Descriptor, ImageTag),
-    /// This is listed, unless it is already.
+    /// Lists this descriptor, unless it is listed already.
     List(Descriptor),
 }
 
-/// Every referrer has an entry here, so the bound is theirs and not one manifest's.
+/// Every referrer has an entry here, so the limit is theirs and not one manifest's.
 pub(super) const fn index_size_limit(limits: &InputLimits) -> usize {
     limits.manifest_bytes.saturating_mul(4)
 }
 
-/// Reads the file's bytes and makes the changes. `None` if there is no file yet.
+/// Parses the file and applies the changes. `None` if there is no file yet.
 pub(super) fn parse_updated_index(
     bytes: Option<&[u8]>,
     changes: &[IndexChange],
@@ -44,7 +44,7 @@ pub(super) fn parse_updated_index(
     Ok(index)
 }
 
-/// The bytes of the file with the changes made. Errors: a file that nobody could read again.
+/// The bytes of the file with the changes. Errors: the result would exceed what can be read again.
 pub(super) fn render_updated_index(
     bytes: Option<&[u8]>,
     changes: &[IndexChange],
@@ -91,7 +91,7 @@ fn malformed_error(location: &str, cause: &impl ToString) -> OciError {
     }
 }
 
-/// An entry of `manifests`, as far as changes look at it.
+/// The fields of an entry of `manifests` that changes use.
 trait LayoutIndexEntry: Sized {
     fn ref_name(&self) -> Option<&str>;
     fn has_digest(&self, digest: &str) -> bool;

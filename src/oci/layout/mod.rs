@@ -1,8 +1,9 @@
 //! An OCI image layout on disk (image-spec 1.1, image-layout.md).
 //!
-//! What a run writes is visible to itself at once and to others when [`ContentTarget::commit_changes`] is called:
-//! blobs by rename, so a blob that is there is complete, then `index.json`. A run that fails leaves
-//! nothing behind, and runs at the same time lose nothing of each other.
+//! Writes are visible to the same process immediately and to others when
+//! [`ContentTarget::commit_changes`] is called: blobs by rename, so an existing blob is complete,
+//! then `index.json`. A process that fails leaves nothing behind, and concurrent processes lose
+//! none of each other's changes.
 
 mod index;
 mod staging;
@@ -40,9 +41,9 @@ use crate::core::{
     reference::{ImageTag, TagOrDigest},
 };
 
-/// Bytes of the file `oci-layout`; it has 30.
+/// The maximum size in bytes of the file `oci-layout`; it has 30.
 const MAX_MARKER: usize = 4 << 10;
-/// Indexes in indexes that a digest is looked for in.
+/// The depth of nested indexes that are searched for a digest.
 const MAX_DEPTH: usize = 4;
 
 /// An OCI image layout. Clones are the same layout.
@@ -57,26 +58,26 @@ struct OciLayoutState {
 }
 
 impl OciLayoutTarget {
-    /// A layout to read, and perhaps to add to. Errors: [`OciError::NotFound`] if there is none,
-    /// [`OciError::Malformed`] if it is none.
+    /// Opens a layout to read and to add to. Errors: [`OciError::NotFound`] if the folder does not
+    /// exist, [`OciError::Malformed`] if it is not a layout.
     pub fn open_layout(path: &str) -> Result<Self, OciError> {
         Self::open_as(path, format!("oci:{path}"))
     }
 
-    /// The same, under another name for people.
+    /// The same, with another name in messages.
     pub(super) fn open_as(path: &str, name: String) -> Result<Self, OciError> {
         let root = PathBuf::from(path);
         check_marker(&root, &name)?;
         Ok(Self::new(root.clone(), name, LayoutStaging::new(root)))
     }
 
-    /// A layout to write to; made if there is none. Errors: [`OciError::Invalid`] if something else
-    /// is in the way.
+    /// Opens a layout for writing; creates it if it does not exist. Errors: [`OciError::Invalid`]
+    /// if there is something else at the path.
     pub fn open_or_create(path: &str) -> Result<Self, OciError> {
         Self::open_or_create_as(path, format!("oci:{path}"))
     }
 
-    /// The same, under another name for people.
+    /// The same, with another name in messages.
     pub(super) fn open_or_create_as(path: &str, name: String) -> Result<Self, OciError> {
         let root = PathBuf::from(path);
         let staging = LayoutStaging::create_layout(&root)?;
@@ -94,7 +95,7 @@ impl OciLayoutTarget {
         }))
     }
 
-    /// The folder.
+    /// The folder of the layout.
     pub fn root(&self) -> &Path {
         &self.0.root
     }
@@ -106,7 +107,7 @@ impl OciLayoutTarget {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `index.json` as it will be.
+    /// `index.json` with the pending changes.
     fn read_index(&self, limits: &InputLimits) -> Result<ImageIndex, OciError> {
         let staging = self.lock_staging();
         let bytes = read_index(&self.0.root)?;
@@ -129,7 +130,7 @@ impl OciLayoutTarget {
         format!("{}/{INDEX_FILE}", self.0.name)
     }
 
-    /// Opens a blob's file, and says how long it is.
+    /// Opens a blob's file, and returns its size.
     fn open_blob(&self, digest: &Digest) -> Result<(File, u64), OciError> {
         let path = self.lock_staging().path_of(digest);
         let missing = |error| match error {
@@ -165,7 +166,7 @@ impl OciLayoutTarget {
             .ok_or_else(too_large)?;
         let (file, _) = self.open_blob(&descriptor.digest)?;
         let mut bytes = Vec::with_capacity(size);
-        // One byte more, so that a longer file shows.
+        // One byte more, to detect a longer file.
         file.take(size as u64 + 1)
             .read_to_end(&mut bytes)
             .map_err(|cause| storage_error(&self.0.root, cause))?;
@@ -197,7 +198,7 @@ impl OciLayoutTarget {
         }
     }
 
-    /// A tag that two entries carry has two meanings, depending on who reads it.
+    /// A tag on two entries is ambiguous.
     fn find_tag(&self, index: &ImageIndex, tag: &ImageTag) -> Result<Descriptor, OciError> {
         let is_named = |entry: &&Descriptor| {
             entry
@@ -225,8 +226,8 @@ impl OciLayoutTarget {
         }
     }
 
-    /// What the layout's index names, or an index below it. One that cannot be read hides what it
-    /// alone names, and nothing else.
+    /// The descriptor of a digest in the layout's index, or in an index below it. An index that
+    /// cannot be parsed only hides its own entries.
     fn find_digest(
         &self,
         index: ImageIndex,
@@ -257,7 +258,7 @@ impl OciLayoutTarget {
         })
     }
 
-    /// What an entry of the index has to do with `subject`.
+    /// The relation of an index entry to `subject`.
     fn classify_index_entry(
         &self,
         entry: &Descriptor,
@@ -279,8 +280,7 @@ impl OciLayoutTarget {
                 )))
             }
             Ok(_) => Ok(IndexEntryRelation::None),
-            // Nobody can say what it refers to, so it is listed: who opens it finds out what is
-            // wrong with it.
+            // Its subject is unknown, so it is listed: whoever opens it gets the error.
             Err(
                 OciError::NotFound { .. }
                 | OciError::SizeMismatch { .. }
@@ -303,11 +303,11 @@ impl OciLayoutTarget {
     }
 }
 
-/// What an entry of `index.json` has to do with a subject.
+/// The relation of an entry of `index.json` to a subject.
 enum IndexEntryRelation {
     None,
     Refers(Descriptor),
-    /// It is the index under the fallback tag, and lists these.
+    /// It is the index under the fallback tag, with these entries.
     Lists(Vec<Descriptor>),
 }
 
@@ -348,7 +348,7 @@ impl ContentSource for OciLayoutTarget {
         limits: &InputLimits,
     ) -> Result<Vec<Descriptor>, OciError> {
         let (mut found, mut claimed) = (Vec::new(), Vec::new());
-        // An index may name one document a million times; it is read once.
+        // An index may list one document a million times; it is read once.
         let mut seen = BTreeSet::new();
         let fallback = subject.digest.referrers_fallback_tag();
         for entry in self
@@ -367,7 +367,7 @@ impl ContentSource for OciLayoutTarget {
                 IndexEntryRelation::Lists(list) => claimed.extend(list),
             }
         }
-        // What was opened comes first, so that it counts where both speak of the same digest.
+        // Verified entries come first, and take precedence for the same digest.
         found.extend(claimed);
         found.sort_by_key(|descriptor| descriptor.digest);
         found.dedup_by_key(|descriptor| descriptor.digest);
@@ -383,7 +383,7 @@ impl ContentSource for OciLayoutTarget {
 
 #[async_trait]
 impl ContentTarget for OciLayoutTarget {
-    /// Reads it, because a damaged blob is to be replaced and not to be relied on.
+    /// Reads the content, because a damaged blob has to be replaced.
     async fn content_exists(&self, descriptor: &Descriptor) -> Result<bool, OciError> {
         let read = match self.open_content(descriptor).await {
             Ok(reader) => {

@@ -1,9 +1,10 @@
-//! What a run has written and nobody else sees yet.
+//! The unpublished changes of a process.
 //!
-//! Blobs lie in a folder of their own below `blobs/sha256` and are renamed into place by
-//! [`LayoutStaging::publish_changes`], which then changes `index.json`; all that under a lock on the layout's
-//! folder, so that runs at the same time lose nothing of each other. A run that fails takes away
-//! its own folder only: a blob that two runs have written is never pulled from under the other.
+//! Blobs are in a folder of their own below `blobs/sha256` and are renamed into place by
+//! [`LayoutStaging::publish_changes`], which then changes `index.json`; all under a lock on the
+//! layout's folder, so that concurrent processes lose none of each other's changes. A process that
+//! fails removes its own folder only, so a blob that two processes have written is never removed
+//! from under the other.
 
 use std::{
     collections::BTreeSet,
@@ -26,17 +27,17 @@ use crate::{
 
 const BLOBS: &str = "blobs";
 const BLOBS_FOLDER: &str = "blobs/sha256";
-/// How files and folders begin that are not finished.
+/// The prefix of unfinished files and folders.
 const UNFINISHED: &str = ".packgate-";
-/// How often the folders are made again because another run, which failed, took them away.
+/// How often the folders are created again because another process, which failed, removed them.
 const ATTEMPTS: usize = 5;
 
-/// Blobs and changes that are not published.
+/// Unpublished blobs and changes.
 pub(super) struct LayoutStaging {
     root: PathBuf,
-    /// Was there no layout yet?
+    /// True if the layout does not exist yet.
     fresh: bool,
-    /// Folders that this run has made, outermost first.
+    /// Folders that this process created, outermost first.
     created_folders: Vec<PathBuf>,
     folder: Option<TempDir>,
     blobs: BTreeSet<Digest>,
@@ -44,7 +45,7 @@ pub(super) struct LayoutStaging {
 }
 
 impl LayoutStaging {
-    /// For a layout that exists.
+    /// Staging for an existing layout.
     pub(super) const fn new(root: PathBuf) -> Self {
         Self {
             root,
@@ -56,8 +57,8 @@ impl LayoutStaging {
         }
     }
 
-    /// Makes the layout's folders if it does not exist yet. Errors: [`OciError::Invalid`] if
-    /// something else is in the way.
+    /// Creates the layout's folders if necessary. Errors: [`OciError::Invalid`] if there is
+    /// something else at the path.
     pub(super) fn create_layout(root: &Path) -> Result<Self, OciError> {
         for _ in 0..ATTEMPTS {
             match Self::try_create(root.to_owned()) {
@@ -91,7 +92,7 @@ impl LayoutStaging {
         ))
     }
 
-    /// Where unpublished blobs lie.
+    /// The folder of unpublished blobs.
     fn staging_folder(&mut self) -> Result<&Path, OciError> {
         if self.folder.is_none() {
             let blobs = self.root.join(BLOBS_FOLDER);
@@ -125,7 +126,7 @@ impl LayoutStaging {
         create_temporary_file(self.staging_folder()?)
     }
 
-    /// Keeps a blob that is complete.
+    /// Stages a complete blob.
     pub(super) fn stage_blob(
         &mut self,
         file: NamedTempFile,
@@ -137,7 +138,7 @@ impl LayoutStaging {
         Ok(())
     }
 
-    /// Notes a change of `index.json`.
+    /// Records a change of `index.json`.
     pub(super) fn record_change(&mut self, change: IndexChange) {
         self.changes.push(change);
     }
@@ -147,12 +148,12 @@ impl LayoutStaging {
         &self.changes
     }
 
-    /// Was there no layout before this run, and is there none yet?
+    /// True if the layout did not exist before, and does not exist yet.
     pub(super) const fn is_fresh(&self) -> bool {
         self.fresh
     }
 
-    /// Where a blob lies, or would.
+    /// The path of a blob, whether it exists or not.
     pub(super) fn path_of(&self, digest: &Digest) -> PathBuf {
         match &self.folder {
             Some(folder) if self.blobs.contains(digest) => folder.path().join(digest.hex_digits()),
@@ -160,7 +161,7 @@ impl LayoutStaging {
         }
     }
 
-    /// Makes everything visible: blobs first, then the names for them.
+    /// Publishes everything: blobs first, then the index.
     pub(super) fn publish_changes(&mut self, index_name: &str) -> Result<(), OciError> {
         if self.folder.is_none() && self.changes.is_empty() {
             return Ok(());
@@ -168,7 +169,7 @@ impl LayoutStaging {
         let guard = lock_layout(&self.root)?;
         let before = read_index(&self.root)?;
         let rendered = index::render_updated_index(before.as_deref(), &self.changes, index_name)?;
-        // Written before the first blob moves: a full disk shows here.
+        // Written before the first blob is moved: a full disk is detected here.
         let index = write_temporary_file(&self.root, &rendered)?;
         for digest in &self.blobs {
             let path = self.root.join(blob_path(digest));
@@ -187,7 +188,7 @@ impl LayoutStaging {
         Ok(())
     }
 
-    /// Last, because who sees the marker expects a layout.
+    /// Last, because the marker means that the layout exists.
     fn write_marker(&self) -> Result<(), OciError> {
         let path = self.root.join(MARKER_FILE);
         if path.exists() {
@@ -206,13 +207,13 @@ impl Drop for LayoutStaging {
         }
         let _guard = lock_layout(&self.root);
         for folder in self.created_folders.iter().rev() {
-            // Goes only if it is empty, so nothing of anybody else's goes with it.
+            // Removed only if it is empty, so that no other process's files are lost.
             let _ = fs::remove_dir(folder);
         }
     }
 }
 
-/// Is anything there that is no beginning of a layout?
+/// True if there are files that do not belong to a layout.
 fn has_foreign_entries(root: &Path) -> Result<bool, OciError> {
     for entry in fs::read_dir(root).map_err(|cause| storage_error(root, cause))? {
         let name = entry
@@ -225,15 +226,15 @@ fn has_foreign_entries(root: &Path) -> Result<bool, OciError> {
     Ok(false)
 }
 
-/// Waits until nobody else changes the layout. The lock is on the folder, which is never replaced,
-/// and ends with the returned file.
+/// Waits for the exclusive lock on the layout. The lock is on the folder, which is never replaced,
+/// and ends when the returned file is closed.
 fn lock_layout(root: &Path) -> Result<File, OciError> {
     let folder = File::open(root).map_err(|cause| storage_error(root, cause))?;
     folder.lock().map_err(|cause| storage_error(root, cause))?;
     Ok(folder)
 }
 
-/// The bytes of `index.json`; `None` if there is none.
+/// The bytes of `index.json`; `None` if it does not exist.
 pub(super) fn read_index(root: &Path) -> Result<Option<Vec<u8>>, OciError> {
     read_bounded(
         &root.join(INDEX_FILE),
@@ -241,8 +242,8 @@ pub(super) fn read_index(root: &Path) -> Result<Option<Vec<u8>>, OciError> {
     )
 }
 
-/// Reads at most `limit` bytes of a plain file; `None` if there is no file. What a link leads to
-/// may have no end.
+/// Reads at most `limit` bytes of a regular file; `None` if it does not exist. The target of a link
+/// may be endless.
 pub(super) fn read_bounded(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, OciError> {
     let file = match open_regular_file(path) {
         Err(OciError::Storage { cause, .. })
@@ -266,8 +267,8 @@ pub(super) fn read_bounded(path: &Path, limit: usize) -> Result<Option<Vec<u8>>,
     Ok(Some(bytes))
 }
 
-/// Opens a file, or a link to one. Anything else is refused before it is opened: opening a FIFO
-/// would wait for ever.
+/// Opens a regular file, or a link to one. Anything else is refused before it is opened: opening a
+/// FIFO would block forever.
 pub(super) fn open_regular_file(path: &Path) -> Result<File, OciError> {
     let kind = fs::metadata(path).map_err(|cause| storage_error(path, cause))?;
     if !kind.is_file() {

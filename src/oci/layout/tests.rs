@@ -124,7 +124,7 @@ async fn a_run_that_does_not_finish_leaves_nothing_behind() {
     let folder = Folder::new();
     push(&folder.create(), &manifest("a", None)).await;
     assert_eq!(fs::read_dir(folder.0.path()).expect("a folder").count(), 0);
-    // Folders that were there before stay.
+    // Existing folders are kept.
     fs::create_dir_all(folder.path()).expect("a folder");
     push(&folder.create(), &manifest("a", None)).await;
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
@@ -169,7 +169,7 @@ fn runs_at_the_same_time_lose_nothing() {
             .build()
             .expect("a runtime");
         runtime.block_on(async {
-            // Nobody has made the layout yet: that is raced too.
+            // The layout does not exist yet: its creation is concurrent too.
             let layout = folder.create();
             push(&layout, &manifest("root", None)).await;
             layout
@@ -328,7 +328,7 @@ async fn a_referrer_that_cannot_be_read_is_listed_and_hides_no_other() {
     let mut expected = vec![good.digest, missing.digest];
     expected.sort();
     assert_eq!(referrers(&folder.open(), &root).await, Ok(expected));
-    // A digest that does not hold is nobody's fault that is known, so nothing is said then.
+    // The digest of this file does not match, and the cause is unknown, so no claim is made.
     fs::write(
         folder.at(&blob_path(&unrelated.digest)),
         manifest("unrelatex", Some(&good)),
@@ -345,7 +345,7 @@ async fn the_index_under_the_fallback_tag_is_read_too() {
     let (folder, root) = Folder::with_root().await;
     let layout = folder.open();
     let good = push(&layout, &manifest("good", Some(&root))).await;
-    // It lies about the media type of what is known, and lists something else.
+    // It has a wrong media type for known content, and lists something else.
     let lie = Descriptor {
         media_type: "text/plain".into(),
         ..good.clone()

@@ -1,4 +1,4 @@
-//! Reading content as a stream, checked while it is read, and resumed where a connection broke.
+//! Reads content as a stream, verified while it is read, and resumed after a broken connection.
 
 use bytes::Bytes;
 use futures::{Stream, stream::try_unfold};
@@ -15,10 +15,10 @@ use crate::{
     oci::{ContentReader, OciError, verify_stream::DigestVerifyingReader},
 };
 
-/// How often one content's stream is taken up again after its connection broke.
+/// The maximum number of resumptions of one content's stream.
 const MAX_RESUMES: u32 = 3;
 
-/// Opens content. The stream yields exactly what the descriptor says, or ends in an error.
+/// Opens content. The stream yields exactly the content of the descriptor, or ends with an error.
 pub(super) async fn open_content_stream(
     session: &RegistrySession,
     descriptor: &Descriptor,
@@ -56,7 +56,7 @@ pub(super) async fn open_content_stream(
     )))
 }
 
-/// Is this content there?
+/// True if the content exists.
 pub(super) async fn check_content_exists(
     session: &RegistrySession,
     descriptor: &Descriptor,
@@ -101,7 +101,7 @@ struct BlobDownload {
     session: RegistrySession,
     descriptor: Descriptor,
     answer: HttpResponse,
-    /// Bytes that were handed on.
+    /// Bytes that were yielded.
     seen: u64,
     resumes: u32,
 }
@@ -130,7 +130,7 @@ impl BlobDownload {
         }
     }
 
-    /// Asks for the rest. An answer that is not exactly the rest leaves the break as the error.
+    /// Requests the rest. If the response is not exactly the rest, the original error remains.
     async fn resume_download(&mut self, broken: HttpError) -> Result<(), OciError> {
         let broken = self.session.map_http_error(broken);
         let left = self

@@ -1,6 +1,6 @@
 //! `WWW-Authenticate` (RFC 9110, section 11.6.1; distribution's token specification).
 
-/// What a registry asks for.
+/// A registry's authentication challenge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AuthChallenge {
     /// A token from `realm`.
@@ -12,7 +12,7 @@ pub(super) enum AuthChallenge {
     Basic,
 }
 
-/// Picks of all challenges the one that is answered: a token if one is offered, else Basic.
+/// The challenge to answer: Bearer if there is one, else Basic.
 pub(super) fn choose_challenge<'a>(
     headers: impl Iterator<Item = &'a str>,
 ) -> Option<AuthChallenge> {
@@ -52,8 +52,8 @@ impl ParsedChallenge {
     }
 }
 
-/// One header may hold several challenges, and commas separate challenges as well as their
-/// parameters: a word that is not followed by `=` begins a new challenge.
+/// One header may have several challenges, and commas separate challenges as well as their
+/// parameters: a word without `=` begins a new challenge.
 fn parse_challenges(header: &str) -> Vec<ParsedChallenge> {
     let mut schemes: Vec<ParsedChallenge> = Vec::new();
     let mut rest = header;
@@ -81,7 +81,7 @@ fn parse_challenges(header: &str) -> Vec<ParsedChallenge> {
     }
 }
 
-/// A token or a quoted string, and what follows it.
+/// Parses a token or a quoted string, and returns the rest.
 fn parse_value(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([' ', '\t', ',']).unwrap_or(text.len());

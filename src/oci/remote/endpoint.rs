@@ -1,4 +1,4 @@
-//! Where a repository's parts are.
+//! The URLs of a repository.
 
 use url::Url;
 
@@ -35,12 +35,12 @@ impl RepositoryEndpoint {
         &self.repository
     }
 
-    /// Any URL of it, for its origin.
+    /// Any URL of the repository, for its origin.
     pub(super) const fn base_url(&self) -> &Url {
         &self.base
     }
 
-    /// May this URL see the registry's credentials?
+    /// True if the registry's credentials may be sent to this URL.
     pub(super) fn is_same_origin(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
     }

@@ -21,11 +21,12 @@ use crate::{
 /// "Pushing Manifests with Subject").
 const OCI_SUBJECT: &str = "oci-subject";
 
-/// What the registry says that the bytes hash to (distribution-spec 1.1, "Pulling manifests").
+/// The digest that the registry declares for a manifest (distribution-spec 1.1, "Pulling
+/// manifests").
 const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
 
-/// Reads a manifest or index of at most `limit` bytes. What a digest names must hash to it. What a
-/// tag names must hash to what the registry itself says, if it says anything.
+/// Reads a manifest or index of at most `limit` bytes. By digest, the content must match it. By
+/// tag, the content must match the digest that the registry declares, if it declares one.
 pub(super) async fn get_manifest(
     session: &RegistrySession,
     selector: &TagOrDigest,
@@ -55,9 +56,9 @@ pub(super) async fn get_manifest(
     })
 }
 
-/// The bytes under a tag or digest, as they came. Bytes under a tag that the registry itself
-/// contradicts were damaged on the way, or the registry is: they are asked for once more, and then
-/// refused. For a digest its caller knows better than any registry.
+/// The bytes under a tag or digest, as received. If bytes under a tag do not match the declared
+/// digest, they were damaged in transfer or by the registry: they are requested once more, and then
+/// refused. For a digest the caller's check is sufficient.
 pub(super) async fn get_manifest_bytes(
     session: &RegistrySession,
     selector: &TagOrDigest,
@@ -91,18 +92,18 @@ pub(super) async fn get_manifest_bytes(
     }
 }
 
-/// The digest in the answer's head, if it is not that of the bytes. One of an algorithm that we do
-/// not know, and what is no digest at all, says nothing about these bytes: as if there were no
-/// header. It never makes bytes good, it can only refuse them.
+/// The declared digest of the response, if it differs from that of the bytes. A digest of an
+/// unknown algorithm, or an invalid one, is ignored, as if there were no header. The header never
+/// makes bytes valid; it can only refuse them.
 fn contradicting_digest(head: &HttpResponseHead, bytes: &[u8]) -> Option<String> {
     head.headers(DOCKER_CONTENT_DIGEST)
         .map(str::trim)
-        .find(|told| is_digest_mismatch(told, bytes))
+        .find(|declared| is_digest_mismatch(declared, bytes))
         .map(ToOwned::to_owned)
 }
 
-/// Writes a document under a tag or its digest. Returns the subject that the registry says it has
-/// listed it for.
+/// Writes a document under a tag or its digest. Returns the subject for which the registry has
+/// listed it, by its own response.
 pub(super) async fn put_manifest(
     session: &RegistrySession,
     document: &ResolvedManifest,
@@ -111,8 +112,7 @@ pub(super) async fn put_manifest(
     send_put_request(session, put_request(session, document, under), under).await
 }
 
-/// The same without a second attempt. For what must not overwrite anything that came in the
-/// meantime.
+/// The same without a second attempt. For a document that must not overwrite concurrent changes.
 pub(super) async fn put_manifest_once(
     session: &RegistrySession,
     document: &ResolvedManifest,
@@ -153,12 +153,13 @@ async fn send_put_request(
         .and_then(|subject| subject.parse().ok()))
 }
 
-/// Says what is understood; a registry may else convert a manifest into an older form.
+/// Lists the accepted media types; a registry may otherwise convert a manifest into an older
+/// format.
 pub(super) fn accept_manifests(request: HttpRequest) -> HttpRequest {
     request.header(header::ACCEPT, &ACCEPT_MANIFESTS.join(", "))
 }
 
-/// The bytes of a document that is to be pushed.
+/// The bytes of a document to push.
 pub(super) async fn read_pushed_manifest(
     descriptor: &Descriptor,
     content: PushContent<'_>,

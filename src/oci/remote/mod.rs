@@ -1,15 +1,14 @@
 //! A repository in a registry, by the OCI distribution specification 1.1.
 //!
-//! All requests are packgate's own (`docs/adr/0002-own-registry-requests.md`). What holds for each
-//! of them:
+//! All requests are packgate's own (`docs/adr/0002-own-registry-requests.md`). For each of them:
 //!
-//! - every body is read up to a cap and hashed here; `Docker-Content-Digest` makes nothing good,
-//!   and refuses what it contradicts;
+//! - every body is read up to a cap and hashed here; `Docker-Content-Digest` never makes content
+//!   valid, and a mismatch refuses it;
 //! - credentials go to the registry's own origin and to token services of its own domain only;
-//! - "the registry said no" (401, 403, 429) is an error and never looks like "there is nothing".
+//! - a refusal by the registry (401, 403, 429) is an error and never looks like absent content.
 //!
-//! What is *not* checked here: whether a listed referrer refers to what it was listed for. Who
-//! opens it checks its `subject`.
+//! What is *not* checked here: whether a listed referrer really refers to the subject. The code
+//! that opens it checks its `subject`.
 
 mod blobs;
 mod challenge;
@@ -45,20 +44,20 @@ use crate::{
 use endpoint::RepositoryEndpoint;
 use session::RegistrySession;
 
-/// Manifests that are remembered after a push, so that tagging them needs no request to read them
-/// back.
+/// The number of manifests that are cached after a push, so that tagging them needs no request to
+/// read them back.
 const MAX_CACHED_MANIFESTS: usize = 8;
 
-/// How a registry is spoken to.
+/// The options of a registry.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RegistryOptions {
-    /// Without TLS. Default: no, not even for `localhost`.
+    /// Use HTTP without TLS. Default: false, even for `localhost`.
     pub plain_http: bool,
-    /// Caps for what is read while pushing; reading takes its own.
+    /// Limits of reads while pushing; read operations have their own.
     pub limits: InputLimits,
 }
 
-/// One repository in a registry. Clones share tokens, connections and the counter.
+/// One repository in a registry. Clones share tokens, connections and the request counter.
 #[doc(alias = "RegistryHandler")]
 #[derive(Clone)]
 pub struct RegistryTarget {
@@ -68,8 +67,8 @@ pub struct RegistryTarget {
 }
 
 impl RegistryTarget {
-    /// The repository, asked through `http` with what `credentials` knows of its host. Sends
-    /// nothing yet.
+    /// The repository, accessed through `http` with the credentials for its host. Sends nothing
+    /// yet.
     pub fn new(
         repository: ImageRepository,
         http: &HttpClient,
@@ -84,8 +83,8 @@ impl RegistryTarget {
         })
     }
 
-    /// Makes a blob of another repository of the same registry appear in this one. `false`: the
-    /// registry did not, push it instead.
+    /// Mounts a blob of another repository of the same registry. `false`: the registry did not
+    /// mount it, and it has to be pushed.
     pub async fn mount_blob(
         &self,
         descriptor: &Descriptor,

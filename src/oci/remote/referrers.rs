@@ -1,7 +1,7 @@
-//! Listing what refers to a manifest (distribution-spec 1.1, "Listing Referrers").
+//! Listing the referrers of a manifest (distribution-spec 1.1, "Listing Referrers").
 //!
 //! Nothing is filtered, neither by the registry nor here: registries without the API list
-//! descriptors whose type says nothing.
+//! descriptors with a meaningless type.
 
 use std::{collections::HashSet, fmt};
 
@@ -29,13 +29,14 @@ use crate::{
     oci::OciError,
 };
 
-/// Pages of one list. Empty pages that link to each other would else never end.
+/// The maximum number of pages of one list. Empty pages that link to each other would never end
+/// otherwise.
 const MAX_PAGES: usize = 100;
-/// Annotations of a listed descriptor. One with more is listed without them: only people look at
-/// them.
+/// The maximum number of annotations of a listed descriptor. One with more is listed without them:
+/// they are informational.
 const MAX_ANNOTATIONS: usize = 64;
 
-/// Asks the referrers API; a registry without it is asked for the fallback tag. Each referrer is
+/// Requests the referrers API, or from a registry without it the fallback tag. Each referrer is
 /// listed once.
 pub(super) async fn list_referrers(
     session: &RegistrySession,
@@ -51,8 +52,8 @@ pub(super) async fn list_referrers(
         .collect())
 }
 
-/// Each referrer once, however often it is listed. Descriptors that differ in type or size name
-/// different things: all stay, so that a wrong one hides no right one.
+/// Each referrer once, however often it is listed. Descriptors that differ in type or size are
+/// different entries: all are kept, so that a wrong one hides no right one.
 fn deduplicate_entries(listed: Vec<ReferrerEntry>) -> impl Iterator<Item = ReferrerEntry> {
     let mut seen = HashSet::new();
     listed
@@ -60,7 +61,7 @@ fn deduplicate_entries(listed: Vec<ReferrerEntry>) -> impl Iterator<Item = Refer
         .filter(move |entry| entry.name.clone().is_none_or(|name| seen.insert(name)))
 }
 
-/// `None`: the registry has no such API.
+/// `None`: the registry does not support the API.
 async fn fetch_pages(
     session: &RegistrySession,
     subject: &Descriptor,
@@ -157,8 +158,8 @@ struct ReferrersIndex {
     manifests: BoundedReferrerList,
 }
 
-/// The first entries of a list, and how many there are. What nobody looks at is not kept: a hundred
-/// thousand entries in a few megabytes would take ten times as much.
+/// The first entries of a list, and the total number. Entries over the limit are not kept: a
+/// hundred thousand entries in a few megabytes would take ten times as much memory.
 struct BoundedReferrerList {
     first: Vec<Box<RawValue>>,
     count: usize,
@@ -200,7 +201,7 @@ impl<'de> Visitor<'de> for BoundedReferrerListVisitor {
     }
 }
 
-/// An entry of a list: its text, which stays as somebody wrote it, and what it names.
+/// An entry of a list: its text as written, and the descriptor's key.
 #[derive(Clone, Debug, Serialize)]
 #[serde(transparent)]
 pub(super) struct ReferrerEntry {
@@ -209,7 +210,7 @@ pub(super) struct ReferrerEntry {
     name: Option<ReferrerKey>,
 }
 
-/// What tells an entry from others.
+/// The identity of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ReferrerKey {
@@ -224,12 +225,12 @@ impl ReferrerEntry {
         Self { text, name }
     }
 
-    /// A descriptor of ours.
+    /// The entry for our own descriptor.
     pub(super) fn from_descriptor(descriptor: &Descriptor) -> serde_json::Result<Self> {
         Ok(Self::new(to_raw_value(descriptor)?))
     }
 
-    /// Do both name the same? What names nothing is compared as it is written.
+    /// True if both have the same content descriptor. Entries without one are compared as text.
     pub(super) fn names_same_content(&self, other: &Self) -> bool {
         match (&self.name, &other.name) {
             (None, None) => self.text.get() == other.text.get(),
@@ -237,8 +238,8 @@ impl ReferrerEntry {
         }
     }
 
-    /// An entry that is no descriptor of ours (another digest algorithm, a missing field) can be
-    /// nothing that counts, and hides nothing.
+    /// An entry that is not a supported descriptor (another digest algorithm, a missing field)
+    /// cannot be valid evidence, and hides none.
     fn into_descriptor(self, subject: &Descriptor) -> Option<Descriptor> {
         let read: Result<Descriptor, _> = serde_json::from_str(self.text.get());
         let read = read.inspect_err(|error| tracing::debug!(subject = %subject.digest, %error, "a referrer's descriptor cannot be parsed")).ok()?;
@@ -255,8 +256,8 @@ impl ReferrerEntry {
     }
 }
 
-/// Reads an index of referrers. Its entries stay as they are, so that one that we cannot read does
-/// not hide the others.
+/// Parses an index of referrers. Its entries stay unparsed, so that an invalid one does not hide
+/// the others.
 pub(super) fn parse_referrers_index(
     bytes: &[u8],
     subject: &Descriptor,
@@ -277,7 +278,7 @@ pub(super) fn parse_referrers_index(
     Ok(first.into_iter().map(ReferrerEntry::new).collect())
 }
 
-/// Refuses a list that is longer than the limit.
+/// Refuses a list over the limit.
 pub(super) fn check_entry_count(
     entries: &[ReferrerEntry],
     subject: &Descriptor,
@@ -297,7 +298,7 @@ fn too_many_error(subject: &Descriptor, limits: &InputLimits) -> OciError {
     }
 }
 
-/// The index that lies under a fallback tag, or nothing.
+/// The index under a fallback tag, or `None`.
 pub(super) async fn fetch_tagged_index(
     session: &RegistrySession,
     selector: &TagOrDigest,

@@ -1,12 +1,12 @@
 //! The referrers tag, for registries without the referrers API (distribution-spec 1.1, "Referrers
 //! Tag Schema").
 //!
-//! Writing it is read, change, write, and the last writer wins: no registry can be relied on to
-//! compare before it sets. So nobody who has written is done: each looks again, later and later,
-//! until its entry has stayed for longer than anybody else can take between reading and writing
-//! ([`super::referrers_tag_timing`]), and writes it again if it was lost. Who finds entries of others gone that it
-//! has seen puts them back. Writers in this process share what they know and take turns, so that
-//! one write carries the entries of all of them.
+//! An update reads, changes and writes the index, and the last writer wins: registries do not
+//! support compare-and-set reliably. So each writer checks again, at growing intervals, until its
+//! entry has stayed for longer than any other writer can take between reading and writing
+//! ([`super::referrers_tag_timing`]), and writes it again if it was lost. A writer also restores
+//! lost entries of others that it has seen. Writers in this process share their state and take
+//! turns, so that one write contains the entries of all of them.
 
 use std::{
     collections::HashMap,
@@ -37,18 +37,18 @@ use crate::{
     oci::{OciError, ResolvedManifest},
 };
 
-/// Longest time that an entry is fought for. Fifty writers at once need seconds, on a machine with
-/// too much to do a minute.
+/// The longest time that an entry is retried. Fifty concurrent writers need seconds, on an
+/// overloaded machine a minute.
 const WRITE_DEADLINE: Duration = Duration::from_mins(5);
-/// Writes in a row that the list shows no trace of, after which the registry is not believed to
-/// keep any.
+/// Consecutive writes without any effect, after which the registry counts as unable to store the
+/// list.
 const MAX_INEFFECTIVE_WRITES: u32 = 6;
-/// Reads after which a slow one is taken as it is.
+/// The number of reads after which a slow one is used anyway.
 const MAX_FRESH_READS: u32 = 4;
-/// Writes in a row that the registry refuses or that fail for a passing reason.
+/// Consecutive writes that fail with a temporary error.
 const MAX_FAILED_WRITES: u32 = 4;
 
-/// The entries under the referrers tag; none if there is no such tag.
+/// The entries under the referrers tag; none if the tag does not exist.
 pub(super) async fn read_referrers_tag(
     session: &RegistrySession,
     subject: &Descriptor,
@@ -63,8 +63,8 @@ pub(super) async fn read_referrers_tag(
     Ok(entries)
 }
 
-/// The descriptor that a list shows for a pushed document: with its type and its annotations, which
-/// readers go by.
+/// The descriptor of a pushed document in the list: with its type and annotations, which readers
+/// use.
 pub(super) fn referrer_descriptor(
     descriptor: &Descriptor,
     document: &ManifestOrIndex,
@@ -77,9 +77,9 @@ pub(super) fn referrer_descriptor(
     }
 }
 
-/// Adds an entry to the list of `subject`, once, and returns when it has stayed there.
+/// Adds an entry to the list of `subject`, once, and returns when it is safe from being lost.
 ///
-/// Errors: [`OciError::ReferrerNotListed`] if that cannot be assured. The document itself is in the
+/// Errors: [`OciError::ReferrerNotListed`] if that cannot be ensured. The document itself is in the
 /// registry then, and may be listed.
 pub(super) async fn add_referrer(
     session: &RegistrySession,
@@ -98,7 +98,7 @@ pub(super) async fn add_referrer(
         entry,
         limits,
         list,
-        pace: ReferrersTagTiming::default(),
+        timing: ReferrersTagTiming::default(),
         base: None,
         unseen: 0,
         failures: 0,
@@ -128,36 +128,36 @@ fn not_listed_error(session: &RegistrySession, entry: &Descriptor, cause: String
     }
 }
 
-/// One entry on its way into a list.
+/// One entry that is being added to a list.
 struct ReferrersTagWriter<'a> {
     session: &'a RegistrySession,
     subject: &'a Descriptor,
     entry: &'a Descriptor,
     limits: &'a InputLimits,
     list: Arc<SharedReferrersTag>,
-    pace: ReferrersTagTiming,
+    timing: ReferrersTagTiming,
     /// The list before the last write.
     base: Option<Vec<ReferrerEntry>>,
-    /// Writes in a row that left the list as it was.
+    /// Consecutive writes that left the list unchanged.
     unseen: u32,
-    /// Writes in a row that failed.
+    /// Consecutive writes that failed.
     failures: u32,
-    /// When was written last.
+    /// The time of the last write.
     wrote: Option<Instant>,
-    /// How long after that the entry was seen last.
+    /// How long after that the entry was last seen.
     good: Option<Duration>,
 }
 
-/// What one look at the list came to.
+/// The result of one check of the list.
 enum ReferrersTagCheck {
-    /// Everything is there.
+    /// All entries are present.
     Complete,
-    /// Entries of this process are there, one that somebody else had written is gone. Its writer
-    /// may be about to put it back.
+    /// Entries of this process are present, but one of another writer is missing, which may be
+    /// about to restore it.
     OthersMissing,
-    /// Entries of this process are gone.
+    /// Entries of this process are missing.
     Missing,
-    /// They were written.
+    /// Missing entries were written.
     Rewritten,
 }
 
@@ -184,13 +184,13 @@ impl ReferrersTagWriter<'_> {
                     continue;
                 }
             }
-            sleep(self.pace.wait_before_check(looks)).await;
+            sleep(self.timing.wait_before_check(looks)).await;
             looks += 1;
         }
     }
 
-    /// Reads the list, and writes it if something is missing and it may. Nobody else in this
-    /// process does so in the meantime.
+    /// Reads the list, and writes it if entries are missing and a write is allowed. Only one task
+    /// of the process does so at a time.
     async fn check_and_write(
         &mut self,
         may_write: bool,
@@ -222,17 +222,17 @@ impl ReferrersTagWriter<'_> {
         let written = self
             .write_entries([found, missing.own, missing.others].concat())
             .await;
-        self.pace.record_write(start.elapsed());
+        self.timing.record_write(start.elapsed());
         (self.wrote, self.good) = (Some(Instant::now()), None);
         self.classify_write(written)
     }
 
-    /// The list, as it was a moment ago.
+    /// The list, read within a short time.
     async fn read_fresh(&mut self) -> Result<(Instant, Vec<ReferrerEntry>), OciError> {
         for _ in 1..MAX_FRESH_READS {
             let start = Instant::now();
             let found = read_referrers_tag(self.session, self.subject, self.limits).await?;
-            if self.pace.is_fresh(start.elapsed()) {
+            if self.timing.is_fresh(start.elapsed()) {
                 return Ok((start, found));
             }
         }
@@ -242,8 +242,8 @@ impl ReferrersTagWriter<'_> {
         ))
     }
 
-    /// A write that failed for a passing reason is like one that was lost: what it would have
-    /// written is old by now.
+    /// A write with a temporary error is treated like a lost one: the list that it would have
+    /// written is outdated by now.
     fn classify_write(
         &mut self,
         written: Result<(), OciError>,
@@ -265,7 +265,7 @@ impl ReferrersTagWriter<'_> {
         }
     }
 
-    /// Did the last write change anything?
+    /// Counts writes without any effect.
     fn count_ineffective_writes(&mut self, found: &[ReferrerEntry]) {
         if let Some(base) = self.base.take() {
             self.unseen = if self.failures == 0
@@ -282,7 +282,7 @@ impl ReferrersTagWriter<'_> {
         }
     }
 
-    /// Entries are gone. How long to wait before they are written again?
+    /// After a loss: how long to wait before the entries are written again.
     fn wait_after_loss(&mut self) -> Result<Duration, OciError> {
         if self.unseen >= MAX_INEFFECTIVE_WRITES {
             return Err(not_listed_error(
@@ -293,9 +293,10 @@ impl ReferrersTagWriter<'_> {
                 ),
             ));
         }
-        self.pace.record_loss(self.good.take().unwrap_or_default());
+        self.timing
+            .record_loss(self.good.take().unwrap_or_default());
         self.wrote = None;
-        let wait = self.pace.rewrite_backoff();
+        let wait = self.timing.rewrite_backoff();
         let unseen = if self.unseen > 0 {
             visibility_wait(self.unseen)
         } else {
@@ -354,21 +355,21 @@ fn referrers_tag_for(digest: &Digest) -> Result<ImageTag, OciError> {
         .map_err(|e| OciError::Invalid(format!("{e}")))
 }
 
-/// One list, shared by everything in this process that writes it.
+/// One list, shared by all of its writers in this process.
 #[derive(Default)]
 struct SharedReferrersTag {
     turn: tokio::sync::Mutex<()>,
-    /// Has anybody here written it?
+    /// True if this process has written it.
     written: AtomicBool,
     known: Mutex<TrackedReferrers>,
 }
 
-/// Entries that are, or were, or are to be in a list.
+/// Entries that are, were, or will be in a list.
 #[derive(Default)]
 struct TrackedReferrers {
-    /// Those of this process.
+    /// The entries of this process.
     own: Vec<ReferrerEntry>,
-    /// Those of others that were seen.
+    /// Entries of other writers.
     others: Vec<ReferrerEntry>,
 }
 
@@ -404,7 +405,7 @@ impl SharedReferrersTag {
         }
     }
 
-    /// Remembers what others have written, as much as a list may hold.
+    /// Remembers entries of other writers, up to the limit of a list.
     fn track_others(
         &self,
         found: &[ReferrerEntry],
@@ -420,7 +421,7 @@ impl SharedReferrersTag {
         check_entry_count(&known.others, subject, limits)
     }
 
-    /// What is known of, and not there.
+    /// Tracked entries that are missing.
     fn missing_entries(&self, found: &[ReferrerEntry]) -> TrackedReferrers {
         let known = self.lock_tracked();
         let absent = |entries: &[ReferrerEntry]| {

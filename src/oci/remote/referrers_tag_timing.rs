@@ -1,35 +1,35 @@
-//! How long a writer of a shared list waits: before it writes again, and until it believes that
-//! nobody overwrites it any more.
+//! How long a writer of a shared list waits: before it writes again, and until its entry is safe
+//! from being overwritten.
 //!
-//! Whoever overwrites an entry has read the list before it was there, and writes it back later. The
-//! time between is that writer's *section*. An entry that stays for longer than any section lasts
-//! is safe. Nobody can see another's section, so it is taken from the own one, which a slow
-//! registry or a busy machine makes longer too, and from what was seen to be lost.
+//! A writer that overwrites an entry has read the list before the entry was added, and writes it
+//! back later. The time between is that writer's *section*. An entry that stays for longer than any
+//! section lasts is safe. The sections of other writers are unknown, so they are estimated from the
+//! own ones, which a slow registry or a busy machine makes longer too, and from observed losses.
 
 use std::{
     hash::{BuildHasher, RandomState},
     time::Duration,
 };
 
-/// Shortest time that an entry must stay.
+/// The shortest time that an entry must stay.
 const SHORTEST_WINDOW: Duration = Duration::from_millis(400);
-/// Longest time that an entry must stay.
+/// The longest time that an entry must stay.
 const LONGEST_WINDOW: Duration = Duration::from_secs(10);
-/// How many own sections an entry must stay.
+/// The number of own sections that an entry must stay.
 const SECTIONS: u32 = 6;
-/// Longest wait before writing again.
+/// The longest wait before writing again.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(4);
-/// The wait after a write that the list shows no trace of; it doubles.
+/// The wait after a write without any effect; it doubles.
 const FIRST_VISIBILITY_WAIT: Duration = Duration::from_millis(50);
 
-/// Longest time from asking for the list to writing it, on a registry that answers at once.
+/// The longest time from requesting the list to writing it, on a registry that responds
+/// immediately.
 const FRESH_READ_TIME: Duration = Duration::from_millis(100);
 
-/// The looks at an entry after it was written, each with the part of the window that is waited
-/// before it.
+/// The number of checks after an entry was written, each after a part of the window.
 pub(super) const STABILITY_CHECKS: u32 = 3;
 
-/// What a writer knows of the pace of all of them.
+/// The estimated timing of all writers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ReferrersTagTiming {
     section: Duration,
@@ -38,20 +38,20 @@ pub(super) struct ReferrersTagTiming {
 }
 
 impl ReferrersTagTiming {
-    /// Notes how long reading took. Is what was read fresh enough to be written back? Not if this
-    /// process was stopped in between, such as on a machine with too much to do.
+    /// Records how long reading took. True if the list is recent enough to be written back, which
+    /// it is not if this process was suspended in between, such as on an overloaded machine.
     pub(super) fn is_fresh(&mut self, read: Duration) -> bool {
         let quickest = self.quickest.map_or(read, |quickest| quickest.min(read));
         self.quickest = Some(quickest);
         read <= FRESH_READ_TIME.max(quickest.saturating_mul(2))
     }
 
-    /// Notes how long reading and writing took.
+    /// Records how long reading and writing took.
     pub(super) fn record_write(&mut self, section: Duration) {
         self.section = self.section.max(section);
     }
 
-    /// Notes that an entry was lost that had stayed for so long.
+    /// Records the loss of an entry that had stayed for this long.
     pub(super) fn record_loss(&mut self, after: Duration) {
         self.section = self.section.max(after);
         self.losses = self.losses.saturating_add(1);
@@ -64,9 +64,9 @@ impl ReferrersTagTiming {
             .clamp(SHORTEST_WINDOW, LONGEST_WINDOW)
     }
 
-    /// The wait before one of the [`STABILITY_CHECKS`], counted from 0. Each is twice the one before; together
-    /// they are the window, and up to half as much again so that writers that began together do not
-    /// stay together.
+    /// The wait before one of the [`STABILITY_CHECKS`], counted from 0. Each is twice the one
+    /// before; together they are the window, plus up to half of it at random so that concurrent
+    /// writers diverge.
     pub(super) fn wait_before_check(&self, look: u32) -> Duration {
         let parts = (1_u32 << STABILITY_CHECKS) - 1;
         let part = self.stability_window() / parts * (1_u32 << look.min(STABILITY_CHECKS - 1));
@@ -83,13 +83,13 @@ impl ReferrersTagTiming {
     }
 }
 
-/// The wait after so many writes in a row that the list shows no trace of. Some registries take a
-/// moment to show a write.
+/// The wait after this many consecutive writes without any effect. Some registries take a moment to
+/// show a write.
 pub(super) fn visibility_wait(unseen: u32) -> Duration {
     FIRST_VISIBILITY_WAIT.saturating_mul(1_u32 << unseen.min(6))
 }
 
-/// A random part of it. Not secret, so the seeds of the library's hash maps do.
+/// A random part of it. Not secret, so the seeds of the library's hash maps are sufficient.
 fn random_part(longest: Duration) -> Duration {
     let random = (RandomState::new().hash_one(()) >> 32) as u32;
     longest.mul_f64(f64::from(random) / f64::from(u32::MAX))
@@ -105,21 +105,25 @@ mod tests {
 
     #[test]
     fn an_entry_must_outlast_every_section_that_is_known_of() {
-        let mut pace = ReferrersTagTiming::default();
-        assert_eq!(pace.stability_window(), SHORTEST_WINDOW);
-        pace.record_write(ms(10));
-        assert_eq!(pace.stability_window(), SHORTEST_WINDOW);
-        pace.record_write(ms(200));
-        pace.record_write(ms(100));
-        assert_eq!(pace.stability_window(), ms(1_200), "the longest one counts");
-        pace.record_loss(ms(500));
+        let mut timing = ReferrersTagTiming::default();
+        assert_eq!(timing.stability_window(), SHORTEST_WINDOW);
+        timing.record_write(ms(10));
+        assert_eq!(timing.stability_window(), SHORTEST_WINDOW);
+        timing.record_write(ms(200));
+        timing.record_write(ms(100));
         assert_eq!(
-            pace.stability_window(),
+            timing.stability_window(),
+            ms(1_200),
+            "the longest one counts"
+        );
+        timing.record_loss(ms(500));
+        assert_eq!(
+            timing.stability_window(),
             ms(3_000),
             "somebody's section was at least as long"
         );
-        pace.record_loss(ms(60_000));
-        assert_eq!(pace.stability_window(), LONGEST_WINDOW);
+        timing.record_loss(ms(60_000));
+        assert_eq!(timing.stability_window(), LONGEST_WINDOW);
     }
 
     #[test]
@@ -139,11 +143,11 @@ mod tests {
 
     #[test]
     fn the_looks_together_take_the_window_and_grow() {
-        let mut pace = ReferrersTagTiming::default();
-        pace.record_write(ms(100));
+        let mut timing = ReferrersTagTiming::default();
+        timing.record_write(ms(100));
         for _ in 0..100 {
             let waits: Vec<Duration> = (0..STABILITY_CHECKS)
-                .map(|look| pace.wait_before_check(look))
+                .map(|look| timing.wait_before_check(look))
                 .collect();
             let all: Duration = waits.iter().sum();
             assert!((ms(595)..=ms(905)).contains(&all), "{waits:?}");
@@ -153,11 +157,11 @@ mod tests {
 
     #[test]
     fn waits_before_writing_again_are_random_and_bounded() {
-        let mut pace = ReferrersTagTiming::default();
-        pace.record_write(ms(10));
-        assert!(pace.rewrite_backoff() <= ms(10));
-        (0..40).for_each(|_| pace.record_loss(ms(0)));
-        let waits: Vec<Duration> = (0..200).map(|_| pace.rewrite_backoff()).collect();
+        let mut timing = ReferrersTagTiming::default();
+        timing.record_write(ms(10));
+        assert!(timing.rewrite_backoff() <= ms(10));
+        (0..40).for_each(|_| timing.record_loss(ms(0)));
+        let waits: Vec<Duration> = (0..200).map(|_| timing.rewrite_backoff()).collect();
         assert!(waits.iter().all(|wait| *wait <= ms(2_560)), "{waits:?}");
         assert!(
             waits.iter().any(|wait| *wait < ms(800)) && waits.iter().any(|wait| *wait > ms(1_600)),

@@ -1,4 +1,4 @@
-//! From HTTP to [`OciError`].
+//! Converts HTTP errors and responses into [`OciError`].
 
 use serde::Deserialize;
 
@@ -7,12 +7,12 @@ use crate::{
     oci::OciError,
 };
 
-/// Bytes of an error's body that are read.
+/// Bytes of an error response's body that are read.
 pub(super) const MAX_ERROR_BODY_BYTES: usize = 16 << 10;
-/// Characters of a registry's words that are shown.
+/// Characters of a registry's message that are shown.
 const MAX_MESSAGE_CHARACTERS: usize = 200;
 
-/// What a request that got no answer means.
+/// The error of a request without a response.
 pub(super) fn from_http(error: HttpError, location: &str) -> OciError {
     let location = location.to_owned();
     match error {
@@ -40,7 +40,7 @@ pub(super) fn from_http(error: HttpError, location: &str) -> OciError {
     }
 }
 
-/// What an answer that is no success means. `what` was asked for.
+/// The error of an unsuccessful response. `what` was requested.
 pub(super) fn from_status(
     status: StatusCode,
     words: String,
@@ -66,7 +66,7 @@ pub(super) fn from_status(
     }
 }
 
-/// The registry's own words (distribution-spec 1.1, "Error Codes"), shortened to one clean line.
+/// The registry's message (distribution-spec 1.1, "Error Codes"), shortened to one printable line.
 pub(super) async fn read_error_message(answer: HttpResponse) -> String {
     let status = answer.status();
     let body = answer.read_body_prefix(MAX_ERROR_BODY_BYTES).await;
@@ -89,7 +89,7 @@ pub(super) async fn read_error_message(answer: HttpResponse) -> String {
 #[serde(default)]
 struct RegistryErrorBody {
     errors: Vec<RegistryErrorDetail>,
-    /// Some token services answer in this shape.
+    /// The format of some token services.
     details: String,
 }
 

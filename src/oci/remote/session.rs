@@ -1,4 +1,4 @@
-//! One conversation with a registry: challenges, tokens, and what an answer means.
+//! A session with a registry: challenges, tokens, and the meaning of responses.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -23,15 +23,16 @@ use crate::{
     },
 };
 
-/// Secrets that are searched for in a registry's words. More than one conversation has at a time.
+/// The number of secrets that are removed from a registry's messages; more than one session has at
+/// a time.
 const MAX_SCRUBBED_SECRETS: usize = 16;
 
-/// What a request does, and so the scope that its token needs.
+/// What a request does, which determines the scope of its token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum RegistryAccess {
     Pull,
     Push,
-    /// Push here, pull there.
+    /// Push to this repository, and pull from another one.
     Mount(ImageRepository),
 }
 
@@ -48,7 +49,7 @@ impl RegistryAccess {
     }
 }
 
-/// One conversation. Clones share it.
+/// One session. Clones share it.
 #[derive(Clone)]
 pub(super) struct RegistrySession {
     pub(super) endpoint: Arc<RepositoryEndpoint>,
@@ -59,9 +60,9 @@ pub(super) struct RegistrySession {
 
 #[derive(Default)]
 struct RegistrySessionState {
-    /// What the registry asked for last.
+    /// The registry's last challenge.
     challenge: Option<AuthChallenge>,
-    /// `Authorization` values and when they end.
+    /// `Authorization` values and their expiry.
     authorizations: HashMap<RegistryAccess, (Redacted<String>, Option<Instant>)>,
     secrets: Vec<Redacted<String>>,
 }
@@ -88,8 +89,8 @@ impl RegistrySession {
         self.http.request_count()
     }
 
-    /// Sends a request, answering at most one challenge. Credentials go along only if the URL is
-    /// the registry's own.
+    /// Sends a request, answering at most one challenge. Credentials are sent only if the URL is of
+    /// the registry's own origin.
     pub(super) async fn send_request(
         &self,
         access: &RegistryAccess,
@@ -123,7 +124,7 @@ impl RegistrySession {
         let fresh = self.get_authorization(access, shown.as_ref()).await?;
         match (again, fresh) {
             (Some(again), Some(fresh)) => {
-                // A connection whose answer was read is used again.
+                // A connection is reused only if its response was read.
                 answer.read_body_prefix(MAX_ERROR_BODY_BYTES).await;
                 self.http
                     .send_request(add_authorization(again, Some(&fresh)))
@@ -134,7 +135,7 @@ impl RegistrySession {
         }
     }
 
-    /// Sends a request and reads a small answer, which must be a success. `what` was asked for.
+    /// Sends a request and reads a small response, which must be a success. `what` was requested.
     pub(super) async fn fetch_body(
         &self,
         access: &RegistryAccess,
@@ -163,12 +164,12 @@ impl RegistrySession {
             .map_err(|e| self.map_http_error(e))?
     }
 
-    /// What a request that got no answer means.
+    /// The error of a request without a response.
     pub(super) fn map_http_error(&self, error: HttpError) -> OciError {
         registry_error::from_http(error, &self.location())
     }
 
-    /// What an answer that is no success means.
+    /// The error of an unsuccessful response.
     pub(super) async fn response_error(&self, answer: HttpResponse, what: &str) -> OciError {
         let status = answer.status();
         let words = self
@@ -177,7 +178,7 @@ impl RegistrySession {
         registry_error::from_status(status, words, what, &self.location())
     }
 
-    /// A registry could put what we sent into its words.
+    /// A registry could return our secrets in its message.
     async fn scrub_secrets(&self, words: String) -> String {
         let state = self.state.lock().await;
         state.secrets.iter().fold(words, |words, secret| {
@@ -185,14 +186,14 @@ impl RegistrySession {
         })
     }
 
-    /// The `Authorization` to send: a known one unless it is `rejected` or over, else a new one.
-    /// `None` while nobody asked for any, and when there is nothing to show.
+    /// The `Authorization` to send: a cached one unless it is `rejected` or expired, else a new
+    /// one. `None` without a challenge, and without credentials.
     async fn get_authorization(
         &self,
         access: &RegistryAccess,
         rejected: Option<&Redacted<String>>,
     ) -> Result<Option<Redacted<String>>, OciError> {
-        // Held while a token is fetched, so that many requests at once need one token only.
+        // Locked while a token is fetched, so that concurrent requests need one token only.
         let mut state = self.state.lock().await;
         let Some(challenge) = state.challenge.clone() else {
             return Ok(None);
@@ -258,7 +259,7 @@ impl RegistrySession {
             credentials.as_ref(),
             &access.token_scopes(self.endpoint.repository()),
         );
-        let asked = Instant::now();
+        let requested_at = Instant::now();
         let (head, body) = self
             .http
             .fetch_body(request, MAX_TOKEN_RESPONSE_BYTES)
@@ -273,7 +274,7 @@ impl RegistrySession {
         state.remember_secret(&token.value);
         Ok((
             format!("Bearer {}", token.value.expose()).into(),
-            Some(asked + token.lifetime),
+            Some(requested_at + token.lifetime),
         ))
     }
 
@@ -304,7 +305,7 @@ impl RegistrySession {
         Ok(known)
     }
 
-    /// A token service that refuses is a refusal: going on without a token would hide it.
+    /// A refusal by the token service is an error: continuing without a token would hide it.
     fn token_service_error(&self, head: &HttpResponseHead) -> OciError {
         let status = head.status();
         let from = crate::http::redact::redact_url(head.url());

@@ -1,5 +1,5 @@
-//! Tokens: where they may be asked for, and what the answer says (distribution's token and OAuth 2
-//! specifications).
+//! Tokens: where they may be requested, and how responses are parsed (distribution's token and
+//! OAuth 2 specifications).
 
 use std::time::Duration;
 
@@ -12,28 +12,28 @@ use crate::{
     oci::auth::RegistryCredentials,
 };
 
-/// Bytes of a token service's answer. Tokens with many group claims have some kilobytes.
+/// Bytes of a token service's response. Tokens with many group claims have some kilobytes.
 pub(super) const MAX_TOKEN_RESPONSE_BYTES: usize = 256 << 10;
-/// How long a token is good for when the service does not say (distribution's token specification).
+/// The lifetime in seconds of a token without `expires_in` (distribution's token specification).
 const DEFAULT_LIFETIME: u64 = 60;
-/// No token is kept for longer, whatever the service says.
+/// The longest time in seconds that a token is cached, whatever the service declares.
 const LONGEST_LIFETIME: u64 = 3_600;
 
-/// A token with the time that it may be used for.
+/// A token with its expiry.
 pub(super) struct RegistryToken {
     pub(super) value: Redacted<String>,
     pub(super) lifetime: Duration,
 }
 
-/// The service that a registry named.
+/// The token service in a registry's challenge.
 pub(super) struct RegistryTokenService<'a> {
     pub(super) realm: Url,
     pub(super) service: Option<&'a str>,
 }
 
 impl<'a> RegistryTokenService<'a> {
-    /// Reads a challenge's realm. With credentials it must be the registry's own or of its own
-    /// domain; without, it must not lose encryption.
+    /// Parses a challenge's realm. With credentials it must be on the registry's own origin or
+    /// domain; without, it must not be unencrypted if the registry is encrypted.
     pub(super) fn new(
         realm: &str,
         service: Option<&'a str>,
@@ -92,7 +92,7 @@ impl<'a> RegistryTokenService<'a> {
         HttpRequest::get(url)
     }
 
-    /// The token is in the body: the HTTP layer never sends a body to another origin.
+    /// The token is in the body: the HTTP client never sends a body to another origin.
     fn build_refresh_request(&self, token: &Redacted<String>, scopes: &[String]) -> HttpRequest {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("grant_type", "refresh_token")
@@ -108,7 +108,7 @@ impl<'a> RegistryTokenService<'a> {
     }
 }
 
-/// `Authorization` of the Basic scheme.
+/// The `Authorization` header of the Basic scheme.
 pub(super) fn basic_authorization(username: &str, password: &Redacted<String>) -> Redacted<String> {
     format!(
         "Basic {}",
@@ -118,7 +118,7 @@ pub(super) fn basic_authorization(username: &str, password: &Redacted<String>) -
 }
 
 /// Same origin; or encrypted, and the same host or below the registry's parent domain. A parent of
-/// one label, or an address, is no domain.
+/// one label, or an address, does not count as a domain.
 fn may_see_credentials(registry: &Url, realm: &Url) -> bool {
     if registry.origin() == realm.origin() {
         return true;
@@ -151,7 +151,7 @@ struct RegistryTokenResponse {
     expires_in: Option<u64>,
 }
 
-/// Reads the service's answer. `None`: there is no token in it.
+/// Parses the service's response. `None`: it contains no token.
 pub(super) fn parse_token_response(body: &[u8]) -> Option<RegistryToken> {
     let wire: RegistryTokenResponse = serde_json::from_slice(body).ok()?;
     let value = wire
@@ -162,7 +162,7 @@ pub(super) fn parse_token_response(body: &[u8]) -> Option<RegistryToken> {
         .expires_in
         .unwrap_or(DEFAULT_LIFETIME)
         .min(LONGEST_LIFETIME);
-    // The margin covers the way to the registry and clocks that differ.
+    // The margin covers network latency and clock differences.
     Some(RegistryToken {
         value,
         lifetime: Duration::from_secs(seconds - seconds / 6),

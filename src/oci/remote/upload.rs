@@ -1,8 +1,8 @@
 //! Writing blobs (distribution-spec 1.1, "Pushing Blobs").
 //!
 //! One streamed PUT after a POST; chunks where a proxy in front of the registry refuses bodies of
-//! that size. Content is opened again for every attempt. The last bytes are held back until all of
-//! them were found right, so wrong content is never sent in full.
+//! that size. Content is opened again for every attempt. The last chunk is held back until all
+//! content is verified, so wrong content is never sent completely.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -22,28 +22,28 @@ use crate::{
     oci::{ContentReader, OciError, PushContent},
 };
 
-/// Bytes of a chunk. Some registries take no more (GHCR), others ask for at least 5 MiB and say so
-/// in `OCI-Chunk-Min-Length`.
+/// Bytes of a chunk. Some registries accept no more (GHCR), others require at least 5 MiB and
+/// declare it in `OCI-Chunk-Min-Length`.
 const CHUNK: usize = 4 << 20;
-/// No registry may ask for larger chunks: one is held in memory.
+/// The largest chunk size that a registry may require: one chunk is held in memory.
 const LARGEST_CHUNK: usize = 32 << 20;
-/// Bytes that are read at once.
+/// Bytes per read.
 const PIECE: usize = 128 << 10;
-/// Attempts at one blob; the last one is in chunks.
+/// Attempts for one blob; the last one is in chunks.
 const ATTEMPTS: u32 = 3;
-/// Wait before the second attempt.
+/// The wait before the second attempt.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
-/// How an attempt ended that did not fail for good.
+/// The result of an attempt that did not fail permanently.
 enum UploadAttempt {
     Completed,
-    /// Something passing, such as a broken connection.
+    /// A temporary error, such as a broken connection.
     Retry(OciError),
-    /// A body of this size is not taken.
+    /// The registry does not accept a body of this size.
     TooLarge,
 }
 
-/// Uploads a blob that is not there yet.
+/// Uploads a blob that does not exist yet.
 pub(super) async fn upload_blob(
     session: &RegistrySession,
     descriptor: &Descriptor,
@@ -55,7 +55,7 @@ pub(super) async fn upload_blob(
             UploadAttempt::Completed => return Ok(()),
             UploadAttempt::TooLarge => break,
             UploadAttempt::Retry(error) => {
-                tracing::debug!(digest = %descriptor.digest, %error, "retrying the upload")
+                tracing::debug!(digest = %descriptor.digest, %error, "retrying the upload");
             }
         }
         tokio::time::sleep(wait).await;
@@ -64,7 +64,7 @@ pub(super) async fn upload_blob(
     put_chunks(session, descriptor, content).await
 }
 
-/// Asks the registry to take a blob from another repository of its own.
+/// Requests a mount of a blob from another repository of the registry.
 pub(super) async fn mount_blob(
     session: &RegistrySession,
     descriptor: &Descriptor,
@@ -117,7 +117,8 @@ async fn put_whole(
     }
 }
 
-/// A 401 here means that the token ended during the upload: the next attempt begins with a new one.
+/// A 401 here means that the token expired during the upload: the next attempt begins with a new
+/// one.
 async fn classify_response(
     session: &RegistrySession,
     answer: HttpResponse,
@@ -205,7 +206,7 @@ async fn expect_success(
     }
 }
 
-/// Where the upload goes on. It may be another host's; credentials then stay behind.
+/// The URL where the upload continues. It may be on another host, which gets no credentials.
 fn upload_location(session: &RegistrySession, upload: &HttpResponseHead) -> Result<Url, OciError> {
     let without = || OciError::Unavailable {
         location: session.location(),
@@ -256,7 +257,8 @@ impl ContentErrorSlot {
     }
 }
 
-/// A stream that is always one piece behind: the last piece leaves after the end was found right.
+/// A stream that delays each chunk by one: the last chunk is sent only after all content is
+/// verified.
 fn hold_back_last_chunk(
     reader: ContentReader,
     fault: ContentErrorSlot,

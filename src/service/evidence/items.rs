@@ -1,4 +1,4 @@
-//! Pieces of evidence: what each costs to read, how it is read, and how it is judged when it was.
+//! Evidence items: the size of each, how it is read, and how it is verified.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -20,7 +20,7 @@ use crate::{
     service::cosign_tags::CosignTagLayer,
 };
 
-/// Something was not read.
+/// An item was not read.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "it was not read: it has {size} bytes, and of the budget of {limit} bytes of signatures and attestations for \
@@ -38,11 +38,11 @@ impl ClassifiedError for EvidenceBudgetExceeded {
     }
 }
 
-/// Something that is read.
+/// An evidence item to read.
 pub(super) trait EvidenceItem {
-    /// Its bytes, as they are declared. Of what is larger than such a thing may be nothing is read.
+    /// Its declared size in bytes. An item over its size limit is not read at all: 0.
     fn read_size(&self, limits: &InputLimits) -> u64;
-    /// That it was not read.
+    /// The rejection of an item that was not read.
     fn reject_unread(&self, error: &dyn ClassifiedError) -> Vec<RejectedEvidence>;
 }
 
@@ -65,7 +65,7 @@ impl EvidenceItem for Descriptor {
     }
 }
 
-/// A referrer whose manifest was read, with what must still be.
+/// A referrer whose manifest was read, with the content still to read.
 pub(super) struct PendingReferrer {
     referrer: Descriptor,
     config: Option<Descriptor>,
@@ -105,7 +105,7 @@ impl EvidenceItem for Vec<CosignTagLayer> {
         self.iter()
             .map(|place| {
                 CosignTagCandidate::rejected_unread(
-                    place.beside,
+                    place.tag_kind,
                     place.manifest,
                     Some(place.position),
                     error,
@@ -115,10 +115,10 @@ impl EvidenceItem for Vec<CosignTagLayer> {
     }
 }
 
-/// What was read of a piece, or that it is nobody else's fault that it was not.
+/// The result of reading an item; an error is one that only the item itself caused.
 pub(super) type EvidenceRead<T, B> = (T, Result<B, OciError>);
 
-/// Something that holds, and for whose statement there was no memory.
+/// Valid evidence whose statement did not fit into memory.
 pub(super) enum DeferredEvidence {
     Bundle(Box<ReferrerCandidate>),
     Layer(Box<CosignTagCandidate>),
@@ -138,16 +138,16 @@ impl DeferredEvidence {
     }
 }
 
-/// Reads what the manifest names. Nothing but digests and sizes is checked of the config.
+/// Reads the content of the manifest. Of the config only digest and size are checked.
 pub(super) async fn fetch_referrer_bundle(
     source: &dyn ContentSource,
-    piece: &PendingReferrer,
+    item: &PendingReferrer,
     limits: &InputLimits,
 ) -> Result<Option<Bytes>, OciError> {
-    if let Some(config) = &piece.config {
+    if let Some(config) = &item.config {
         fetch_stored_content(source, config, limits.config_bytes).await?;
     }
-    match &piece.bundle {
+    match &item.bundle {
         Some((_, layer)) => fetch_stored_content(source, layer, limits.sigstore_bundle_bytes)
             .await
             .map(Some),
@@ -159,25 +159,25 @@ pub(super) fn smallest_first<T: EvidenceItem>(
     mut pieces: Vec<T>,
     limits: &InputLimits,
 ) -> VecDeque<T> {
-    pieces.sort_by_key(|piece| piece.read_size(limits));
+    pieces.sort_by_key(|item| item.read_size(limits));
     pieces.into()
 }
 
-/// The first fault that is the registry's, if there is one.
+/// The first error that the registry caused, if there is one.
 pub(super) fn fail_on_registry_error<T, B>(
     all: Vec<EvidenceRead<T, B>>,
 ) -> Result<Vec<EvidenceRead<T, B>>, OciError> {
     let mut kept = Vec::with_capacity(all.len());
-    for (piece, read) in all {
+    for (item, read) in all {
         match read {
             Err(error) if !is_caused_by_evidence(&error) => return Err(error),
-            read => kept.push((piece, read)),
+            read => kept.push((item, read)),
         }
     }
     Ok(kept)
 }
 
-/// Judges the bundles that lie in their manifests. What lies elsewhere is returned.
+/// Verifies the bundles that are embedded in their manifests. Returns the others.
 pub(super) fn open_manifests(
     verifier: &mut EvidenceVerifier,
     read: Vec<EvidenceRead<Descriptor, Bytes>>,
@@ -251,7 +251,7 @@ pub(super) fn open_manifests(
     (again, stored)
 }
 
-/// A manifest with nothing in it but what its bundle is verified by.
+/// A manifest with only the fields that are needed to verify its bundle.
 fn minimal_manifest(document: &ManifestOrIndex, layer: &Descriptor) -> ManifestOrIndex {
     ManifestOrIndex::Manifest(ImageManifest {
         schema_version: 2,
@@ -310,14 +310,14 @@ pub(super) fn verify_tag_layers(
                 .for_each(|rejected| verifier.record_rejection(rejected)),
             Ok(content) => {
                 for CosignTagLayer {
-                    beside,
+                    tag_kind,
                     manifest,
                     position,
                     layer,
                 } in places
                 {
                     let candidate = CosignTagCandidate {
-                        tag_kind: beside,
+                        tag_kind,
                         manifest,
                         position,
                         layer,

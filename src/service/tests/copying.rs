@@ -1,4 +1,4 @@
-//! A copy is whole, or an error says what is missing.
+//! A copy is complete, or an error says what is missing.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::{
     service::copy::{CopyError, ReferrerCopying, copy_bundle},
 };
 
-/// Leaves one digest out, and claims that something else refers to everything.
+/// Omits one digest, and lists a foreign referrer for everything.
 struct Hostile {
     inner: MemoryTarget,
     missing: Option<Digest>,
@@ -151,7 +151,7 @@ async fn copied(
     (to, outcome)
 }
 
-/// Every document that can be reached from `descriptor`, all of whose blobs are there and right.
+/// Every document that can be reached from `descriptor`, with complete and valid blobs.
 fn walk<'a>(
     source: &'a MemoryTarget,
     descriptor: Descriptor,
@@ -236,7 +236,7 @@ async fn anything_that_is_missing_is_an_error_that_names_it() {
             "{error}"
         );
         assert_eq!(error.reason(), Reason::SourceNotFound);
-        // Either there is no root, or there is all of it.
+        // Either there is no root, or everything exists.
         if to
             .resolve_manifest(&TagOrDigest::Digest(root.digest), &InputLimits::DEFAULT)
             .await
@@ -314,7 +314,7 @@ async fn what_one_document_calls_a_blob_is_still_copied_as_a_referrer() {
         media_type: media_type::OCTET_STREAM.into(),
         ..signature.clone()
     };
-    // Whichever of the two comes first.
+    // In either order.
     for name in ["a", "b", "c", "d"] {
         manifest(&target, name, vec![disguised.clone()], Some(&root)).await;
     }

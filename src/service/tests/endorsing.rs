@@ -1,4 +1,4 @@
-//! The trusted step: what is signed, what is refused, and in which order things happen.
+//! Rebuilding and signing: what is signed, what is refused, and in which order things happen.
 
 use std::sync::{
     Mutex,
@@ -40,18 +40,18 @@ const KEY: &[u8] = include_bytes!(concat!(
 ));
 const TAG: &str = "v1";
 
-/// A registry that records what it is asked for, and misbehaves as told.
+/// A registry that records its requests, and misbehaves as configured.
 #[derive(Default)]
 struct Registry {
     inner: MemoryTarget,
     asked: Mutex<Vec<String>>,
-    /// A blob of which one byte is another.
+    /// A blob with one changed byte.
     changed: Option<Digest>,
-    /// Says that nothing refers to anything.
+    /// Lists no referrers.
     forgets_referrers: bool,
-    /// Refuses to say what a tag names.
+    /// Refuses requests for tags.
     refuses_tags: bool,
-    /// What every tag becomes.
+    /// What every new tag is changed to.
     moves_tags: Option<Descriptor>,
 }
 
@@ -172,7 +172,7 @@ impl ContentTarget for Registry {
     }
 }
 
-/// Signs so many times, and then no more.
+/// Signs this many times, and then fails.
 struct Tired {
     signer: KeySigner,
     left: AtomicUsize,
@@ -222,7 +222,7 @@ fn files() -> Vec<File> {
     ]
 }
 
-/// Packs these files, and freezes the inputs that ask for it.
+/// Packs these files, and freezes the inputs that request them.
 async fn packed(files: &[File], output: PackOptions) -> (Registry, StoredBundle, JobInputs) {
     let (lock, origin) = lock(files, None);
     let (target, packed) = pack(&lock, origin, output.clone()).await.expect("packed");
@@ -301,7 +301,7 @@ async fn refusal(registry: &Registry, digest: &Digest, inputs: &JobInputs) -> (R
     (error.reason(), error.to_string())
 }
 
-/// The statement that a referrer carries.
+/// The statement in a referrer.
 async fn statement(registry: &Registry, referrer: &Digest) -> Value {
     let root = registry
         .inner
@@ -444,7 +444,7 @@ async fn a_bundle_that_was_signed_without_one_gets_what_is_asked_for_later() {
         "another provenance, which names it"
     );
     assert_eq!(registry.referrers_of(&digest).await, 4);
-    // One that somebody else attested does not count.
+    // One that another signer attested does not count.
     let stranger = include_bytes!(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/data/keys/cosign-legacy.key"
@@ -559,7 +559,7 @@ async fn a_run_that_is_done_again_adds_nothing() {
         .await
         .expect("endorsed");
     assert_eq!((first, registry.referrers_of(&digest).await), (again, 2));
-    // The same bundle, asked for by another object: it has its own provenance, and no second
+    // The same bundle, requested by another object: it gets its own provenance, and no second
     // signature.
     let bundle = PackedBundleIdentity {
         uid: "u-2".into(),
@@ -655,24 +655,24 @@ type Change = fn(&mut Forged);
 async fn a_forged_manifest_is_never_signed() {
     let changes: &[(&str, &str, Change)] = &[
         ("other content", "layer 1: ", |f| {
-            f.layers[1].set(tar(&[("opt/a", 0o644, b"FIRST file")]))
+            f.layers[1].set(tar(&[("opt/a", 0o644, b"FIRST file")]));
         }),
         ("another mode", "layer 3: ", |f| {
-            f.layers[3].set(tar(&[("z", 0o644, b"#!")]))
+            f.layers[3].set(tar(&[("z", 0o644, b"#!")]));
         }),
         ("a file more", "layer 2: ", |f| {
             f.layers[2].set(tar(&[
                 ("opt/b/c", 0o644, b"second"),
                 ("opt/evil", 0o755, b"x"),
-            ]))
+            ]));
         }),
         ("a layer less", "number of layers", |f| drop(f.layers.pop())),
         ("an entrypoint", "config", |f| {
-            f.config["config"]["Entrypoint"] = json!(["/evil"])
+            f.config["config"]["Entrypoint"] = json!(["/evil"]);
         }),
         ("another field", "manifest", |f| f.manifest["x"] = 1.into()),
         ("no bundle at all", "not a packgate bundle", |f| {
-            f.manifest["annotations"] = json!({})
+            f.manifest["annotations"] = json!({});
         }),
     ];
     for (name, part, change) in changes {
@@ -926,7 +926,7 @@ async fn a_bundle_without_a_tag_is_known_by_its_digest() {
         ),
         (None, 2)
     );
-    // Who compressed it, and how, is the packing side's word.
+    // The compressor is the packing side's claim.
     let statement = statement(&registry, &done.evidence[1].digest).await;
     let definition = &statement["predicate"]["buildDefinition"];
     assert_eq!(definition["externalParameters"]["compression"], "Zstd");

@@ -1,5 +1,5 @@
-//! What is read for one question: how much of it at once, in which order, and what only after a
-//! good signature.
+//! What is read for one request: how much of it at once, in which order, and what only after a
+//! valid signature.
 
 use std::sync::Mutex;
 
@@ -44,7 +44,7 @@ impl Registry {
         std::mem::take(&mut *self.opened.lock().expect("no panic"))
     }
 
-    /// A Sigstore bundle about `subject`, of so many bytes and in a layer of its own.
+    /// A Sigstore bundle about `subject`, of this many bytes and in a layer of its own.
     async fn attach(&self, subject: &Descriptor, number: usize, size: usize) -> Digest {
         let mut bundle = format!("{{\"number\":{number},\"x\":\"").into_bytes();
         bundle.resize(size - 2, b'x');
@@ -133,7 +133,7 @@ async fn ask(
     policy: &Policy,
 ) -> Result<BundleEvaluation, VerifyError> {
     let repository = NAME.parse().expect("a name");
-    let question = VerificationRequest {
+    let request = VerificationRequest {
         policies: std::slice::from_ref(policy),
         reference: NAME,
         repository: Some(&repository),
@@ -143,7 +143,7 @@ async fn ask(
         now: "2026-11-21T12:00:00Z".parse().expect("a time"),
         reading: EvidenceDepth::Needed,
     };
-    verify::evaluate_bundle(registry, root, &question, &InputLimits::DEFAULT).await
+    verify::evaluate_bundle(registry, root, &request, &InputLimits::DEFAULT).await
 }
 
 fn reasons(decision: &PolicyDecision) -> Vec<Reason> {

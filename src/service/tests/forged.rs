@@ -1,5 +1,5 @@
-//! Somebody who can push and sign anything changes a bundle and makes every digest fit again. What
-//! then is not exactly what packing the lock inside gives is refused.
+//! An attacker who can push and sign anything changes a bundle and makes every digest match again.
+//! Whatever is not exactly what packing the lock in it gives is refused.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -17,14 +17,14 @@ use crate::{
 
 const NONE: &[(&str, &[u8])] = &[("opt/a", b"first file"), ("opt/b/c", b"second"), ("z", b"")];
 
-/// A bundle in pieces. [`Forged::seal`] puts it together with digests that fit.
+/// A bundle in parts. [`Forged::seal`] assembles it with matching digests.
 pub(super) struct Forged {
     image: bool,
-    /// Each layer uncompressed, and the blob that it travels as.
+    /// Each layer uncompressed, and its blob.
     pub(super) layers: Vec<Layer>,
     pub(super) config: Value,
     pub(super) manifest: Value,
-    /// What is done to the finished bytes of the manifest.
+    /// A change to the finished bytes of the manifest.
     bytes: fn(Vec<u8>) -> Vec<u8>,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// Another content, travelling as it is.
+    /// Replaces the content, uncompressed.
     pub(super) fn set(&mut self, tar: Vec<u8>) {
         self.blob.clone_from(&tar);
         self.tar = tar;
@@ -89,8 +89,8 @@ impl Forged {
         }
     }
 
-    /// Makes diffIDs, sizes and digests fit, and pushes everything. Fields that were set to null
-    /// are left out.
+    /// Makes diffIDs, sizes and digests match, and pushes everything. Fields that were set to null
+    /// are omitted.
     pub(super) async fn seal(mut self, target: &MemoryTarget) -> Descriptor {
         let mut descriptors = Vec::new();
         for layer in &mut self.layers {
@@ -202,8 +202,8 @@ pub(super) fn tar(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
     pieces.collect::<Vec<_>>().concat()
 }
 
-/// Writes into the header of the file in the first layer, which comes behind its folder's, and
-/// makes the checksum right.
+/// Writes into the header of the file in the first layer, which follows its folder's, and updates
+/// the checksum.
 fn in_header(layer: &mut Layer, at: usize, bytes: &[u8]) {
     let mut tar = layer.tar.clone();
     let header = &mut tar[512..1_024];
@@ -222,34 +222,34 @@ const LAYERS: &[(&str, Reason, Change)] = &[
         f.layers[1].set(tar(&[
             ("opt/a", 0o644, b"first file"),
             ("opt/evil", 0o755, b"x"),
-        ]))
+        ]));
     }),
     ("another file", LOCK, |f| {
-        f.layers[1].set(tar(&[("opt/A", 0o644, b"first file")]))
+        f.layers[1].set(tar(&[("opt/A", 0o644, b"first file")]));
     }),
     ("other content", LOCK, |f| {
-        f.layers[1].set(tar(&[("opt/a", 0o644, b"FIRST file")]))
+        f.layers[1].set(tar(&[("opt/a", 0o644, b"FIRST file")]));
     }),
     ("longer content", LOCK, |f| {
-        f.layers[1].set(tar(&[("opt/a", 0o644, b"first file and more")]))
+        f.layers[1].set(tar(&[("opt/a", 0o644, b"first file and more")]));
     }),
     ("another mode", LOCK, |f| {
-        f.layers[1].set(tar(&[("opt/a", 0o755, b"first file")]))
+        f.layers[1].set(tar(&[("opt/a", 0o755, b"first file")]));
     }),
     ("set-user-ID", LOCK, |f| {
-        f.layers[1].set(tar(&[("opt/a", 0o4644, b"first file")]))
+        f.layers[1].set(tar(&[("opt/a", 0o4644, b"first file")]));
     }),
     ("another time", LOCK, |f| {
-        in_header(&mut f.layers[1], 136, b"00000000001")
+        in_header(&mut f.layers[1], 136, b"00000000001");
     }),
     ("another owner", LOCK, |f| {
-        in_header(&mut f.layers[1], 108, b"0001750")
+        in_header(&mut f.layers[1], 108, b"0001750");
     }),
     ("a name for the owner", LOCK, |f| {
-        in_header(&mut f.layers[1], 265, b"root")
+        in_header(&mut f.layers[1], 265, b"root");
     }),
     ("a link", LOCK, |f| {
-        in_header(&mut f.layers[1], 156, b"2/etc/passwd")
+        in_header(&mut f.layers[1], 156, b"2/etc/passwd");
     }),
     ("bytes in the padding", LOCK, |f| {
         let mut tar = f.layers[1].tar.clone();
@@ -257,20 +257,20 @@ const LAYERS: &[(&str, Reason, Change)] = &[
         f.layers[1].set(tar);
     }),
     ("blocks behind the end", LOCK, |f| {
-        f.layers[1].change(|tar| [tar, &[0; 512]].concat())
+        f.layers[1].change(|tar| [tar, &[0; 512]].concat());
     }),
     ("an archive behind the end", LOCK, |f| {
-        f.layers[1].change(|whole| [whole, &tar(&[("evil", 0o644, b"x")])].concat())
+        f.layers[1].change(|whole| [whole, &tar(&[("evil", 0o644, b"x")])].concat());
     }),
     ("no end", LOCK, |f| {
-        f.layers[1].change(|tar| tar[..tar.len() - 1_024].to_vec())
+        f.layers[1].change(|tar| tar[..tar.len() - 1_024].to_vec());
     }),
     ("nothing", LOCK, |f| f.layers[1].set(Vec::new())),
     ("a whiteout", LOCK, |f| {
         f.layers[1].set(tar(&[
             ("opt/a", 0o644, b"first file"),
             ("opt/b/.wh..wh..opq", 0o644, b""),
-        ]))
+        ]));
     }),
 ];
 
@@ -282,41 +282,41 @@ const MANIFESTS: &[(&str, Reason, Change)] = &[
             tar: tar(&[("e", 0o644, b"")]),
             blob: tar(&[("e", 0o644, b"")]),
             ..f.layers[3].clone()
-        })
+        });
     }),
     ("a layer twice", LOCK, |f| {
-        f.layers.push(f.layers[1].clone())
+        f.layers.push(f.layers[1].clone());
     }),
     ("a layer of another type", LOCK, |f| {
-        f.layers[1].descriptor["mediaType"] = "application/vnd.oci.image.layer.v1.tar+gzip".into()
+        f.layers[1].descriptor["mediaType"] = "application/vnd.oci.image.layer.v1.tar+gzip".into();
     }),
     ("a layer of no type", LOCK, |f| {
-        f.layers[1].descriptor["mediaType"] = "".into()
+        f.layers[1].descriptor["mediaType"] = "".into();
     }),
     ("an annotation of a layer", LOCK, |f| {
-        f.layers[1].descriptor["annotations"] = json!({"containerd.io/x": "y"})
+        f.layers[1].descriptor["annotations"] = json!({"containerd.io/x": "y"});
     }),
     ("a platform of a layer", LOCK, |f| {
-        f.layers[1].descriptor["platform"] = json!({"os": "linux", "architecture": "amd64"})
+        f.layers[1].descriptor["platform"] = json!({"os": "linux", "architecture": "amd64"});
     }),
     ("data of a layer", LOCK, |f| {
-        f.layers[3].descriptor["data"] = "AAAA".into()
+        f.layers[3].descriptor["data"] = "AAAA".into();
     }),
     ("a URL of a layer", LOCK, |f| {
-        f.layers[1].descriptor["urls"] = json!(["https://evil.example.com/"])
+        f.layers[1].descriptor["urls"] = json!(["https://evil.example.com/"]);
     }),
     ("an artifact type of a layer", LOCK, |f| {
-        f.layers[1].descriptor["artifactType"] = "x/y".into()
+        f.layers[1].descriptor["artifactType"] = "x/y".into();
     }),
     ("a reserved annotation", LOCK, |f| {
-        f.manifest["annotations"]["dev.packgate.x"] = "y".into()
+        f.manifest["annotations"]["dev.packgate.x"] = "y".into();
     }),
     ("a reserved creation time", LOCK, |f| {
         f.manifest["annotations"]["org.opencontainers.image.created"] =
-            "2026-01-01T00:00:00Z".into()
+            "2026-01-01T00:00:00Z".into();
     }),
     ("another lock digest", LOCK, |f| {
-        f.manifest["annotations"]["dev.packgate.lock.digest"] = json!(Digest::of_bytes(b""))
+        f.manifest["annotations"]["dev.packgate.lock.digest"] = json!(Digest::of_bytes(b""));
     }),
     ("no lock digest", LOCK, |f| {
         drop(
@@ -324,10 +324,10 @@ const MANIFESTS: &[(&str, Reason, Change)] = &[
                 .as_object_mut()
                 .expect("annotations")
                 .remove("dev.packgate.lock.digest"),
-        )
+        );
     }),
     ("another pack format", Reason::InvalidSpec, |f| {
-        f.manifest["annotations"]["dev.packgate.pack-format"] = "2".into()
+        f.manifest["annotations"]["dev.packgate.pack-format"] = "2".into();
     }),
     ("no pack format", Reason::InvalidSpec, |f| {
         drop(
@@ -337,26 +337,22 @@ const MANIFESTS: &[(&str, Reason, Change)] = &[
                 .remove("dev.packgate.pack-format"),
         );
     }),
-    (
-        "a subject",
-        LOCK,
-        |f| {
-            f.manifest["subject"] =
-                json!({"mediaType": "x", "digest": Digest::of_bytes(b""), "size": 0})
-        },
-    ),
+    ("a subject", LOCK, |f| {
+        f.manifest["subject"] =
+            json!({"mediaType": "x", "digest": Digest::of_bytes(b""), "size": 0});
+    }),
     ("another field", LOCK, |f| f.manifest["x"] = 1.into()),
     ("no media type", LOCK, |f| {
-        f.manifest["mediaType"] = Value::Null
+        f.manifest["mediaType"] = Value::Null;
     }),
     ("an annotation of the config", LOCK, |f| {
-        f.manifest["config"]["annotations"] = json!({"a": "b"})
+        f.manifest["config"]["annotations"] = json!({"a": "b"});
     }),
     ("another type of config", LOCK, |f| {
-        f.manifest["config"]["mediaType"] = "application/vnd.docker.container.image.v1+json".into()
+        f.manifest["config"]["mediaType"] = "application/vnd.docker.container.image.v1+json".into();
     }),
     ("white space", LOCK, |f| {
-        f.bytes = |bytes| [bytes, b"\n".to_vec()].concat()
+        f.bytes = |bytes| [bytes, b"\n".to_vec()].concat();
     }),
     ("another way to write it", LOCK, |f| {
         f.bytes = |bytes| {
@@ -367,7 +363,7 @@ const MANIFESTS: &[(&str, Reason, Change)] = &[
         };
     }),
     ("the lock without its layer", SHAPE, |f| {
-        drop(f.layers.remove(0))
+        drop(f.layers.remove(0));
     }),
     ("no layers", SHAPE, |f| f.layers.clear()),
 ];
@@ -375,32 +371,32 @@ const MANIFESTS: &[(&str, Reason, Change)] = &[
 const CONFIGS: &[(&str, Reason, Change)] = &[
     ("a history", LOCK, |f| f.config["history"] = json!([])),
     ("an entrypoint", LOCK, |f| {
-        f.config["config"]["Entrypoint"] = json!(["/evil"])
+        f.config["config"]["Entrypoint"] = json!(["/evil"]);
     }),
     ("another architecture", LOCK, |f| {
-        f.config["architecture"] = "arm64".into()
+        f.config["architecture"] = "arm64".into();
     }),
     ("another system", LOCK, |f| {
-        f.config["os"] = "windows".into()
+        f.config["os"] = "windows".into();
     }),
     ("a variant", LOCK, |f| f.config["variant"] = "v8".into()),
     ("a creation time with a fraction", LOCK, |f| {
-        f.config["created"] = "2026-01-01T00:00:00.5Z".into()
+        f.config["created"] = "2026-01-01T00:00:00.5Z".into();
     }),
     ("a creation time with an offset", LOCK, |f| {
-        f.config["created"] = "2026-01-01T00:00:00+00:00".into()
+        f.config["created"] = "2026-01-01T00:00:00+00:00".into();
     }),
     ("a creation time before time", LOCK, |f| {
-        f.config["created"] = "1969-12-31T23:59:59Z".into()
+        f.config["created"] = "1969-12-31T23:59:59Z".into();
     }),
     ("a creation time that is none", SHAPE, |f| {
-        f.config["created"] = "now".into()
+        f.config["created"] = "now".into();
     }),
     ("no diffIDs", SHAPE, |f| {
-        f.config["rootfs"] = json!({"type": "layers"})
+        f.config["rootfs"] = json!({"type": "layers"});
     }),
     ("a root of another type", LOCK, |f| {
-        f.config["rootfs"]["type"] = "x".into()
+        f.config["rootfs"]["type"] = "x".into();
     }),
     ("a list", SHAPE, |f| f.config = json!([])),
 ];
@@ -429,17 +425,17 @@ const LOCKS: &[(&str, Reason, Change)] = &[
             ".packgate/lock.json",
             0o755,
             lock_text().as_bytes(),
-        )]))
+        )]));
     }),
     ("the lock elsewhere", SHAPE, |f| {
         f.layers[0].set(tar(&[(
             ".packgate/lock.jsox",
             0o644,
             lock_text().as_bytes(),
-        )]))
+        )]));
     }),
     ("a lock that is not canonical", SHAPE, |f| {
-        set_lock(f, format!("{}\n", lock_text()).as_bytes())
+        set_lock(f, format!("{}\n", lock_text()).as_bytes());
     }),
     ("a lock that is none", SHAPE, |f| set_lock(f, b"{}")),
     ("no lock", SHAPE, |f| set_lock(f, b"")),
@@ -455,13 +451,13 @@ const LOCKS: &[(&str, Reason, Change)] = &[
         );
     }),
     ("the lock of other modes", LOCK, |f| {
-        set_lock(f, lock_text().replacen("0644", "0755", 1).as_bytes())
+        set_lock(f, lock_text().replacen("0644", "0755", 1).as_bytes());
     }),
     ("the lock of other sizes", LOCK, |f| {
         set_lock(
             f,
             lock_text().replace("\"size\":6", "\"size\":7").as_bytes(),
-        )
+        );
     }),
     ("the lock of other names", LOCK, |f| {
         set_lock(
@@ -469,7 +465,7 @@ const LOCKS: &[(&str, Reason, Change)] = &[
             lock_text()
                 .replace("\"target\":\"z\"", "\"target\":\"y\"")
                 .as_bytes(),
-        )
+        );
     }),
     ("the lock of fewer files", LOCK, |f| {
         let files: Vec<File> = plain_files().into_iter().take(2).collect();
@@ -483,7 +479,7 @@ const LOCKS: &[(&str, Reason, Change)] = &[
         set_lock(f, &lock(&files, None).0.to_canonical().bytes);
     }),
     ("a compressed lock", SHAPE, |f| {
-        f.layers[0].blob = compressed(&f.layers[0].tar)
+        f.layers[0].blob = compressed(&f.layers[0].tar);
     }),
 ];
 
@@ -503,7 +499,7 @@ async fn a_changed_manifest_config_or_lock_is_refused() {
     }
 }
 
-/// A skippable frame with something in it.
+/// A skippable frame with content.
 const SKIPPABLE: &[u8] = b"\x50\x2a\x4d\x18\x04\x00\x00\x00evil";
 
 fn windowed(tar: &[u8], log: u32) -> Vec<u8> {
@@ -523,35 +519,35 @@ const COMPRESSED: &[(&str, Reason, Change)] = &[
         f.layers[1].blob = compressed(&f.layers[1].tar);
     }),
     ("a skippable frame behind it", LOCK, |f| {
-        f.layers[1].blob.extend(SKIPPABLE)
+        f.layers[1].blob.extend(SKIPPABLE);
     }),
     ("a skippable frame before it", LOCK, |f| {
-        f.layers[1].blob = [SKIPPABLE, &f.layers[1].blob].concat()
+        f.layers[1].blob = [SKIPPABLE, &f.layers[1].blob].concat();
     }),
     ("an empty frame behind it", LOCK, |f| {
-        f.layers[1].blob.extend(compressed(b""))
+        f.layers[1].blob.extend(compressed(b""));
     }),
     ("two frames", LOCK, |f| {
         f.layers[1].blob = [
             compressed(&f.layers[1].tar[..700]),
             compressed(&f.layers[1].tar[700..]),
         ]
-        .concat()
+        .concat();
     }),
     ("bytes behind it", LOCK, |f| f.layers[1].blob.extend(b"x")),
     ("half of it", LOCK, |f| f.layers[1].blob.truncate(40)),
     ("no zstd", LOCK, |f| {
-        f.layers[1].blob = f.layers[1].tar.clone()
+        f.layers[1].blob = f.layers[1].tar.clone();
     }),
     ("nothing", LOCK, |f| f.layers[1].blob.clear()),
     ("a window of 16 MiB", LOCK, |f| {
-        f.layers[1].blob = windowed(&f.layers[1].tar, 24)
+        f.layers[1].blob = windowed(&f.layers[1].tar, 24);
     }),
     ("a window of 128 MiB", LOCK, |f| {
-        f.layers[1].blob = windowed(&f.layers[1].tar, 27)
+        f.layers[1].blob = windowed(&f.layers[1].tar, 27);
     }),
     ("much more than its files", LOCK, |f| {
-        f.layers[1].blob.extend(vec![0; 2 << 20])
+        f.layers[1].blob.extend(vec![0; 2 << 20]);
     }),
     ("one layer that is not compressed", LOCK, |f| {
         f.layers[1].blob = f.layers[1].tar.clone();
@@ -570,7 +566,7 @@ async fn a_diff_id_that_is_not_the_layers_is_refused() {
     for compression in [LayerCompression::None, LayerCompression::Zstd] {
         let (target, root) = genuine(BundleFormat::Image, compression).await;
         let mut forged = Forged::take_apart(&target, root).await;
-        // Another tar is named than travels.
+        // The diffID of another tar.
         forged.layers[1].tar = b"another".to_vec();
         let root = forged.seal(&target).await;
         assert_eq!(
@@ -598,49 +594,49 @@ async fn another_level_of_compression_is_no_forgery() {
 
 const ARTIFACTS: &[(&str, Reason, Change)] = &[
     ("another title", LOCK, |f| {
-        f.layers[1].descriptor["annotations"]["org.opencontainers.image.title"] = "../evil".into()
+        f.layers[1].descriptor["annotations"]["org.opencontainers.image.title"] = "../evil".into();
     }),
     ("another mode", LOCK, |f| {
-        f.layers[1].descriptor["annotations"]["dev.packgate.file.mode"] = "0755".into()
+        f.layers[1].descriptor["annotations"]["dev.packgate.file.mode"] = "0755".into();
     }),
     ("an annotation for oras", LOCK, |f| {
-        f.layers[1].descriptor["annotations"]["io.deis.oras.content.unpack"] = "true".into()
+        f.layers[1].descriptor["annotations"]["io.deis.oras.content.unpack"] = "true".into();
     }),
     ("other content", LOCK, |f| {
-        f.layers[1].set(b"FIRST file".to_vec())
+        f.layers[1].set(b"FIRST file".to_vec());
     }),
     ("another order", LOCK, |f| f.layers.swap(1, 2)),
     ("a file less", LOCK, |f| drop(f.layers.pop())),
     ("a file more", LOCK, |f| f.layers.push(f.layers[1].clone())),
     ("another type of layer", LOCK, |f| {
-        f.layers[1].descriptor["mediaType"] = "text/plain".into()
+        f.layers[1].descriptor["mediaType"] = "text/plain".into();
     }),
     ("a title of the lock", LOCK, |f| {
         f.layers[0].descriptor["annotations"] =
-            json!({"org.opencontainers.image.title": "lock.json"})
+            json!({"org.opencontainers.image.title": "lock.json"});
     }),
     ("another artifact type", SHAPE, |f| {
-        f.manifest["artifactType"] = "x/y".into()
+        f.manifest["artifactType"] = "x/y".into();
     }),
     ("another config", LOCK, |f| f.config = json!({"a": 1})),
     ("an image's config", LOCK, |f| {
-        f.manifest["config"]["mediaType"] = media_type::CONFIG.into()
+        f.manifest["config"]["mediaType"] = media_type::CONFIG.into();
     }),
     ("a reserved annotation", LOCK, |f| {
-        f.manifest["annotations"]["dev.packgate.x"] = "y".into()
+        f.manifest["annotations"]["dev.packgate.x"] = "y".into();
     }),
     ("a creation time with an offset", LOCK, |f| {
         f.manifest["annotations"]["org.opencontainers.image.created"] =
-            "2026-01-01T00:00:00+01:00".into()
+            "2026-01-01T00:00:00+01:00".into();
     }),
     ("a creation time that is none", SHAPE, |f| {
-        f.manifest["annotations"]["org.opencontainers.image.created"] = "now".into()
+        f.manifest["annotations"]["org.opencontainers.image.created"] = "now".into();
     }),
     ("a lock that is none", SHAPE, |f| {
-        f.layers[0].set(b"{}".to_vec())
+        f.layers[0].set(b"{}".to_vec());
     }),
     ("a lock that is not canonical", SHAPE, |f| {
-        f.layers[0].change(|lock| [lock, b"\n"].concat())
+        f.layers[0].change(|lock| [lock, b"\n"].concat());
     }),
 ];
 
@@ -649,8 +645,8 @@ async fn a_changed_artifact_is_refused() {
     refused(BundleFormat::Artifact, LayerCompression::None, ARTIFACTS).await;
 }
 
-/// What somebody may choose is no forgery: it is what packing the lock with these choices gives,
-/// and stands in the plan.
+/// Different options are no forgery: the result is what packing the lock with these options gives,
+/// and the plan has them.
 #[tokio::test]
 async fn other_choices_are_other_bundles() {
     let (target, root) = genuine(BundleFormat::Image, LayerCompression::None).await;
@@ -699,10 +695,10 @@ async fn a_changed_index_is_refused() {
     );
     let changes: &[(&str, Reason, ChangeIndex)] = &[
         ("another order", LOCK, |index| {
-            index["manifests"].as_array_mut().expect("a list").reverse()
+            index["manifests"].as_array_mut().expect("a list").reverse();
         }),
         ("a platform less", LOCK, |index| {
-            drop(index["manifests"].as_array_mut().expect("a list").pop())
+            drop(index["manifests"].as_array_mut().expect("a list").pop());
         }),
         ("a platform twice", LOCK, |index| {
             let first = index["manifests"][0].clone();
@@ -713,42 +709,38 @@ async fn a_changed_index_is_refused() {
         }),
         ("no platforms", LOCK, |index| index["manifests"] = json!([])),
         ("another platform", LOCK, |index| {
-            index["manifests"][0]["platform"]["architecture"] = "s390x".into()
+            index["manifests"][0]["platform"]["architecture"] = "s390x".into();
         }),
         ("a field of a platform", LOCK, |index| {
-            index["manifests"][0]["platform"]["os.version"] = "1".into()
+            index["manifests"][0]["platform"]["os.version"] = "1".into();
         }),
         ("no platform", LOCK, |index| {
-            index["manifests"][0]["platform"] = json!({"os": "", "architecture": ""})
+            index["manifests"][0]["platform"] = json!({"os": "", "architecture": ""});
         }),
         ("an annotation of a child", LOCK, |index| {
-            index["manifests"][0]["annotations"] = json!({"a": "b"})
+            index["manifests"][0]["annotations"] = json!({"a": "b"});
         }),
         ("one child for all", LOCK, |index| {
-            index["manifests"][1]["digest"] = index["manifests"][0]["digest"].clone()
+            index["manifests"][1]["digest"] = index["manifests"][0]["digest"].clone();
         }),
         ("a reserved annotation", LOCK, |index| {
-            index["annotations"]["dev.packgate.x"] = "y".into()
+            index["annotations"]["dev.packgate.x"] = "y".into();
         }),
         ("an annotation that the children lack", LOCK, |index| {
-            index["annotations"]["a"] = "b".into()
+            index["annotations"]["a"] = "b".into();
         }),
         ("no annotations", Reason::InvalidSpec, |index| {
-            index["annotations"] = Value::Null
+            index["annotations"] = Value::Null;
         }),
-        (
-            "a subject",
-            LOCK,
-            |index| {
-                index["subject"] =
-                    json!({"mediaType": "x", "digest": Digest::of_bytes(b""), "size": 0})
-            },
-        ),
+        ("a subject", LOCK, |index| {
+            index["subject"] =
+                json!({"mediaType": "x", "digest": Digest::of_bytes(b""), "size": 0});
+        }),
         ("an artifact type", LOCK, |index| {
-            index["artifactType"] = "x/y".into()
+            index["artifactType"] = "x/y".into();
         }),
         ("too many", Reason::LimitExceeded, |index| {
-            index["manifests"] = Value::Array(vec![index["manifests"][0].clone(); 65])
+            index["manifests"] = Value::Array(vec![index["manifests"][0].clone(); 65]);
         }),
     ];
     for (name, reason, change) in changes {
@@ -760,7 +752,7 @@ async fn a_changed_index_is_refused() {
             Err((found, message)) => assert_eq!(found, *reason, "{name}: {message}"),
         }
     }
-    // A child alone is that platform's bundle, as `copy --platform` makes it.
+    // A single manifest is that platform's bundle, as `copy --platform` makes it.
     let child: Digest = index["manifests"][0]["digest"]
         .as_str()
         .expect("a digest")
@@ -769,7 +761,7 @@ async fn a_changed_index_is_refused() {
     judge(&target, child).await.expect("one platform's files");
 }
 
-/// Sizes that would overflow, or make a reader wait for bytes that never come.
+/// Sizes that would overflow, or make a reader wait for bytes that never arrive.
 #[tokio::test]
 async fn sizes_that_cannot_be_are_refused_before_anything_is_read() {
     for compression in [LayerCompression::None, LayerCompression::Zstd] {
@@ -784,8 +776,8 @@ async fn sizes_that_cannot_be_are_refused_before_anything_is_read() {
             layer["size"] = u64::MAX.into();
         }
         let bytes = serde_json::to_vec(&manifest).expect("JSON");
-        // JCS cannot write such a number, so opening refuses it; who skips that is refused by the
-        // size.
+        // JCS cannot write such a number, so opening refuses it; without that check the size would
+        // not match.
         let root = push(&target, media_type::MANIFEST, bytes).await;
         assert_eq!(
             judge(&target, root.digest).await.expect_err("refused").0,

@@ -25,7 +25,8 @@ use crate::{
             BundleFileMode, LockedArtifact, LockedEntrypoint, Lockfile, LockfileGeneration,
             OriginType,
         },
-        oci::Platform,
+        media_type,
+        oci::{Descriptor, Platform},
         pack::PackOptions,
         reason::{ClassifiedError, Reason},
         reference::TagOrDigest,
@@ -59,7 +60,7 @@ impl ArtifactOrigin for Files {
     }
 }
 
-/// A file that is to be packed.
+/// A file to pack.
 #[derive(Clone, Debug)]
 struct File {
     path: String,
@@ -86,8 +87,7 @@ impl File {
     }
 }
 
-/// The lock of these files, the entrypoint `run.sh` behind them if one is given, and where they
-/// come from.
+/// The lock of these files, with the entrypoint `run.sh` if one is given, and their origin.
 fn lock(files: &[File], entrypoint: Option<&[u8]>) -> (Lockfile, Files) {
     let mut origins: BTreeMap<String, Vec<u8>> = files
         .iter()
@@ -163,7 +163,7 @@ async fn open(
 
 type Tree = BTreeMap<String, (u32, Vec<u8>)>;
 
-/// What `unpack` writes.
+/// The files that `unpack` writes.
 async fn unpacked(
     source: &dyn ContentSource,
     contents: &BundleContents,
@@ -216,7 +216,7 @@ fn collect(folder: &std::path::Path, prefix: &str, tree: &mut Tree) {
     }
 }
 
-/// Opens and unpacks all of it, as far as that goes.
+/// Opens and unpacks all of it, as far as that succeeds.
 async fn judge(source: &dyn ContentSource, root: Digest) -> Result<Tree, (Reason, String)> {
     let contents = open(source, root)
         .await

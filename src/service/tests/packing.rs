@@ -1,4 +1,4 @@
-//! Packing and locking when something goes wrong.
+//! Errors while packing and locking.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     service::lock::LockService,
 };
 
-/// One artifact that is not what the lock says, and others that never come to an end.
+/// One artifact that differs from the lock, and others that never end.
 struct Stuck;
 
 #[async_trait]
@@ -52,7 +52,7 @@ impl AsyncRead for Never {
     }
 }
 
-/// A disk that gives a byte now and then.
+/// A disk that returns single bytes slowly.
 struct Slow;
 
 impl std::io::Read for Slow {
@@ -169,7 +169,7 @@ async fn recorded_layers_are_compared_by_platform() {
     );
     let recorded = service.record_layers(&lock).await.expect("recorded");
     service.check_lock(&recorded).await.expect("the same");
-    // In another order of platforms, each platform's in its own.
+    // Platforms in another order, each platform's layers in their own.
     let mut layers = recorded.layers.clone();
     layers.sort_by_key(|layer| std::cmp::Reverse(layer.platform.clone()));
     assert_ne!(layers, recorded.layers);

@@ -1,4 +1,4 @@
-//! Whatever is packed comes out again as it was.
+//! A packed lock is unpacked without a change.
 
 use proptest::{collection, option, prelude::*};
 
@@ -46,7 +46,7 @@ fn file(
     )
 }
 
-/// Files that can be in one lock: none inside of another, none in the entrypoint's place.
+/// Files that can be in one lock: none below another, none at the entrypoint's path.
 fn files(count: std::ops::Range<usize>, platforms: bool) -> impl Strategy<Value = Vec<File>> {
     collection::vec(file(platforms), count).prop_map(|list| {
         let mut files: Vec<File> = vec![File::new("always", b"there")];
@@ -138,7 +138,7 @@ async fn round_trip(files: &[File], entrypoint: Option<&[u8]>, output: PackOptio
         );
         assert!(part.layers.len() <= 63 || output.format == BundleFormat::Artifact);
     }
-    // Packed once more, it is the same; and what can be predicted was.
+    // Packed once more, it is the same as before and as predicted.
     let again = pack(&lock, origin, output.clone()).await.expect("packed").1;
     assert_eq!(again.root, packed.root);
     if output.format == BundleFormat::Artifact {
@@ -225,7 +225,7 @@ async fn a_selection_reads_only_the_layers_that_it_needs() {
         .await
         .expect("packed");
         let contents = open(&whole, packed.root.digest).await.expect("opened");
-        // Only what `b/empty` needs is there.
+        // Only the content of `b/empty` exists.
         let target = MemoryTarget::new();
         let layer = &contents.parts[0].layers[2].descriptor;
         crate::oci::ContentTarget::push_content(

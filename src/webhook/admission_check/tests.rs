@@ -1,5 +1,5 @@
-//! Verdicts at admission: what is remembered, for how long, and what every failure becomes.
-//! Signatures are real, registries are in memory.
+//! Verdicts at admission: what is cached, for how long, and the result of every failure. Signatures
+//! are real, registries are in memory.
 
 mod chains;
 mod threats;
@@ -40,7 +40,7 @@ impl Clock for TestClock {
     }
 }
 
-/// A registry in memory that counts, and can fall silent or refuse.
+/// A registry in memory that counts requests, and can hang or refuse.
 #[derive(Default)]
 struct TestRegistry {
     content: MemoryTarget,
@@ -49,7 +49,7 @@ struct TestRegistry {
     refuses: AtomicBool,
 }
 
-/// A repository in it. Hosts called "slow" never answer.
+/// A repository in the registry. Hosts called "slow" never respond.
 struct Place(Arc<TestRegistry>, bool);
 
 #[async_trait]
@@ -218,7 +218,11 @@ fn ask(reference: &str) -> ImageCheckRequest {
 }
 
 fn reasons(report: &AdmissionReport) -> Vec<Reason> {
-    report.denials.iter().map(|denial| denial.reason).collect()
+    report
+        .denials()
+        .iter()
+        .map(|denial| denial.reason)
+        .collect()
 }
 
 #[tokio::test]
@@ -237,16 +241,13 @@ async fn a_success_is_remembered_and_a_denial_is_not() {
             )
             .await;
         assert_eq!(
-            (report.outcome, scene.asked()),
+            (report.outcome(), scene.asked()),
             (outcome, asked),
             "{report:?}"
         );
+        assert_eq!(report.field(), Some("spec.volumes[0].image.reference"));
         assert_eq!(
-            report.field.as_deref(),
-            Some("spec.volumes[0].image.reference")
-        );
-        assert_eq!(
-            report.reproduce,
+            report.reproduce_command(),
             format!(
                 "packgate verify {REPOSITORY}@{digest} --use ImageVolume --namespace team-a \
                     --cluster"
@@ -287,7 +288,7 @@ async fn tags_are_asked_for_where_a_policy_lists_them_and_the_verdict_is_remembe
     ] {
         let report = scene.ask(&reference, vec![listing(formats)]).await;
         assert_eq!(
-            (report.outcome, scene.asked()),
+            (report.outcome(), scene.asked()),
             (outcome, asked),
             "{report:?}"
         );
@@ -302,7 +303,7 @@ async fn what_was_admitted_under_one_policy_is_judged_anew_under_another() {
         scene
             .ask(&reference, vec![scene.policy(&json!({}))])
             .await
-            .outcome,
+            .outcome(),
         ReportOutcome::Admitted
     );
     let revoked =
@@ -329,14 +330,14 @@ async fn what_was_admitted_under_one_policy_is_judged_anew_under_another() {
     );
 }
 
-/// Policies that name a root, and what lies in the cluster of it.
+/// Policies that name a trust root, and its content in the cluster.
 struct Rooted<'a> {
     scene: &'a Scene,
     snapshot: PolicyInputs,
 }
 
 impl<'a> Rooted<'a> {
-    /// A policy that either a key or an identity may satisfy.
+    /// A policy that either a key or an identity satisfies.
     fn new(scene: &'a Scene) -> Self {
         let keyless = json!({
             "trustRootRef": {"name": "corp"},
@@ -365,7 +366,7 @@ impl<'a> Rooted<'a> {
         }
     }
 
-    /// What the controller fetched, or nothing.
+    /// The content that the controller stored, or none.
     fn hold(&mut self, content: Option<(&str, &str, &str)>) {
         let root = &self.snapshot.trust_roots[0];
         let data = content.map(|(text, refreshed, expires)| {
@@ -413,7 +414,7 @@ async fn another_trust_root_ends_what_is_remembered_under_it() {
     ] {
         rooted.hold(Some((text, refreshed, expires)));
         assert_eq!(
-            (rooted.ask().await.outcome, scene.asked()),
+            (rooted.ask().await.outcome(), scene.asked()),
             (ReportOutcome::Admitted, asked),
             "{refreshed}"
         );
@@ -435,7 +436,7 @@ async fn a_policy_ends_with_the_grace_of_its_trust_root_and_others_never_wait_fo
         (
             Some((ROOT, "2026-11-10T11:00:00Z", "2026-11-14T12:00:01Z")),
             None,
-        ), // expired, and its grace of a week is not over
+        ), // expired, within the grace period of a week
         (
             Some((ROOT, "2026-11-10T11:00:00Z", "2026-11-14T12:00:00Z")),
             Some(Reason::TrustRootExpired),
@@ -452,9 +453,9 @@ async fn a_policy_ends_with_the_grace_of_its_trust_root_and_others_never_wait_fo
             reason.into_iter().collect::<Vec<_>>(),
             "{report:?}"
         );
-        assert_eq!(report.admitted, reason.is_none());
+        assert_eq!(report.is_admitted(), reason.is_none());
         assert_eq!(
-            scene.ask(&reference, vec![keyed.clone()]).await.outcome,
+            scene.ask(&reference, vec![keyed.clone()]).await.outcome(),
             ReportOutcome::Admitted,
             "keys need no trust root"
         );
@@ -466,7 +467,7 @@ async fn time_alone_ends_a_trust_root_that_nobody_renews() {
     let scene = Scene::new().await;
     let mut rooted = Rooted::new(&scene);
     rooted.hold(Some((ROOT, "2026-11-14T11:00:00Z", "2026-11-14T12:05:00Z")));
-    assert_eq!(rooted.ask().await.outcome, ReportOutcome::Admitted);
+    assert_eq!(rooted.ask().await.outcome(), ReportOutcome::Admitted);
     let ends = rooted
         .snapshot
         .compile_snapshot("packgate-system", scene.clock.now())
@@ -493,7 +494,7 @@ async fn time_ends_what_is_remembered() {
         scene
             .ask(&reference, vec![scene.policy(&exempts)])
             .await
-            .outcome,
+            .outcome(),
         ReportOutcome::Exempt
     );
     scene.later(4.minutes());
@@ -501,7 +502,7 @@ async fn time_ends_what_is_remembered() {
         scene
             .ask(&reference, vec![scene.policy(&exempts)])
             .await
-            .outcome,
+            .outcome(),
         ReportOutcome::Exempt
     );
     assert_eq!(scene.asked(), 1, "remembered until then");
@@ -520,7 +521,7 @@ async fn time_ends_what_is_remembered() {
         scene
             .ask(&reference, vec![scene.policy(&revoked)])
             .await
-            .outcome,
+            .outcome(),
         ReportOutcome::Admitted
     );
     scene.later(2.minutes());
@@ -538,13 +539,13 @@ async fn a_tag_is_refused_with_the_digest_to_write() {
         .await;
     assert_eq!(reasons(&report), [Reason::DigestRequired]);
     assert!(
-        report.denials[0]
+        report.denials()[0]
             .message
             .contains(&format!("{REPOSITORY}@{}", scene.signed)),
         "{report:?}"
     );
     assert_eq!(
-        report.reproduce,
+        report.reproduce_command(),
         format!("packgate verify {REPOSITORY}:v1 --use ImageVolume --namespace team-a --cluster")
     );
     let lax = json!({"requireDigest": false});
@@ -553,11 +554,11 @@ async fn a_tag_is_refused_with_the_digest_to_write() {
             .ask(&format!("{REPOSITORY}:v1"), vec![scene.policy(&lax)])
             .await;
         assert_eq!(
-            (report.outcome, scene.asked()),
+            (report.outcome(), scene.asked()),
             (ReportOutcome::Admitted, asked),
             "a tag is resolved each time"
         );
-        assert_eq!(report.unsafe_settings.len(), 1, "{report:?}");
+        assert_eq!(report.unsafe_settings().len(), 1, "{report:?}");
     }
 }
 
@@ -577,7 +578,7 @@ async fn what_cannot_be_read_is_refused_by_every_policy_of_its_use() {
         );
         let others = scene.policy(&json!({"match": {"references": ["**"], "uses": ["Container"]}}));
         assert_eq!(
-            scene.ask(reference, vec![others]).await.outcome,
+            scene.ask(reference, vec![others]).await.outcome(),
             ReportOutcome::Ungoverned,
             "{reference}"
         );
@@ -605,7 +606,7 @@ async fn a_policy_that_cannot_be_used_refuses_what_it_governs() {
         )
         .await;
     assert_eq!(
-        elsewhere.outcome,
+        elsewhere.outcome(),
         ReportOutcome::Ungoverned,
         "and nothing else"
     );
@@ -621,7 +622,7 @@ async fn nobody_is_asked_about_what_no_policy_governs() {
         )
         .await;
     assert_eq!(
-        (report.outcome, report.admitted, scene.asked()),
+        (report.outcome(), report.is_admitted(), scene.asked()),
         (ReportOutcome::Ungoverned, false, 0)
     );
 }
@@ -641,14 +642,14 @@ async fn a_registry_that_fails_is_a_denial_by_everybody() {
         )
         .await;
     assert_eq!(
-        (reasons(&report), report.admitted),
+        (reasons(&report), report.is_admitted()),
         (vec![Reason::RateLimited, Reason::RateLimited], false)
     );
     let report = scene
         .ask(&reference, vec![scene.policy(&json!({"mode": "Warn"}))])
         .await;
     assert_eq!(
-        (report.outcome, report.admitted),
+        (report.outcome(), report.is_admitted()),
         (ReportOutcome::Denied, true),
         "only the mode lets it pass"
     );
@@ -657,7 +658,7 @@ async fn a_registry_that_fails_is_a_denial_by_everybody() {
         scene
             .ask(&reference, vec![scene.policy(&json!({}))])
             .await
-            .outcome,
+            .outcome(),
         ReportOutcome::Admitted,
         "a failure is not remembered"
     );
@@ -675,7 +676,7 @@ async fn a_silent_registry_is_a_denial_in_time() {
         .await;
     assert_eq!(reasons(&report), [Reason::DeadlineExceeded]);
     assert!(
-        report.denials[0].message.contains("r.example.com"),
+        report.denials()[0].message.contains("r.example.com"),
         "{report:?}"
     );
 }
@@ -691,7 +692,7 @@ async fn many_who_ask_the_same_at_once_cost_one_question() {
     assert!(
         reports
             .iter()
-            .all(|report| report.outcome == ReportOutcome::Admitted)
+            .all(|report| report.outcome() == ReportOutcome::Admitted)
     );
     assert_eq!(scene.asked(), 1);
 }
@@ -724,14 +725,14 @@ async fn what_one_credential_may_read_is_not_remembered_for_another() {
             .await
             .report;
         assert_eq!(
-            (report.outcome, scene.asked()),
+            (report.outcome(), scene.asked()),
             (ReportOutcome::Admitted, asked),
             "{docker_config:?}"
         );
     }
 }
 
-/// Many questions at once, by policies that govern everything.
+/// Many concurrent checks, by policies that govern everything.
 struct Flood<'a> {
     scene: &'a Scene,
     snapshot: PolicySnapshot,
@@ -750,7 +751,7 @@ impl<'a> Flood<'a> {
         Self { scene, snapshot }
     }
 
-    /// The future has begun: it has a slot, or waits for one.
+    /// The future has started: it has a slot, or waits for one.
     fn ask(&'a self, namespace: &str, reference: &str, begun: Instant) -> Asking<'a> {
         let ask = ImageCheckRequest {
             namespace: namespace.into(),
@@ -763,7 +764,7 @@ impl<'a> Flood<'a> {
                 .await
                 .report
         });
-        // What ends at once would be lost here.
+        // An immediate result would be lost here.
         if let Some(report) = asking.as_mut().now_or_never() {
             Box::pin(std::future::ready(report))
         } else {
@@ -771,7 +772,7 @@ impl<'a> Flood<'a> {
         }
     }
 
-    /// So many different images of a host that never answers.
+    /// This many different images of a host that never responds.
     fn slow(
         &'a self,
         namespace: &str,
@@ -822,7 +823,7 @@ async fn a_slow_registry_uses_up_its_own_slots_only() {
             flood
                 .ask(namespace, &flood.good(), Instant::now())
                 .await
-                .outcome,
+                .outcome(),
             ReportOutcome::Admitted,
             "{namespace}"
         );
@@ -848,7 +849,7 @@ async fn a_namespace_that_floods_waits_behind_itself() {
     );
     let other = flood.ask("team-b", &flood.good(), Instant::now()).await;
     assert_eq!(
-        other.outcome,
+        other.outcome(),
         ReportOutcome::Admitted,
         "and nobody else's does, not even for the same image"
     );
@@ -867,7 +868,7 @@ async fn too_many_at_once_are_refused() {
         CHECK_SLOTS.waiting_of_namespace,
         "its part of another registry is free"
     );
-    assert_eq!(refused.await.outcome, ReportOutcome::Admitted);
+    assert_eq!(refused.await.outcome(), ReportOutcome::Admitted);
     let report = flood
         .slow("team-a", |_| "slow.example.com".into(), most + 1)
         .pop()
@@ -875,14 +876,14 @@ async fn too_many_at_once_are_refused() {
         .await;
     assert_eq!(reasons(&report), [Reason::Overloaded]);
     assert!(
-        report.denials[0].message.contains("of namespace team-a"),
+        report.denials()[0].message.contains("of namespace team-a"),
         "{report:?}"
     );
     assert_eq!(
         flood
             .ask("team-b", &flood.good(), Instant::now())
             .await
-            .outcome,
+            .outcome(),
         ReportOutcome::Admitted
     );
     drop(slow);
@@ -908,7 +909,7 @@ async fn what_waited_in_the_queue_too_long_says_so() {
     ] {
         let report = flood.ask(namespace, &reference, almost_an_hour_ago).await;
         assert_eq!(reasons(&report), [Reason::DeadlineExceeded]);
-        assert!(report.denials[0].message.contains(words), "{report:?}");
+        assert!(report.denials()[0].message.contains(words), "{report:?}");
     }
 }
 
@@ -922,14 +923,14 @@ async fn what_was_signed_for_one_repository_is_refused_in_another() {
         scene
             .ask(&format!("{REPOSITORY}@{}", scene.signed), bound(json!([])))
             .await
-            .outcome,
+            .outcome(),
         ReportOutcome::Admitted
     );
     assert_eq!(
         scene
             .ask(&copied, vec![scene.policy(&json!({}))])
             .await
-            .outcome,
+            .outcome(),
         ReportOutcome::Admitted,
         "nobody asks for the name"
     );
@@ -939,10 +940,13 @@ async fn what_was_signed_for_one_repository_is_refused_in_another() {
         [Reason::RepositoryMismatch],
         "although it is remembered for its own"
     );
-    assert!(report.denials[0].message.contains(REPOSITORY), "{report:?}");
+    assert!(
+        report.denials()[0].message.contains(REPOSITORY),
+        "{report:?}"
+    );
     let mirrored = json!([{"from": REPOSITORY, "to": "r.example.com/team-a/copied"}]);
     assert_eq!(
-        scene.ask(&copied, bound(mirrored)).await.outcome,
+        scene.ask(&copied, bound(mirrored)).await.outcome(),
         ReportOutcome::Admitted
     );
 }

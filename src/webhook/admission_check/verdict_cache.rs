@@ -1,5 +1,4 @@
-//! Verdicts that were good, remembered for a while and in bounded memory, of which no namespace has
-//! more than its part.
+//! A cache of admissions, limited in time and memory, with a limit for each namespace.
 
 use std::{
     collections::HashMap,
@@ -13,37 +12,37 @@ use moka::future::Cache;
 
 use crate::core::{policy::Clearance, report::AdmissionReport};
 
-/// How long a success is remembered.
+/// How long an admission is cached.
 pub(super) const VERDICT_TTL: Duration = Duration::from_mins(10);
-/// Bytes of all that is remembered, about.
+/// Approximate bytes of the whole cache.
 const VERDICT_CACHE_BYTES: u64 = 16 << 20;
-/// Bytes of what was found out for one namespace. What is over is judged again each time.
+/// Bytes of cached verdicts for one namespace. Beyond that, uses are evaluated each time.
 const NAMESPACE_CACHE_BYTES: u64 = VERDICT_CACHE_BYTES / 4;
 
-/// A success.
+/// A cached admission.
 #[derive(Debug)]
 pub(super) struct CachedVerdict {
     pub(super) report: AdmissionReport,
-    /// What lets the same use pass again.
+    /// What allows the same use again.
     pub(super) clearance: Clearance,
     until: Timestamp,
     weight: u32,
-    /// The namespace that asked first.
+    /// The namespace of the first request.
     namespace: Arc<str>,
 }
 
-/// Successes by what they depend on.
+/// Admissions by everything that they depend on.
 pub(super) struct VerdictCache<K> {
     cache: Cache<K, Arc<CachedVerdict>>,
     namespace_usage: NamespaceCacheUsage,
 }
 
-/// Bytes by namespace.
+/// Cached bytes by namespace.
 #[derive(Clone, Default)]
 struct NamespaceCacheUsage(Arc<Mutex<HashMap<Arc<str>, u64>>>);
 
 impl CachedVerdict {
-    /// It holds until then, and was found out for this namespace.
+    /// An admission that is valid until `until`, evaluated for this namespace.
     pub(super) fn new(
         report: AdmissionReport,
         clearance: Clearance,
@@ -51,7 +50,7 @@ impl CachedVerdict {
         namespace: &str,
     ) -> Self {
         let size = serde_json::to_string(&report).map_or(4_096, |text| text.len());
-        // What the strings and lists of a report need beside their text, and the key.
+        // The overhead of a report's strings and lists, and of the key.
         let weight = u32::try_from(size * 2 + 512).unwrap_or(u32::MAX);
         Self {
             report,
@@ -72,7 +71,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Default for VerdictCache<K> {
             .weigher(|_: &K, success: &Arc<CachedVerdict>| success.weight)
             .time_to_live(VERDICT_TTL)
             .eviction_listener(move |_, success: Arc<CachedVerdict>, _| {
-                evicted.release_reserved(&success)
+                evicted.release_reserved(&success);
             })
             .build();
         Self {
@@ -83,7 +82,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Default for VerdictCache<K> {
 }
 
 impl<K: Hash + Eq + Send + Sync + 'static> VerdictCache<K> {
-    /// The success, if it still holds.
+    /// The cached admission, if it is still valid.
     pub(super) async fn get(&self, key: &K, now: Timestamp) -> Option<Arc<CachedVerdict>> {
         let success = self.cache.get(key).await?;
         if now < success.until {
@@ -93,10 +92,10 @@ impl<K: Hash + Eq + Send + Sync + 'static> VerdictCache<K> {
         None
     }
 
-    /// Remembers a success. False if its namespace has its part already.
+    /// Caches an admission. False if its namespace has used up its part.
     pub(super) async fn insert(&self, key: K, success: Arc<CachedVerdict>) -> bool {
         if !self.namespace_usage.try_reserve(&success) {
-            // What has ended is noticed late.
+            // Expired entries are removed late.
             self.cache.run_pending_tasks().await;
             if !self.namespace_usage.try_reserve(&success) {
                 return false;
@@ -139,22 +138,25 @@ impl NamespaceCacheUsage {
 mod tests {
     use super::*;
     use crate::core::{
-        digest::Digest, policy::PolicyDecision, report::ReportInputs, verify::VerificationFindings,
+        digest::Digest,
+        policy::{AppliedExemption, PolicyDecision},
+        report::ReportInputs,
+        verify::VerificationFindings,
     };
 
     fn success(namespace: &str) -> Arc<CachedVerdict> {
-        let asked = ReportInputs {
+        let inputs = ReportInputs {
             reproduce: "x".repeat(200_000),
             ..ReportInputs::default()
         };
         let report = AdmissionReport::new(
-            asked,
+            inputs,
             &PolicyDecision::from_verdicts(Vec::new()),
             &VerificationFindings::default(),
         );
         Arc::new(CachedVerdict::new(
             report,
-            Clearance::exempted_for_test(Digest::of_bytes(b"bundle")),
+            Clearance::Exempted(AppliedExemption::for_test(Digest::of_bytes(b"bundle"))),
             "2026-11-21T12:00:00Z".parse().expect("a time"),
             namespace,
         ))

@@ -1,14 +1,16 @@
-//! What the API server is told.
+//! The content of responses to the API server.
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::core::{
+    digest::Digest,
     policy::{
-        AdmissionVerdict, Denial, Denials, PolicyDecision, PolicyIdentity, PolicyOrigin,
-        PolicyVerdict, ReferenceUse,
+        AdmissionVerdict, AppliedExemption, Denial, Denials, PolicyDecision, PolicyIdentity,
+        PolicyOrigin, PolicyVerdict, ReferenceUse,
     },
-    report::{PolicyKind, PolicyReport},
+    report::ReportInputs,
+    verify::VerificationFindings,
 };
 
 fn request() -> AdmissionRequest<DynamicObject> {
@@ -24,136 +26,99 @@ fn request() -> AdmissionRequest<DynamicObject> {
     .expect("a request")
 }
 
+const FIELD: &str = "spec.volumes[0].image.reference";
+
 /// `NAME` of the cluster, or `NAMESPACE/NAME`.
-fn named(policy: &str) -> (String, Option<PolicyKind>, Option<String>) {
-    match policy.split_once('/') {
-        Some((namespace, name)) => (
-            name.to_owned(),
-            Some(PolicyKind::BundlePolicy),
-            Some(namespace.to_owned()),
-        ),
-        None => (
-            policy.to_owned(),
-            Some(PolicyKind::ClusterBundlePolicy),
-            None,
-        ),
+fn identity(policy: &str) -> PolicyIdentity {
+    let (kind, name) = match policy.split_once('/') {
+        Some((namespace, name)) => (PolicyOrigin::Namespaced(namespace.to_owned()), name),
+        None => (PolicyOrigin::Cluster, policy),
+    };
+    PolicyIdentity {
+        kind,
+        name: name.to_owned(),
     }
 }
 
-fn report(
-    outcome: ReportOutcome,
-    admitted: bool,
-    policies: &[(&str, EnforcementMode, ReportOutcome)],
-    denials: &[(Reason, &str)],
-) -> AdmissionReport {
-    let field = Some("spec.volumes[0].image.reference".to_owned());
-    let policy = |(name, mode, verdict): &(&str, EnforcementMode, ReportOutcome)| PolicyReport {
-        name: named(name).0,
-        kind: named(name).1,
-        namespace: named(name).2,
-        generation: 2,
-        mode: *mode,
-        verdict: *verdict,
-        authorities: Vec::new(),
-        slsa: None,
-    };
-    let denial = |(reason, policy): &(Reason, &str)| DenialReport {
-        reason: *reason,
-        class: reason.class(),
-        message: format!("because of {reason}"),
-        policy: Some(named(policy).0),
-        policy_kind: named(policy).1,
-        policy_namespace: named(policy).2,
-        authority: None,
-        field: field.clone(),
-    };
-    AdmissionReport {
-        api_version: "packgate.dev/v1alpha1".into(),
-        kind: "Report".into(),
-        outcome,
-        admitted,
-        reference: "r.example.com/a".into(),
-        digest: Some(crate::core::digest::Digest::of_bytes(b"")),
-        used_as: ReferenceUse::ImageVolume,
-        field: field.clone(),
-        policies: policies.iter().map(policy).collect(),
-        denials: denials.iter().map(denial).collect(),
-        verified: Vec::new(),
-        rejected: Vec::new(),
-        unsafe_settings: Vec::new(),
-        reproduce: "packgate verify …".into(),
-        elapsed_ms: 1,
-        registry_requests: 1,
-    }
-}
-
-/// The image of a report, with what would let it pass.
-fn checked(report: AdmissionReport) -> CheckedImage {
-    let verdicts = match report.outcome {
-        ReportOutcome::Ungoverned => Vec::new(),
-        _ => vec![denied_by(if report.admitted {
-            EnforcementMode::Warn
-        } else {
-            EnforcementMode::Enforce
-        })],
-    };
-    let decision = PolicyDecision::from_verdicts(verdicts);
-    CheckedImage {
-        grounds: decision.admission_grounds(None),
-        ungoverned: decision.ungoverned(),
-        report,
-    }
-}
-
-/// The verdict of a policy of this mode, which denies.
-fn denied_by(mode: EnforcementMode) -> PolicyVerdict {
+fn verdict(policy: &str, mode: EnforcementMode, verdict: AdmissionVerdict) -> PolicyVerdict {
     PolicyVerdict {
-        identity: PolicyIdentity {
-            kind: PolicyOrigin::Cluster,
-            name: "p".into(),
-        },
-        generation: 1,
+        identity: identity(policy),
+        generation: 2,
         mode,
-        verdict: AdmissionVerdict::Deny(Denials::from_denial(Denial::new(
-            Reason::NoSignatures,
-            "nobody signed it",
-        ))),
+        verdict,
         authorities: Vec::new(),
         slsa: None,
         unsafe_settings: Vec::new(),
     }
 }
 
-fn answer(judged: Vec<(AdmissionReport, NoMatchAction)>) -> Value {
-    let judged = judged
+/// The verdict of a policy that denies for these reasons.
+fn denied(policy: &str, mode: EnforcementMode, reasons: &[Reason]) -> PolicyVerdict {
+    let denial = |reason: &Reason| Denial {
+        policy: Some(identity(policy)),
+        ..Denial::new(*reason, format!("because of {reason}"))
+    };
+    let denials = Denials::from_denials(reasons.iter().map(denial).collect());
+    verdict(
+        policy,
+        mode,
+        AdmissionVerdict::Deny(denials.expect("a reason")),
+    )
+}
+
+fn exempted(policy: &str) -> PolicyVerdict {
+    let exemption = AppliedExemption::for_test(digest());
+    verdict(
+        policy,
+        EnforcementMode::Enforce,
+        AdmissionVerdict::Exempt(exemption),
+    )
+}
+
+fn digest() -> Digest {
+    Digest::of_bytes(b"")
+}
+
+/// An image that these policies govern; without any it is ungoverned.
+fn image(policies: Vec<PolicyVerdict>) -> CheckedImage {
+    let decision = PolicyDecision::from_verdicts(policies);
+    let inputs = ReportInputs {
+        reference: "r.example.com/a".into(),
+        digest: Some(digest()),
+        used_as: ReferenceUse::ImageVolume,
+        field: Some(FIELD.to_owned()),
+        reproduce: "packgate verify …".into(),
+        ..ReportInputs::default()
+    };
+    CheckedImage {
+        report: AdmissionReport::new(inputs, &decision, &VerificationFindings::default()),
+        grounds: decision.admission_grounds(Some(&digest())),
+        ungoverned: decision.ungoverned(),
+    }
+}
+
+fn respond(images: Vec<CheckedImage>, no_match: NoMatchAction) -> Value {
+    let images = images
         .into_iter()
-        .map(|(report, no_match)| EvaluatedImage::new(checked(report), no_match))
+        .map(|image| EvaluatedImage::new(image, no_match))
         .collect();
     serde_json::to_value(build_admission_response(
         &request(),
-        ReviewResponse::Evaluated(judged),
+        ReviewResponse::Evaluated(images),
     ))
     .expect("JSON")
 }
 
 #[test]
 fn a_denial_is_403_with_every_cause() {
-    let denied = report(
-        ReportOutcome::Denied,
-        false,
-        &[("p", EnforcementMode::Enforce, ReportOutcome::Denied)],
-        &[(Reason::NoSignatures, "p"), (Reason::NoProvenance, "p")],
+    let reasons = [Reason::NoSignatures, Reason::NoProvenance];
+    let response = respond(
+        vec![
+            image(vec![exempted("p")]),
+            image(vec![denied("p", EnforcementMode::Enforce, &reasons)]),
+        ],
+        NoMatchAction::Deny,
     );
-    let admitted = report(
-        ReportOutcome::Admitted,
-        true,
-        &[("p", EnforcementMode::Enforce, ReportOutcome::Admitted)],
-        &[],
-    );
-    let response = answer(vec![
-        (admitted, NoMatchAction::Deny),
-        (denied, NoMatchAction::Deny),
-    ]);
     assert_eq!(
         (
             &response["allowed"],
@@ -186,7 +151,7 @@ fn a_denial_is_403_with_every_cause() {
     );
     assert_eq!(
         response["auditAnnotations"]["policies"],
-        "ClusterBundlePolicy p@2=Admitted(Enforce),ClusterBundlePolicy p@2=Denied(Enforce)"
+        "ClusterBundlePolicy p@2=Denied(Enforce),ClusterBundlePolicy p@2=Exempt(Enforce)"
     );
 }
 
@@ -197,14 +162,8 @@ fn only_modes_soften_a_denial() {
         (EnforcementMode::Warn, true, 1),
         (EnforcementMode::Audit, true, 0),
     ] {
-        let admitted = mode != EnforcementMode::Enforce;
-        let denied = report(
-            ReportOutcome::Denied,
-            admitted,
-            &[("p", mode, ReportOutcome::Denied)],
-            &[(Reason::NoSignatures, "p")],
-        );
-        let response = answer(vec![(denied, NoMatchAction::Allow)]);
+        let policies = vec![denied("p", mode, &[Reason::NoSignatures])];
+        let response = respond(vec![image(policies)], NoMatchAction::Allow);
         assert_eq!(response["allowed"], allowed, "{mode:?}");
         assert_eq!(
             response["warnings"].as_array().map_or(0, Vec::len),
@@ -218,23 +177,15 @@ fn only_modes_soften_a_denial() {
     }
 }
 
-/// Whoever may write a `BundlePolicy` may call it as one of the cluster is called.
+/// A `BundlePolicy` may have the name of a cluster policy.
 #[test]
 fn a_namespaces_policy_bears_nobody_elses_name() {
-    let policies = [
-        ("p", EnforcementMode::Audit, ReportOutcome::Denied),
-        ("team-a/p", EnforcementMode::Warn, ReportOutcome::Denied),
-        ("team-b/p", EnforcementMode::Audit, ReportOutcome::Denied),
+    let policies = vec![
+        denied("p", EnforcementMode::Audit, &[Reason::NoSignatures]),
+        denied("team-a/p", EnforcementMode::Warn, &[Reason::NoProvenance]),
+        denied("team-b/p", EnforcementMode::Audit, &[Reason::LockMismatch]),
     ];
-    let denials = [
-        (Reason::NoSignatures, "p"),
-        (Reason::NoProvenance, "team-a/p"),
-        (Reason::LockMismatch, "team-b/p"),
-    ];
-    let response = answer(vec![(
-        report(ReportOutcome::Denied, true, &policies, &denials),
-        NoMatchAction::Allow,
-    )]);
+    let response = respond(vec![image(policies)], NoMatchAction::Allow);
     let warnings = json!([
         "packgate: spec.volumes[0].image.reference: NoProvenance: BundlePolicy team-a/p: because \
             of NoProvenance"
@@ -243,13 +194,12 @@ fn a_namespaces_policy_bears_nobody_elses_name() {
     let audited = "BundlePolicy team-a/p@2=Denied(Warn),BundlePolicy \
         team-b/p@2=Denied(Audit),ClusterBundlePolicy p@2=Denied(Audit)";
     assert_eq!(response["auditAnnotations"]["policies"], audited);
-    let refused = report(
-        ReportOutcome::Denied,
-        false,
-        &[("team-a/p", EnforcementMode::Enforce, ReportOutcome::Denied)],
-        &[(Reason::NoSignatures, "team-a/p")],
-    );
-    let response = answer(vec![(refused, NoMatchAction::Allow)]);
+    let policies = vec![denied(
+        "team-a/p",
+        EnforcementMode::Enforce,
+        &[Reason::NoSignatures],
+    )];
+    let response = respond(vec![image(policies)], NoMatchAction::Allow);
     let cause = response["status"]["details"]["causes"][0]["message"]
         .as_str()
         .expect("a message");
@@ -266,10 +216,7 @@ fn the_installation_says_what_becomes_of_the_ungoverned() {
         (NoMatchAction::Warn, true, 1),
         (NoMatchAction::Allow, true, 0),
     ] {
-        let response = answer(vec![(
-            report(ReportOutcome::Ungoverned, false, &[], &[]),
-            action,
-        )]);
+        let response = respond(vec![image(Vec::new())], action);
         assert_eq!(response["allowed"], allowed, "{action:?}");
         assert_eq!(
             response["warnings"].as_array().map_or(0, Vec::len),
@@ -287,16 +234,11 @@ fn the_installation_says_what_becomes_of_the_ungoverned() {
 
 #[test]
 fn what_weakens_an_admission_is_a_warning() {
-    let mut exempt = report(
-        ReportOutcome::Exempt,
-        true,
-        &[("p", EnforcementMode::Enforce, ReportOutcome::Exempt)],
-        &[],
-    );
+    let mut exempt = exempted("p");
     exempt.unsafe_settings = (0..20)
         .map(|n| format!("{n} {}", "x".repeat(400)))
         .collect();
-    let response = answer(vec![(exempt, NoMatchAction::Deny)]);
+    let response = respond(vec![image(vec![exempt])], NoMatchAction::Deny);
     let warnings = response["warnings"].as_array().expect("warnings");
     assert_eq!(
         (&response["allowed"], warnings.len()),
@@ -315,8 +257,7 @@ fn shapes_and_rights_have_codes_of_their_own() {
         field: "spec.source".into(),
         message: "must be there".into(),
     };
-    let response =
-        serde_json::to_value(build_admission_response(&request(), shape)).expect("JSON");
+    let response = serde_json::to_value(build_admission_response(&request(), shape)).expect("JSON");
     assert_eq!(
         (
             &response["allowed"],
@@ -347,5 +288,23 @@ fn shapes_and_rights_have_codes_of_their_own() {
     assert_eq!(
         (&nothing["allowed"], &nothing["uid"]),
         (&json!(true), &json!("u"))
+    );
+}
+
+/// A defect would have to give a report that admits without the grounds for it: that is refused.
+#[test]
+fn without_grounds_nothing_is_allowed() {
+    let image = CheckedImage {
+        grounds: None,
+        ..image(vec![exempted("p")])
+    };
+    let response = respond(vec![image], NoMatchAction::Allow);
+    assert_eq!(
+        (
+            &response["allowed"],
+            &response["status"]["code"],
+            &response["status"]["details"]["causes"][0]["reason"]
+        ),
+        (&json!(false), &json!(500), &json!("Internal"))
     );
 }

@@ -1,4 +1,4 @@
-//! Reviews in, answers out. The API server is a function.
+//! Reviews in, responses out. The API server is a function.
 
 mod hostile;
 
@@ -58,13 +58,13 @@ impl Clock for Fixed {
     }
 }
 
-/// What the API server was asked, and what it says to SubjectAccessReviews.
+/// The requests that the API server got, and its response to SubjectAccessReviews.
 #[derive(Clone, Default)]
 struct ApiServer {
     allows: bool,
-    /// It takes every request, and answers none.
+    /// It accepts every request and never responds.
     silent: bool,
-    /// What it says of every other request: a status and an object.
+    /// The response to every other request: a status and an object.
     says: Option<(u16, Value)>,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
 }
@@ -126,7 +126,7 @@ fn webhook_with(api: ApiServer, bounds: BodyLimits) -> Webhook {
         namespace: "packgate-system".into(),
         identity: "one".into(),
         address: "127.0.0.1:0".parse().expect("an address"),
-        // Answers within a second.
+        // Responds within a second.
         installation: InstallationConfig {
             webhook: WebhookConfig {
                 timeout_seconds: 2,

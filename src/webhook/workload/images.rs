@@ -1,34 +1,34 @@
-//! Which images an object uses, read from its raw JSON: types of one Kubernetes version would drop
-//! the fields of the next.
+//! The images of an object, read from its raw JSON: types of one Kubernetes version would drop the
+//! fields of the next.
 
 use serde_json::Value;
 
 use crate::core::policy::ReferenceUse;
 
-/// Images that one object may use.
+/// The maximum number of images of one object.
 pub(crate) const MAX_USES: usize = 256;
 
-/// One image that an object uses.
+/// One image of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WorkloadImage {
-    /// Where it stands: `spec.volumes[0].image.reference`.
+    /// The path of the field, such as `spec.volumes[0].image.reference`.
     pub field: String,
-    /// What stands there. Empty if there is nothing.
+    /// The reference as written; empty if there is none.
     pub reference: String,
-    /// What it is used as.
+    /// How the image is used.
     pub used_as: ReferenceUse,
 }
 
-/// Where the Pod's specification lies in an object of a kind.
+/// Where objects of a kind contain the Pod's specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WorkloadKind {
     path: &'static [&'static str],
-    /// A Pod runs at once; a template may leave an image out for somebody else to fill in.
+    /// A Pod runs immediately; a template may omit an image that another component fills in.
     is_template: bool,
 }
 
 impl WorkloadKind {
-    /// The kinds that are judged, by group and kind. `None`: no image of ours to judge in there.
+    /// The kinds with images to evaluate, by group and kind. `None` for all others.
     pub(crate) fn for_kind(group: &str, kind: &str) -> Option<Self> {
         Some(match (group, kind) {
             ("", "Pod") => Self {
@@ -47,7 +47,7 @@ impl WorkloadKind {
         })
     }
 
-    /// Every image that the object uses, in the order of its fields.
+    /// Every image of the object, in the order of its fields.
     pub(crate) fn images_in(self, object: &Value) -> Vec<WorkloadImage> {
         let Some(pod) = self
             .path
@@ -88,9 +88,9 @@ impl WorkloadKind {
             .collect()
     }
 
-    /// What an update adds: an image that the old object used in the same way was judged when it
-    /// came. A reference that did not change is never asked about again, so that whatever runs can
-    /// be scaled, labelled and ended.
+    /// The images that an update adds: those that the old object used in the same way were
+    /// evaluated when they were added. An unchanged reference is not evaluated again, so that
+    /// running workloads can be scaled, labelled and deleted.
     pub(crate) fn added_images(self, object: &Value, old: Option<&Value>) -> Vec<WorkloadImage> {
         let before = old.map(|old| self.images_in(old)).unwrap_or_default();
         let known = |image: &WorkloadImage| {
@@ -113,7 +113,8 @@ fn indexed_items<'a>(pod: &'a Value, list: &str) -> impl Iterator<Item = (usize,
         .enumerate()
 }
 
-/// What is no text cannot be read as a reference, and so is refused by whoever governs the use.
+/// A value that is not a string cannot be parsed as a reference, so every policy that governs the
+/// use denies it.
 fn reference_text(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),

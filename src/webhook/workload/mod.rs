@@ -1,4 +1,4 @@
-//! Pods, and objects that make Pods: every image that they use is judged by the policies of its
+//! Pods, and objects that create Pods: every image is evaluated by the policies that govern its
 //! use.
 
 mod images;
@@ -21,10 +21,10 @@ use crate::{
     core::{policy::ReferenceUse, reason::Reason, verify::sanitize_text},
 };
 
-/// Images of one object that are judged at once.
+/// The number of images of one object that are evaluated concurrently.
 const PARALLEL: usize = 16;
 
-/// Judges what the request brings.
+/// Evaluates the images in the request's object.
 pub(super) async fn evaluate_workload(
     state: &WebhookState,
     request: &ReviewRequest,
@@ -45,7 +45,7 @@ pub(super) async fn evaluate_workload(
         };
     };
     let uses = workload.added_images(&object, old.as_ref());
-    drop((object, old)); // the verdicts may take a while, and need the images only
+    drop((object, old)); // verdicts take a while, and only need the images
     if uses.len() > MAX_USES {
         return ReviewResponse::Forbidden {
             reason: Reason::LimitExceeded,
@@ -77,7 +77,7 @@ pub(super) async fn evaluate_workload(
     ReviewResponse::Evaluated(stream::iter(judging).buffered(PARALLEL).collect().await)
 }
 
-/// What a use gets that no policy governs.
+/// The action for a use that no policy governs.
 pub(super) const fn no_match_action(
     installation: &NoMatchConfig,
     used_as: ReferenceUse,

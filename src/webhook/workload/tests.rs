@@ -1,5 +1,4 @@
-//! What is let through without a signature is let through by its digest only, in every kind, field
-//! and operation.
+//! A use without a signature is only admitted by digest, in every kind, field and operation.
 
 use std::sync::Arc;
 
@@ -132,7 +131,7 @@ fn request(
     (request, objects.new.expect("an object"), objects.old)
 }
 
-/// The reason of the first cause, or nothing if it is admitted.
+/// The reason of the first cause, or empty if it is admitted.
 fn reason(request: &ReviewRequest, answer: ReviewResponse) -> Option<String> {
     let response = build_admission_response(request.admission_request(), answer);
     (!response.allowed).then(|| {
@@ -142,7 +141,7 @@ fn reason(request: &ReviewRequest, answer: ReviewResponse) -> Option<String> {
     })
 }
 
-/// A Pod that waits for its gate, with an image in one of the places where images stand.
+/// A gated Pod with an image in one of the fields for images.
 fn pod(place: &str, reference: &str) -> Value {
     let mut spec = json!({
         "schedulingGates": [{"name": "example.com/wait"}],
@@ -181,7 +180,7 @@ fn wrapped(kind: &str, pod: Value) -> ([&'static str; 3], Value) {
     }
 }
 
-/// How the image is written, and the reason of the refusal where the policy asks for a digest.
+/// The spelling of the image, and the reason of the denial where the policy requires a digest.
 fn spellings() -> [(String, Option<&'static str>); 4] {
     let digest = Digest::of_bytes(UNSIGNED);
     [
@@ -261,7 +260,7 @@ async fn a_packed_bundle_adopts_an_exempted_digest_and_no_tag() {
     };
     let old = bundle(&format!("{REPOSITORY}@{}", Digest::of_bytes(b"another")));
     for (reference, expected) in spellings() {
-        // A bundle is adopted by its digest: the shape says so before any policy is asked.
+        // A bundle is adopted by its digest: the schema rejects it before any policy is evaluated.
         let expected = expected.map(|_| "InvalidSpec");
         for (operation, old) in [("CREATE", &Value::Null), ("UPDATE", &old)] {
             let object = bundle(&reference);

@@ -183,7 +183,7 @@ fn command_line(scene: &Scene, case: &Case, used_as: &str) -> (bool, Said) {
 fn as_tenants_are_told(person: Said, tenant: &Said) -> Said {
     let untold = |(reason, message): (String, String), (_, told): &(String, String)| {
         let before = told
-            .split_once("could not be reached from here")
+            .split_once("could not be reached; the operator")
             .map(|(before, _)| before);
         if before.is_some_and(|before| message.starts_with(before)) {
             (reason, told.clone())

@@ -111,14 +111,14 @@ const FORGERIES: &[(&str, Forge, &str)] = &[
     (
         "signature-of-another",
         |bundle, other| {
-            bundle["dsseEnvelope"]["signatures"] = other["dsseEnvelope"]["signatures"].clone()
+            bundle["dsseEnvelope"]["signatures"] = other["dsseEnvelope"]["signatures"].clone();
         },
         "InvalidTimestamp",
     ),
     (
         "payload-of-another",
         |bundle, other| {
-            bundle["dsseEnvelope"]["payload"] = other["dsseEnvelope"]["payload"].clone()
+            bundle["dsseEnvelope"]["payload"] = other["dsseEnvelope"]["payload"].clone();
         },
         "InvalidSignature",
     ),
@@ -294,14 +294,14 @@ fn roots(document: &Value) -> Vec<(&'static str, Value, &'static str)> {
         (
             "tsa-over",
             each("timestampAuthorities", |authority| {
-                authority["validFor"] = over()
+                authority["validFor"] = over();
             }),
             "InvalidTimestamp",
         ),
         (
             "ca-over",
             each("certificateAuthorities", |authority| {
-                authority["validFor"] = over()
+                authority["validFor"] = over();
             }),
             "UntrustedChain",
         ),

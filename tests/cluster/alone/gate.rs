@@ -332,7 +332,7 @@ fn read(stream: &mut impl BufRead) -> std::io::Result<Value> {
         stream.read_line(&mut line)?;
         match line.trim_end().split_once(':') {
             Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
-                length = value.trim().parse().unwrap_or(0)
+                length = value.trim().parse().unwrap_or(0);
             }
             None if line.trim_end().is_empty() => break,
             _ => (),

@@ -1,5 +1,4 @@
-//! What we sign keyless, and what cosign 3.1 and 2.5 say of it, with a private Sigstore of real
-//! servers.
+//! Our keyless signatures, verified by cosign 3.1 and 2.5, with a private Sigstore of real servers.
 
 use std::fs;
 
@@ -33,7 +32,7 @@ fn sign_and_attest(workspace: &Workspace, who: &Identity, rekor: Rekor, image: &
     .to_owned()
 }
 
-/// Runs packgate, split at spaces, as somebody who signs.
+/// Runs packgate, split at spaces, as a signer.
 fn ours(workspace: &Workspace, line: &str, who: &Identity, rekor: Rekor, last: &str) -> Run {
     let (config, root) = (sigstore().signing_config(rekor), sigstore().trusted_root());
     let flags = [

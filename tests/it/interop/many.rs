@@ -1,4 +1,4 @@
-//! Many processes that sign and attest one bundle at once: every referrer is there afterwards,
+//! Many processes that sign and attest one bundle concurrently: every referrer exists afterwards,
 //! whatever the registry supports.
 
 use std::{
@@ -21,7 +21,7 @@ const KEY: &str = concat!(
     "/tests/data/keys/p256-pkcs8.pem"
 );
 
-/// The referrers that the registry lists, by digest, as any reader finds them.
+/// The referrers in the registry's list, by digest, as any reader finds them.
 fn listed(workspace: &Workspace, image: &str) -> BTreeSet<String> {
     let found = workspace
         .run(&format!("inspect --plain-http {image} -o json"))
@@ -37,7 +37,7 @@ fn listed(workspace: &Workspace, image: &str) -> BTreeSet<String> {
     once
 }
 
-/// What each process says that it added, and how long the slowest of them took.
+/// The referrer that each process reports, and the duration of the slowest.
 fn sign_at_once(workspace: &Workspace, image: &str) -> (BTreeSet<String>, Duration) {
     let start = Instant::now();
     let runs = workspace.at_once((0..PROCESSES).map(|n| {

@@ -1,5 +1,4 @@
-//! Software bills of materials: as the schemas of SPDX and `CycloneDX` want them, and as other
-//! tools find them.
+//! SBOMs: valid by the schemas of SPDX and `CycloneDX`, and found by other tools.
 
 use std::fs;
 
@@ -157,7 +156,7 @@ fn cosign_finds_our_bills() {
     });
 }
 
-/// Over 1 MiB: anybody can pull the document, and what is signed is its digest.
+/// Over 1 MiB: the document can be pulled, and its digest is signed.
 #[test]
 fn large_bills_are_pulled_by_what_is_signed() {
     each(

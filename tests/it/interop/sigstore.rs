@@ -1,5 +1,5 @@
-//! Keyless signatures and transparency logs, with a private Sigstore of real servers: what cosign
-//! writes, and what both refuse.
+//! Keyless signatures and transparency logs, with a private Sigstore of real servers: cosign's
+//! signatures, and what both tools refuse.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ use crate::support::{
 pub(super) const BUILDER: &str = "https://ci.example.com/b";
 pub(super) const PROVENANCE: &str = r#"{"buildDefinition":{"buildType":"https://ci.example.com/t","externalParameters":{},"resolvedDependencies":[]},"runDetails":{"builder":{"id":"https://ci.example.com/b"}}}"#;
 
-/// A new image, signed by nobody.
+/// A new, unsigned image.
 pub(super) fn image(workspace: &Workspace, server: &Server, name: &str) -> String {
     pinned(&pack(
         workspace,
@@ -46,7 +46,7 @@ fn sign_and_attest(workspace: &Workspace, who: &Identity, rekor: Rekor, image: &
     .ok();
 }
 
-/// What cosign says of an image when only this identity may have signed it.
+/// cosign's verdict on an image with only this identity as signer.
 pub(super) fn cosign_verify(workspace: &Workspace, verb: &str, who: &Identity, image: &str) -> Run {
     let root = sigstore().trusted_root();
     cosign(
@@ -237,8 +237,8 @@ fn identities_of_every_kind_are_accepted_as_they_stand_in_the_certificate() {
 
 #[test]
 fn each_part_of_the_trusted_root_is_needed() {
-    // Without the timestamp authority cosign is content with the time of a Rekor v1; a timestamp
-    // that nobody vouches for is no good to us.
+    // Without the timestamp authority cosign accepts the time of a Rekor v1; packgate refuses an
+    // unverified timestamp.
     const PARTS: [(&str, Rekor, &str, bool); 8] = [
         ("certificateAuthorities", Rekor::V2, "UntrustedChain", true),
         ("certificateAuthorities", Rekor::V1, "UntrustedChain", true),
@@ -372,7 +372,7 @@ fn cosign_accepts_our_attestations_as_files() {
     );
 }
 
-/// Fetches the Sigstore bundle that a referrer carries into `bundle.json`.
+/// Fetches the Sigstore bundle of a referrer into `bundle.json`.
 pub(super) fn bundle_file(workspace: &Workspace, image: &str, referrer: &str) {
     let repository = image.split_once('@').expect("a digest").0;
     let manifest = workspace
@@ -390,7 +390,7 @@ pub(super) fn bundle_file(workspace: &Workspace, image: &str, referrer: &str) {
     );
 }
 
-/// What cosign says of `bundle.json` as an attestation of this type about this digest.
+/// cosign's verdict on `bundle.json` as an attestation of this type about this digest.
 pub(super) fn verify_file(workspace: &Workspace, flags: &[&str], kind: &str, hex: &str) -> Run {
     let about = [
         "verify-blob-attestation",
@@ -470,7 +470,7 @@ fn cosign_2_accepts_attestations_with_a_rekor_v1() {
     );
 }
 
-/// What cosign 2.5 says of the provenance of an image.
+/// cosign 2.5's verdict on the provenance of an image.
 pub(super) fn cosign_2_verify(workspace: &Workspace, who: &Identity, image: &str) -> Run {
     let root = sigstore().trusted_root();
     let flags = [&["--trusted-root", &root], &who.expected()[..]].concat();
@@ -592,7 +592,7 @@ fn processes(services: &Sigstore) -> Vec<String> {
     processes
 }
 
-/// Is this process there, and more than a remainder that nobody has asked about yet?
+/// True if the process exists and is not a zombie.
 fn runs(process: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     stat.rsplit_once(')')

@@ -1,4 +1,4 @@
-//! What a registry says instead of an answer, and how long it is waited for.
+//! Errors in place of responses, and timeouts.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Bytes that contradict their names, and bytes that never end.
+//! Content that does not match its digest, and endless content.
 
 use packgate::{
     core::{
@@ -45,8 +45,8 @@ async fn the_digest_header_is_not_believed() {
             .resolve_manifest(&by_tag("v1"), &InputLimits::DEFAULT)
             .await
     };
-    // It makes nothing good, and what it contradicts is refused. The header lies, or a byte of the
-    // document is another one: both are told apart by nobody.
+    // The header never makes content valid, and a mismatch refuses it. Either the header is wrong,
+    // or a byte of the document is: the two cannot be distinguished.
     for fault in [
         Fault::on("GET", "/manifests/v1").lying_digest(),
         Fault::on("GET", "/manifests/v1").header(
@@ -64,13 +64,13 @@ async fn the_digest_header_is_not_believed() {
             2,
             "one more try"
         );
-        // Once is an accident.
+        // Once is a transient error.
         registry.heal();
         registry.fault(fault.times(1));
         assert_eq!(resolve().await.expect("resolved").descriptor, subject);
     }
-    // Nobody's word counts against the digest that was asked for, and none of these says anything
-    // about the bytes.
+    // No header counts against the requested digest, and none of these says anything about the
+    // bytes.
     registry.heal();
     registry.fault(Fault::on("GET", "/manifests/").lying_digest());
     let by_digest = target(&registry)

@@ -1,4 +1,4 @@
-//! What is shown to whom.
+//! Which credentials are sent where.
 
 use std::sync::Arc;
 
@@ -278,8 +278,8 @@ async fn credentials_do_not_follow_redirects() {
         assert_eq!(read(&target, &blob).await.expect("redirected"), bytes);
         assert_eq!(store.requests().len(), 1);
         assert_nothing_leaked(&store);
-        // A store that asks for credentials gets none either, and does not change what the registry
-        // is shown.
+        // A blob store that requires credentials gets none either, and does not change what the
+        // registry gets.
         store.set(|s| s.auth = Auth::Basic("alice", SECRET));
         let before: Vec<String> = registry
             .requests()

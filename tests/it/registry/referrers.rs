@@ -187,7 +187,7 @@ async fn parallel_writers_of_the_fallback_tag_lose_nothing() {
     })
     .await;
     let writers = (0..20).map(|n| {
-        // Each with a target of its own, as parallel `sign` and `attest` calls have.
+        // Each with a target of its own, as in parallel `sign` and `attest` calls.
         let (target, (descriptor, bytes)) =
             (target(&registry), manifest(&n.to_string(), Some(&subject)));
         tokio::spawn(async move {
@@ -221,7 +221,7 @@ async fn an_entry_that_another_process_overwrote_is_written_again() {
         ..Settings::default()
     })
     .await;
-    // The first write of the list is answered with success and lost.
+    // The first write of the list gets a success and is lost.
     registry.fault(Fault::on("PUT", "/manifests/sha256-").status(201).times(2));
     let (descriptor, bytes) = manifest("x", Some(&subject));
     target(&registry)
@@ -298,7 +298,7 @@ async fn an_entry_of_others_that_vanished_is_put_back() {
         let target = target(&registry);
         tokio::spawn(async move { target.push_content(&ours, PushContent::Bytes(&bytes)).await })
     };
-    // Somebody else has read the list before both, and writes only what it adds itself.
+    // Another writer has read the list before both, and writes only its own entry.
     let is_listed = || {
         registry
             .manifest(REPOSITORY, &fallback)
@@ -419,7 +419,7 @@ async fn a_write_that_fails_is_made_anew_from_a_fresh_list() {
     );
 }
 
-/// The writes of some take long enough to overwrite what others believe to have written.
+/// Some writes take long enough to overwrite entries that others consider safe.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_with_slow_writes_lose_nothing() {
     let (registry, subject) = with_subject(Settings {

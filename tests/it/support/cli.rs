@@ -17,7 +17,7 @@ pub(crate) struct Workspace {
     folder: tempfile::TempDir,
 }
 
-/// How a run ended.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: i32,
@@ -59,7 +59,7 @@ impl Workspace {
         fs::read_to_string(self.file(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
-    /// The binary, in this folder, with nothing of the caller's environment.
+    /// The binary, in this folder, without the caller's environment.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -91,7 +91,7 @@ impl Workspace {
         self.packgate(line.split_whitespace())
     }
 
-    /// Runs packgate once for each line, all at the same time.
+    /// Runs packgate once for each line, concurrently.
     pub(crate) fn at_once(&self, lines: impl IntoIterator<Item = String>) -> Vec<Run> {
         let mut children = Vec::new();
         for line in lines {
@@ -141,7 +141,7 @@ impl From<Output> for Run {
 }
 
 impl Run {
-    /// Expects success and returns what was printed, without the final newline.
+    /// Expects success and returns the output, without the final newline.
     #[track_caller]
     pub(crate) fn ok(&self) -> &str {
         assert_eq!(self.code, 0, "{self:#?}");

@@ -1,9 +1,9 @@
-//! Conformance data that lies outside of the repository.
+//! Conformance data outside of the repository.
 
 use std::path::PathBuf;
 
-/// The folder of shared data. `None` where it is not there; then the test says that it was not run,
-/// unless it is required.
+/// The folder of shared data. `None` if it does not exist; then the test reports that it was
+/// skipped, unless the data is required.
 pub(crate) fn shared(test: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("PACKGATE_SHARED_DATA").map(PathBuf::from);
     if folder.is_none() {

@@ -1,4 +1,4 @@
-//! The Sigstore of the unit tests, with all that can be wrong with it.
+//! The Sigstore of the unit tests, with all of its faults.
 #![allow(
     dead_code,
     unused_imports,

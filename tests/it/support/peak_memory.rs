@@ -1,10 +1,10 @@
-//! The most memory that a run of the real binary had.
+//! The peak memory of a run of the real binary.
 
 use std::{fs, process::Stdio, thread, time::Duration};
 
 use super::cli::{BINARY, Run, Workspace};
 
-/// Runs the binary with these arguments. Its end, and its largest resident set, in KiB.
+/// Runs the binary with these arguments. Returns its result, and its peak resident set in KiB.
 pub(crate) fn run_with_peak_memory(workspace: &Workspace, arguments: &[&str]) -> (Run, u64) {
     let child = workspace
         .command(BINARY)
@@ -14,7 +14,7 @@ pub(crate) fn run_with_peak_memory(workspace: &Workspace, arguments: &[&str]) ->
         .spawn()
         .expect("the binary runs");
     let status = format!("/proc/{}/status", child.id());
-    // Beside the reading of its output, which may be more than a pipe holds.
+    // Concurrently with reading its output, which may exceed a pipe's capacity.
     let sampler = thread::spawn(move || {
         let mut peak = 0;
         while let Some(now) = fs::read_to_string(&status).ok().and_then(|s| peak_kib(&s)) {
@@ -24,10 +24,12 @@ pub(crate) fn run_with_peak_memory(workspace: &Workspace, arguments: &[&str]) ->
         peak
     });
     let run = Run::from(child.wait_with_output().expect("it ended"));
-    (run, sampler.join().expect("no panic"))
+    let peak = sampler.join().expect("no panic");
+    assert!(peak > 0, "its memory was never seen");
+    (run, peak)
 }
 
-/// None once the process has ended.
+/// `None` once the process has ended.
 fn peak_kib(status: &str) -> Option<u64> {
     let line = status
         .lines()

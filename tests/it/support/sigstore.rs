@@ -1,4 +1,4 @@
-//! A private Sigstore of real servers, and what cosign does with it.
+//! A private Sigstore of real servers, and cosign's use of it.
 
 #[path = "../../tools/sigstore/handle.rs"]
 mod handle;
@@ -13,8 +13,8 @@ pub(crate) use handle::{REKORS, Rekor, Sigstore};
 
 use super::cli::{Run, Workspace};
 
-/// The one of this process; the first test that asks starts it. It ends with this process, whose
-/// end of a pipe it watches.
+/// The one of this process; the first test that needs it starts it. It ends with this process,
+/// whose end of a pipe it watches.
 pub(crate) fn sigstore() -> &'static Sigstore {
     static STARTED: OnceLock<(Sigstore, Child)> = OnceLock::new();
     &STARTED.get_or_init(start).0
@@ -41,7 +41,7 @@ pub(crate) fn start() -> (Sigstore, Child) {
     (Sigstore::open(folder).expect("it is ready"), child)
 }
 
-/// Who signs: an identity, and the issuer that vouches for it.
+/// A signer: an identity, and its OIDC issuer.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub(crate) name: String,
@@ -50,12 +50,12 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Somebody with an address.
+    /// An identity with an email address.
     pub(crate) fn email(address: &str) -> Self {
         Self::new("email", address, &[("email", address)])
     }
 
-    /// Somebody with this identity according to the issuer, whose token has these claims.
+    /// This identity of the issuer, whose token has these claims.
     pub(crate) fn new(issuer: &str, name: &str, claims: &[(&str, &str)]) -> Self {
         Self {
             name: name.to_owned(),
@@ -64,7 +64,7 @@ impl Identity {
         }
     }
 
-    /// Somebody else with the same issuer, who has no token.
+    /// Another identity of the same issuer, without a token.
     pub(crate) fn named(&self, name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -80,7 +80,7 @@ impl Identity {
         }
     }
 
-    /// The flags of verifiers, of cosign and packgate alike.
+    /// The verification flags of cosign and packgate.
     pub(crate) fn expected(&self) -> [&str; 4] {
         [
             "--certificate-identity",
@@ -90,7 +90,7 @@ impl Identity {
         ]
     }
 
-    /// The flags of cosign 3 to sign. It wants its token in a file.
+    /// The signing flags of cosign 3, which reads its token from a file.
     pub(crate) fn with_cosign(&self, workspace: &Workspace, rekor: Rekor) -> Vec<String> {
         workspace.write("token", &self.token);
         let flags = [
@@ -104,7 +104,7 @@ impl Identity {
         flags.map(ToOwned::to_owned).to_vec()
     }
 
-    /// The flags of cosign 2 to sign, with Rekor v1 and no other.
+    /// The signing flags of cosign 2, with Rekor v1 only.
     pub(crate) fn with_cosign_2(&self, workspace: &Workspace) -> Vec<String> {
         workspace.write("token", &self.token);
         let services = sigstore();
@@ -120,7 +120,7 @@ impl Identity {
     }
 }
 
-/// Runs cosign 3, split at spaces, with these flags after the verb and the image at the end.
+/// Runs cosign 3, split at spaces, with these flags after the subcommand and the image at the end.
 pub(crate) fn cosign(
     workspace: &Workspace,
     line: &str,
@@ -141,7 +141,7 @@ pub(crate) fn cosign(
     )
 }
 
-/// The same with cosign 2.5, which knows this Sigstore from its environment.
+/// The same with cosign 2.5, which reads this Sigstore's settings from its environment.
 pub(crate) fn cosign_2(
     workspace: &Workspace,
     line: &str,
@@ -164,7 +164,7 @@ pub(crate) fn cosign_2(
     Run::from(command.output().expect("cosign-2 runs; make tools gets it"))
 }
 
-/// What packgate says of an image when only this identity may have signed it.
+/// packgate's verdict on an image with only this identity as signer.
 pub(crate) fn verify(workspace: &Workspace, image: &str, who: &Identity, more: &[&str]) -> Run {
     verify_with(workspace, image, who, &sigstore().trusted_root(), more)
 }

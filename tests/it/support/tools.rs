@@ -1,4 +1,4 @@
-//! The real peers: programs and registries that `make tools` gets.
+//! The real peers: programs and registries from `make tools`.
 
 use std::{
     fs,
@@ -9,8 +9,8 @@ use std::{
 
 use super::cli::Workspace;
 
-/// Are the peers to be used? `make test-interop` says so; elsewhere the test says that it was not
-/// run.
+/// True if the peers are required (`make test-interop`); otherwise the test reports that it was
+/// skipped.
 pub(crate) fn wanted(test: &str) -> bool {
     let wanted = std::env::var_os("PACKGATE_REQUIRE_TOOLS").is_some();
     if !wanted {
@@ -79,7 +79,7 @@ impl Server {
 
     pub(crate) fn test_registry(workspace: &Workspace, options: &[&str]) -> Self {
         let mut command = workspace.command("test-registry");
-        // It ends when its stdin does, so none is left behind when a test dies.
+        // It ends with its stdin, so none is left behind when a test is killed.
         command
             .args(["-listen", "127.0.0.1:0", "-until-eof"])
             .args(options)
@@ -123,7 +123,7 @@ impl Server {
                 )
             })
             .expect("an address");
-        // Somebody has to read on, or the server stops when the pipe is full.
+        // Its output must be read, or the server blocks when the pipe is full.
         std::thread::spawn(move || lines.for_each(drop));
         Self {
             child,

@@ -1,5 +1,5 @@
-//! A TUF repository that is made and signed here, and a server that hands it out or misbehaves.
-//! Unit tests use this file too.
+//! A TUF repository that is made and signed here, and a server that serves it or misbehaves. Unit
+//! tests use this file too.
 
 use std::{
     collections::BTreeMap,
@@ -36,7 +36,7 @@ pub(crate) struct TufRepository {
     root_version: u64,
     version: u64,
     root_expires: String,
-    /// What a server hands out.
+    /// The files that a server serves.
     pub(crate) files: Arc<Mutex<Files>>,
 }
 
@@ -81,7 +81,7 @@ impl Keys {
 }
 
 impl TufRepository {
-    /// A repository whose root and metadata end then.
+    /// A repository whose root and metadata expire then.
     pub(crate) fn new(trusted_root: &str, expires: &str) -> Self {
         let mut repository = Self {
             keys: Keys::new(),
@@ -95,7 +95,7 @@ impl TufRepository {
         repository
     }
 
-    /// The root that clients are given.
+    /// The first root of clients.
     pub(crate) fn root(&self, version: u64) -> Vec<u8> {
         self.files.lock().expect("no panic")[&format!("{version}.root.json")].clone()
     }
@@ -174,7 +174,7 @@ impl TufRepository {
         self.write_root(&[&old]);
     }
 
-    /// New keys for everything, by a root that nobody else vouches for.
+    /// New keys for everything, by a root that the old key does not sign.
     pub(crate) fn usurp(&mut self) {
         self.keys = Keys::new();
         self.write_root(&[]);
@@ -223,7 +223,7 @@ fn sha256(bytes: &[u8]) -> String {
     hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes))
 }
 
-/// The texts here are plain, so that canonical JSON is the same by every rule.
+/// The texts here are plain, so that canonical JSON is the same by every definition.
 fn signed(document: &Value, keys: &[&Key]) -> Vec<u8> {
     let bytes = serde_json_canonicalizer::to_vec(document).expect("JSON");
     let signatures: Vec<Value> = keys
@@ -238,15 +238,15 @@ fn signed(document: &Value, keys: &[&Key]) -> Vec<u8> {
 /// How a server behaves.
 #[derive(Default)]
 pub(crate) struct Behaviour {
-    /// Every answer is a failure.
+    /// Every response is a failure.
     pub(crate) fails: AtomicBool,
-    /// No answer has an end.
+    /// Every response is endless.
     pub(crate) endless: AtomicBool,
     /// Requests so far.
     pub(crate) requests: AtomicUsize,
 }
 
-/// Hands files out until it is dropped.
+/// Serves files until it is dropped.
 pub(crate) struct TufServer {
     address: SocketAddr,
     pub(crate) behaviour: Arc<Behaviour>,
@@ -300,7 +300,7 @@ impl Drop for TufServer {
     }
 }
 
-/// One request of a connection. Whoever went away needs no answer.
+/// One request of a connection. A client that is gone needs no response.
 fn answer(connection: TcpStream, files: &Mutex<Files>, behaviour: &Behaviour) {
     let Ok(reading) = connection.try_clone() else {
         return;

@@ -1,4 +1,4 @@
-//! 1 to 7: what is judged is what was asked for.
+//! Threats 1 to 7: the verified content is the requested one.
 
 use packgate::core::{digest::Digest, media_type};
 use serde_json::{Value, json};
@@ -200,7 +200,7 @@ async fn a_signature_is_about_the_exact_bytes_of_index_or_child() {
         .requests(requests(&outcomes));
 }
 
-/// A policy may ask that the signed name is the name that is used: `bindRepository`.
+/// A policy may require that the signed name is the repository in use: `bindRepository`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signature_that_was_copied_to_another_repository() {
     let scene = Scene::start().await;

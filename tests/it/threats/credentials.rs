@@ -1,4 +1,4 @@
-//! 40 and 41: where nobody is asked, and to whom credentials are never shown.
+//! Threats 40 and 41: where no request is sent, and where credentials are never sent.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ use crate::support::{
 
 const SECRET: &str = "hunter2-Secret";
 
-/// Asks for a tag as the webhook asks, with a password for this host.
+/// Requests a tag like the webhook, with a password for this host.
 async fn asked(host: &str) -> String {
     packgate::install_crypto_provider();
     let addresses = AddressPolicy::Cluster {
@@ -83,7 +83,7 @@ async fn an_address_inside_is_never_connected_to() {
     let mut outcomes = Vec::new();
     let addresses = ["127.0.0.1", "localhost", "[::1]", "169.254.169.254"]
         .map(|name| (name, "AddressNotAllowed"));
-    // Some programs would read these as addresses, and no registry is written so.
+    // Some programs would parse these as addresses, and no registry is written so.
     let others = [
         "127.1",
         "2130706433",

@@ -1,6 +1,6 @@
-//! 20 to 26: certificates, logs and times. Every field of them is broken in the matrix
-//! (`src/core/verify/tests/matrix`); here each kind of fault lies in a registry, and is judged by a
-//! policy.
+//! Threats 20 to 26: certificates, logs and times. The matrix (`src/core/verify/tests/matrix`) has
+//! a fault in every field of them; here each kind of fault is in a registry, and a policy evaluates
+//! it.
 
 use serde_json::{Value, json};
 
@@ -13,17 +13,17 @@ use crate::support::{
     threats::threat,
 };
 
-/// Id-kp-codeSigning (RFC 5280, section 4.2.1.12).
+/// id-kp-codeSigning (RFC 5280, section 4.2.1.12).
 const CODE_SIGNING: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 3, 3];
 
-/// What is made before it is stored: a bundle that a certificate signed, in Rekor v2 and with a
-/// timestamp, or in Rekor v1 with its promise.
+/// A bundle before it is stored: signed by a certificate, in Rekor v2 and with a timestamp, or in
+/// Rekor v1 with its promise.
 struct Case {
     sigstore: Sigstore,
     recipe: Recipe,
 }
 
-/// How it is judged.
+/// The verification material.
 struct Trusted {
     root: Value,
     subject: Value,
@@ -44,7 +44,7 @@ impl Case {
     }
 }
 
-/// Stores a bundle that `make` prepares and `edit` changes, and judges it by a policy about the
+/// Stores a bundle that `make` prepares and `edit` changes, and evaluates it by a policy about the
 /// workflow.
 async fn attempt(kind: Kind, make: fn(&mut Case), edit: fn(&mut Value, &Case)) -> Outcome {
     let subject = json!({"exact": WORKFLOW});
@@ -103,7 +103,7 @@ fn entry(bundle: &mut Value) -> &mut Value {
     &mut bundle["verificationMaterial"]["tlogEntries"][0]
 }
 
-/// The checkpoint's first line says another log.
+/// The checkpoint's first line names another log.
 fn elsewhere(envelope: &mut Value) {
     let text = envelope.as_str().expect("text");
     *envelope = format!(
@@ -179,7 +179,7 @@ async fn a_promise_or_checkpoint_that_somebody_else_made_holds_nothing() {
         (
             "a promised time",
             attempt(V1, same, |bundle, _| {
-                later(&mut entry(bundle)["integratedTime"])
+                later(&mut entry(bundle)["integratedTime"]);
             })
             .await,
             promise,
@@ -187,7 +187,7 @@ async fn a_promise_or_checkpoint_that_somebody_else_made_holds_nothing() {
         (
             "the name of another log, promised",
             attempt(V1, same, |bundle, _| {
-                entry(bundle)["logId"]["keyId"] = base64(&[7; 32]).into()
+                entry(bundle)["logId"]["keyId"] = base64(&[7; 32]).into();
             })
             .await,
             promise,
@@ -195,7 +195,7 @@ async fn a_promise_or_checkpoint_that_somebody_else_made_holds_nothing() {
         (
             "the name of another log",
             attempt(V2, same, |bundle, _| {
-                entry(bundle)["logId"]["keyId"] = base64(&[7; 32]).into()
+                entry(bundle)["logId"]["keyId"] = base64(&[7; 32]).into();
             })
             .await,
             proof,
@@ -213,7 +213,7 @@ async fn a_promise_or_checkpoint_that_somebody_else_made_holds_nothing() {
         (
             "another origin",
             attempt(V2, same, |bundle, _| {
-                elsewhere(&mut entry(bundle)["inclusionProof"]["checkpoint"]["envelope"])
+                elsewhere(&mut entry(bundle)["inclusionProof"]["checkpoint"]["envelope"]);
             })
             .await,
             proof,
@@ -221,7 +221,7 @@ async fn a_promise_or_checkpoint_that_somebody_else_made_holds_nothing() {
         (
             "another size",
             attempt(V1, same, |bundle, _| {
-                later(&mut entry(bundle)["inclusionProof"]["treeSize"])
+                later(&mut entry(bundle)["inclusionProof"]["treeSize"]);
             })
             .await,
             proof,
@@ -229,7 +229,7 @@ async fn a_promise_or_checkpoint_that_somebody_else_made_holds_nothing() {
         (
             "a path of nothing",
             attempt(V2, same, |bundle, _| {
-                entry(bundle)["inclusionProof"]["hashes"] = json!([])
+                entry(bundle)["inclusionProof"]["hashes"] = json!([]);
             })
             .await,
             proof,
@@ -311,7 +311,7 @@ async fn a_time_outside_of_a_window_is_refused() {
                     case.sigstore.tsa = Tsa::with(
                         (NOON - 10 * DAY, NOON - DAY),
                         purposes(true, &[TIME_STAMPING]),
-                    )
+                    );
                 },
                 keep,
             )
@@ -324,7 +324,7 @@ async fn a_time_outside_of_a_window_is_refused() {
                 V2,
                 |case| {
                     case.sigstore.tsa =
-                        Tsa::with((NOON - DAY, NOON + DAY), purposes(true, &[CODE_SIGNING]))
+                        Tsa::with((NOON - DAY, NOON + DAY), purposes(true, &[CODE_SIGNING]));
                 },
                 keep,
             )
@@ -368,7 +368,7 @@ async fn keys_and_certificates_never_stand_in_for_each_other() {
         (
             "a key and a certificate",
             attempt(V2, same, |bundle, _| {
-                bundle["verificationMaterial"]["publicKey"] = json!({"hint": ""})
+                bundle["verificationMaterial"]["publicKey"] = json!({"hint": ""});
             })
             .await,
             bad,
@@ -459,7 +459,7 @@ async fn a_name_of_one_kind_is_no_name_of_another() {
             "two URIs",
             names(|case| {
                 case.recipe.leaf().names =
-                    vec![San::Uri(WORKFLOW), San::Uri("https://example.com/other")]
+                    vec![San::Uri(WORKFLOW), San::Uri("https://example.com/other")];
             })
             .await,
             other,
@@ -475,7 +475,8 @@ async fn a_name_of_one_kind_is_no_name_of_another() {
         .requests(requests(&outcomes));
 }
 
-/// Not a row of its own: with nothing changed it is admitted, so each refusal above is the fault's.
+/// Not a row of its own: without a change it is admitted, so each refusal above is caused by its
+/// fault.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_changed_is_admitted() {
     for kind in [V1, V2] {

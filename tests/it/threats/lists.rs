@@ -1,4 +1,4 @@
-//! 15 to 19: lists of evidence that are poisoned, endless, oversized or replaced.
+//! Threats 15 to 19: lists of evidence that are poisoned, endless, oversized or replaced.
 
 use std::{sync::Arc, time::Duration};
 
@@ -55,7 +55,7 @@ async fn one_good_signature_holds_among_poisoned_referrers() {
         .requests(requests(&outcomes));
 }
 
-/// The registry's own lists, with an impatient client: the command line waits for minutes.
+/// The registry's own lists, with a client with short timeouts: the command line waits for minutes.
 fn impatient(scene: &Scene) -> RegistryTarget {
     packgate::install_crypto_provider();
     let retries = HttpRetryPolicy {
@@ -190,8 +190,8 @@ async fn what_is_too_large_is_refused_before_it_is_read() {
         0,
         "it is not even asked for"
     );
-    // Ten kilobytes of gzip that would be ten gigabytes: nobody decodes what nobody asked to be
-    // encoded.
+    // Ten kilobytes of gzip that would be ten gigabytes: a response with an unrequested encoding is
+    // not decoded.
     let bomb = |fault: Fault| {
         fault
             .status(200)

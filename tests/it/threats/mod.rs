@@ -1,6 +1,6 @@
-//! The vectors of docs/threat-model.md that need no cluster: the real binary, a registry that does
-//! what an attacker wants, and what was measured held against the row. The rows that need an API
-//! server are in tests/cluster.
+//! The vectors of docs/threat-model.md that need no cluster: the real binary, a registry under an
+//! attacker's control, and measurements compared with the row. The rows that need an API server are
+//! in tests/cluster.
 
 mod content;
 mod credentials;
@@ -26,7 +26,7 @@ const SIGNATURE: &str = "https://sigstore.dev/cosign/sign/v1";
 const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
 const BUILDER: &str = "https://ci.example.com/builder";
 
-/// A registry with one image, whom somebody tries to have admitted.
+/// A registry with one image that an attacker tries to have admitted.
 pub(super) struct Scene {
     pub(super) registry: Registry,
     pub(super) workspace: Workspace,
@@ -35,11 +35,11 @@ pub(super) struct Scene {
     sigstore: Sigstore,
 }
 
-/// What became of an attempt.
+/// The result of an attempt.
 #[derive(Clone, Debug)]
 pub(super) struct Outcome {
     pub(super) reason: String,
-    /// What the registry was asked for.
+    /// The number of registry requests.
     pub(super) requests: usize,
     pub(super) report: Value,
 }
@@ -75,7 +75,7 @@ impl Scene {
         statement(&self.image, predicate_type, predicate)
     }
 
-    /// What cosign signs about the image.
+    /// cosign's signature statement about the image.
     pub(super) fn signature(&self) -> Value {
         self.statement(SIGNATURE, &json!({}))
     }
@@ -85,7 +85,7 @@ impl Scene {
         Recipe::new(by, statement.to_string()).bundle(&self.sigstore)
     }
 
-    /// A good signature by [`Self::key`].
+    /// A valid signature by [`Self::key`].
     pub(super) fn sign(&self) {
         self.attach(&self.signed(&self.key, &self.signature()));
     }
@@ -124,12 +124,12 @@ impl Scene {
         })
     }
 
-    /// Asks about the image, under the policy of its key.
+    /// Evaluates the image, with the policy of its key.
     pub(super) fn judge(&self) -> Outcome {
         self.judge_by(&self.reference(), &[self.policy(&json!({}))], "")
     }
 
-    /// Asks about any reference, under these policies, with more arguments.
+    /// Evaluates any reference, with these policies and further arguments.
     pub(super) fn judge_by(&self, reference: &str, documents: &[Value], more: &str) -> Outcome {
         let text: Vec<String> = documents.iter().map(ToString::to_string).collect();
         self.workspace.write("policy.yaml", text.join("\n---\n"));
@@ -138,7 +138,7 @@ impl Scene {
         ))
     }
 
-    /// Runs the binary, and counts.
+    /// Runs the binary, and counts requests.
     pub(super) fn run(&self, line: &str) -> Outcome {
         let before = self.registry.requests().len();
         let run = self.workspace.run(&format!("{line} -o json"));
@@ -230,7 +230,7 @@ pub(super) fn requests(outcomes: &[Outcome]) -> Vec<usize> {
     outcomes.iter().map(|outcome| outcome.requests).collect()
 }
 
-/// Expects each attempt to have ended for its reason; the outcomes.
+/// Expects each attempt to have ended with its reason; returns the results.
 #[track_caller]
 pub(super) fn expect<const N: usize>(attempts: [(&str, Outcome, &str); N]) -> Vec<Outcome> {
     for (what, outcome, reason) in &attempts {

@@ -1,4 +1,4 @@
-//! 27 to 29, 47 and 48: who counts, how often, and under which of several rules.
+//! Threats 27 to 29, 47 and 48: who counts, how often, and under which of several rules.
 
 use serde_json::{Value, json};
 
@@ -115,7 +115,7 @@ async fn a_key_verifies_by_its_own_algorithm_only() {
         .requests(requests(&outcomes));
 }
 
-/// A public key of nobody.
+/// An RSA public key of 1024 bits.
 const RSA_1024: &str = "-----BEGIN PUBLIC KEY-----
 MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQC6gUuzKJipI6Rrl8sae3yX2exh
 rVzvKO8bHlj6lYU5oZE8b7G5vr/gh9+A1UIagB5/VP1/5Zsf5vIiIjzKTBQZ9M6n

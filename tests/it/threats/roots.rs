@@ -1,4 +1,4 @@
-//! 45: the trust root is over, away, or was never there.
+//! Threat 45: the trust root is expired, unavailable, or never existed.
 
 use serde_json::json;
 use sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT;

@@ -1,4 +1,4 @@
-//! 49 and 50: what is unpacked stays in its folder, and what is fetched is what the lock says.
+//! Threats 49 and 50: unpacked files stay in their folder, and fetched content is the lock's.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use crate::support::{
     threats::threat,
 };
 
-/// What an attempt to unpack ended with; nothing of it may be left.
+/// The result of an attempt to unpack, of which nothing may be left.
 fn unpacked(workspace: &Workspace) -> Outcome {
     workspace.write("canary", "canary");
     let run = workspace.run("unpack oci:out --to got --insecure-skip-verify -o json");
@@ -145,7 +145,7 @@ fn nothing_is_unpacked_outside_of_its_folder_or_by_half() {
     threat(49).reasons(reasons(&outcomes)).requests([]);
 }
 
-/// Packs one download, whose server does something else than when the lock was written.
+/// Packs one download, whose server changed since the lock was written.
 async fn fetched(fault: Fault) -> Outcome {
     let server = Registry::start().await;
     server.fault(fault);

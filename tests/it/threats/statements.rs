@@ -1,4 +1,4 @@
-//! 8 to 14: what a signature says, and what is no signature at all.
+//! Threats 8 to 14: the content of a signature, and documents that are none.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::support::{
     threats::threat,
 };
 
-/// A scene whose image has this statement, signed with the key that counts.
+/// A scene whose image has this statement, signed with the accepted key.
 async fn said(edit: impl FnOnce(&Scene, &mut Value)) -> Outcome {
     let scene = Scene::start().await;
     let mut statement = scene.signature();
@@ -49,7 +49,7 @@ async fn only_an_exact_sha256_among_the_subjects_counts() {
             said(|_, statement| {
                 statement["subject"][0]["digest"] = json!({
                     "sha512": "0".repeat(128),
-                })
+                });
             })
             .await,
             "SubjectMismatch",
@@ -58,7 +58,7 @@ async fn only_an_exact_sha256_among_the_subjects_counts() {
             "upper case",
             said(|scene, statement| {
                 statement["subject"][0]["digest"]["sha256"] =
-                    scene.image.hex_digits().to_uppercase().into()
+                    scene.image.hex_digits().to_uppercase().into();
             })
             .await,
             "SubjectMismatch",
@@ -77,7 +77,7 @@ async fn only_an_exact_sha256_among_the_subjects_counts() {
         (
             "the right one twice",
             said(|_, statement| {
-                statement["subject"] = json!([statement["subject"][0], statement["subject"][0],])
+                statement["subject"] = json!([statement["subject"][0], statement["subject"][0],]);
             })
             .await,
             "Admitted",
@@ -85,7 +85,7 @@ async fn only_an_exact_sha256_among_the_subjects_counts() {
         (
             "too many",
             said(|_, statement| {
-                statement["subject"] = json!(vec![statement["subject"][0].clone(); 65])
+                statement["subject"] = json!(vec![statement["subject"][0].clone(); 65]);
             })
             .await,
             "LimitExceeded",

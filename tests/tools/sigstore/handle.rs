@@ -1,8 +1,8 @@
-//! What tests do with a private Sigstore that `serve.sh` runs. For `tests/it` and `tests/cluster`.
+//! A private Sigstore run by `serve.sh`. For `tests/it` and `tests/cluster`.
 
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 
-/// The transparency log that a signer is to use.
+/// The transparency log for signers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rekor {
     V1,
@@ -11,7 +11,7 @@ pub(crate) enum Rekor {
 
 pub(crate) const REKORS: [Rekor; 2] = [Rekor::V2, Rekor::V1];
 
-/// One that runs.
+/// A running Sigstore.
 #[derive(Debug)]
 pub(crate) struct Sigstore {
     folder: PathBuf,
@@ -19,7 +19,7 @@ pub(crate) struct Sigstore {
 }
 
 impl Sigstore {
-    /// The one with its files in this folder. `None`: it is not ready.
+    /// The Sigstore with its files in this folder. `None`: it is not ready.
     pub(crate) fn open(folder: impl Into<PathBuf>) -> Option<Self> {
         let folder = folder.into();
         if !folder.join("ready").exists() {
@@ -39,12 +39,12 @@ impl Sigstore {
         self.folder.join(name).display().to_string()
     }
 
-    /// What verifiers trust.
+    /// The trust root for verifiers.
     pub(crate) fn trusted_root(&self) -> String {
         self.file("trusted_root.json")
     }
 
-    /// What signers use.
+    /// The signing configuration for signers.
     pub(crate) fn signing_config(&self, rekor: Rekor) -> String {
         self.file(match rekor {
             Rekor::V1 => "signing_config.v1.json",
@@ -52,7 +52,7 @@ impl Sigstore {
         })
     }
 
-    /// Where one of its servers is: `issuers`, `ct-log`, `fulcio`, `rekor`, `rekor-v1` or
+    /// The URL of one of its servers: `issuers`, `ct-log`, `fulcio`, `rekor`, `rekor-v1` or
     /// `timestamps`.
     pub(crate) fn url(&self, server: &str) -> &str {
         self.urls
@@ -60,13 +60,13 @@ impl Sigstore {
             .unwrap_or_else(|| panic!("a private Sigstore has no {server}"))
     }
 
-    /// The URL of an issuer that it believes: `email`, `uri`, `username`, `spiffe` or
+    /// The URL of an issuer that it trusts: `email`, `uri`, `username`, `spiffe` or
     /// `github-workflow`.
     pub(crate) fn issuer(&self, kind: &str) -> String {
         format!("{}/{kind}", self.url("issuers"))
     }
 
-    /// A token of an issuer with these claims, good for ten minutes and for Fulcio.
+    /// A token of an issuer with these claims, valid for ten minutes and for Fulcio.
     pub(crate) fn token(&self, issuer: &str, claims: &[(&str, &str)]) -> String {
         let mut curl = Command::new("curl");
         curl.args([

@@ -1,4 +1,4 @@
-//! What is compiled again, what is shared, and what is too much.
+//! What is compiled again, what is shared, and what exceeds a quota.
 
 use std::sync::Weak;
 
@@ -45,7 +45,7 @@ fn key() -> Value {
     json!([{"name": "a", "key": {"pem": TestKey::new().pem()}}])
 }
 
-/// Authorities of a company, all with the same certificates and lists.
+/// Private CA authorities, all with the same certificates and lists.
 fn of_company(count: usize) -> Value {
     let (ca, crl) = (
         json!({"kind": "ConfigMap", "name": "ca"}),
@@ -151,7 +151,7 @@ fn what_is_the_same_is_parsed_once_and_not_kept_when_nobody_has_it() {
         all.iter().all(|authority| Arc::ptr_eq(authority, &all[0])),
         "one copy for all authorities of all policies"
     );
-    // The policies change, and what they name does not.
+    // The policies change, and the objects that they refer to do not.
     let second = compiler.compile_snapshot(
         &with_company(policies(2), "team-a", &pki, same),
         SYSTEM,
@@ -160,7 +160,7 @@ fn what_is_the_same_is_parsed_once_and_not_kept_when_nobody_has_it() {
     assert!(
         Arc::ptr_eq(&authorities(&second)[0], &all[0]) && first.revision() != second.revision()
     );
-    // The list changes: the old one ends with the last snapshot that has it.
+    // The list changes: the old one is dropped with the last snapshot that has it.
     let old: Weak<CertificateAuthority> = Arc::downgrade(&all[0]);
     drop((first, second, all));
     let third = compiler.compile_snapshot(
@@ -234,7 +234,7 @@ fn over_its_budget_a_namespace_refuses_what_it_governs_and_no_other_notices() {
             fault.contains(bound) && fault.contains("team-a") && fault.contains("delete some"),
             "{fault}"
         );
-        // It governs what it governed, and only in its namespace.
+        // It governs the same uses as before, and only in its namespace.
         let scope = |namespace| crate::core::policy::ReferenceUseScope {
             name: crate::core::policy::ReferenceTarget::Unreadable,
             used_as: ReferenceUse::PackedBundle,

@@ -24,7 +24,7 @@ fn tuf(url: &str) -> TrustRoot {
     }))
 }
 
-/// What the controller keeps of it.
+/// The content that the controller stores.
 fn kept(origin: Digest) -> StoredTrustRootData {
     let kept = TrustRootFetchState {
         origin,

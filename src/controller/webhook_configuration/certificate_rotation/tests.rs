@@ -1,4 +1,4 @@
-//! A life of certificates.
+//! The whole life cycle of certificates.
 
 use super::*;
 

@@ -1,15 +1,15 @@
-//! Images that policies govern, as a condition in CEL on a Pod's specification `p`.
+//! Images that policies govern, as a CEL condition on a Pod's specification `p`.
 
 use std::collections::BTreeSet;
 
 use crate::core::policy::{Policy, PolicyMatcher, ReferenceUse};
 
-/// Hosts that are written into a condition, for each use. With more, every image of the use is
+/// The maximum number of hosts in a condition, for each use. With more, every image of the use is
 /// sent.
 const MAX_HOSTS: usize = 32;
 
-/// That a Pod has an image that one of these policies may govern; whichever, where `all_volumes` or
-/// `all_containers` says so. `None`: no Pod has.
+/// True for a Pod with an image that one of these policies may govern; with any image volume or
+/// container if `all_volumes` or `all_containers` is set. `None`: it matches no Pod.
 pub(super) fn image_condition(
     policies: &[&Policy],
     all_volumes: bool,
@@ -29,12 +29,12 @@ pub(super) fn image_condition(
     (!conditions.is_empty()).then(|| conditions.join(" || "))
 }
 
-/// Images of one use.
+/// The images of one use that are matched.
 enum MatchedImages {
     None,
     All,
-    /// Those whose names begin with one of these hosts. Too many rather than too few: the webhook
-    /// looks again.
+    /// Those whose names begin with one of these hosts. May match too many images, never too few:
+    /// the webhook evaluates each.
     Hosts(BTreeSet<String>),
 }
 
@@ -53,7 +53,7 @@ fn select_images(policies: &[&Policy], used_as: ReferenceUse, all: bool) -> Matc
             return MatchedImages::All;
         };
         for pattern in references {
-            // Whoever names no host may mean any.
+            // A pattern without a host may match any.
             let Some(beginnings) = pattern.reference_prefixes() else {
                 return MatchedImages::All;
             };
@@ -103,7 +103,7 @@ fn container_condition(images: &MatchedImages) -> Option<String> {
     )
 }
 
-/// A host may be written in capitals, with a final dot and with any port.
+/// A host may be written in upper case, with a final dot and with any port.
 fn host_prefix_condition(reference: &str, hosts: &BTreeSet<String>) -> String {
     let each: Vec<String> = hosts
         .iter()
@@ -112,7 +112,7 @@ fn host_prefix_condition(reference: &str, hosts: &BTreeSet<String>) -> String {
     each.join(" || ")
 }
 
-/// A text as CEL reads it. Hosts and namespaces consist of letters, digits, `.`, `-`, `:`, `[` and
+/// A CEL string literal. Hosts and namespaces consist of letters, digits, `.`, `-`, `:`, `[` and
 /// `]`.
 pub(super) fn cel_string(host: &str) -> String {
     let plain: String = host

@@ -1,39 +1,38 @@
-//! What `BundlePolicy`s govern: each in its own namespace, whatever it says and however many there
-//! are.
+//! Match conditions for `BundlePolicy`s: each in its own namespace, for any number of policies.
 //!
-//! Tenants write these policies, so the size of what comes of them is bounded, in hosts for each
-//! namespace, in bytes for each namespace and in bytes for all. What is beyond a bound is sent from
-//! its own namespace whatever its host.
+//! Tenants write these policies, so the size of the conditions is limited, in hosts for each
+//! namespace, in bytes for each namespace and in bytes for all. Beyond a limit all images of the
+//! namespace are sent, whatever their host.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::image_conditions::{cel_string, image_condition};
 use crate::core::policy::{Policy, PolicyOrigin};
 
-/// What one namespace's hosts may add to a condition, in bytes. With more, all its images are sent.
+/// The maximum size of one namespace's hosts in a condition, in bytes. With more, all its images
+/// are sent.
 pub(super) const MAX_TERM: usize = 4 << 10;
-/// A condition, in bytes. API servers take 100,000 characters. With more, all images of the
-/// namespaces with the longest terms are sent.
+/// The maximum size of a condition in bytes. API servers accept 100,000 characters. With more, all
+/// images of the namespaces with the longest terms are sent.
 pub(super) const MAX_CONDITION: usize = 64 << 10;
-/// Namespaces that one entry lists. A name has up to 63 bytes, and API servers store objects of 1.5
-/// MiB; Kubernetes is made for 10,000 namespaces in all. With more, the entry is for every
-/// namespace.
+/// The maximum number of namespaces in one entry. A name has up to 63 bytes, and API servers store
+/// objects of 1.5 MiB; Kubernetes supports 10,000 namespaces in total. With more, the entry matches
+/// every namespace.
 pub(super) const MAX_NAMESPACES: usize = 6_000;
 
-/// Images that policies of namespaces govern.
+/// Images that namespaces' policies govern.
 pub(super) struct NamespacedImageConditions {
     namespaces: Vec<String>,
-    /// What is sent from each: nothing for those whose images are all sent.
+    /// The term of each namespace: none for those whose images are all sent.
     terms: BTreeMap<String, String>,
-    /// Of namespaces whose images are sent by their hosts, as a condition that holds in no other.
+    /// Matches images by their hosts, as a condition that is false in all other namespaces.
     by_host: Option<String>,
     /// The namespaces in it.
     hosted: Vec<String>,
 }
 
 impl NamespacedImageConditions {
-    /// `None`: they govern nothing that a Pod has. Namespaces that are never asked about are left
-    /// out.
+    /// `None`: the policies govern nothing in a Pod. Excluded namespaces are omitted.
     pub(super) fn from_policies(policies: &[&Policy], excluded: &[&str]) -> Option<Self> {
         let terms = build_terms(policies, excluded);
         if terms.is_empty() {
@@ -63,25 +62,24 @@ impl NamespacedImageConditions {
         })
     }
 
-    /// The namespaces that there are policies in. `None`: too many to list.
+    /// The namespaces with policies. `None`: too many to list.
     pub(super) fn listed_namespaces(&self) -> Option<&[String]> {
         (self.namespaces.len() <= MAX_NAMESPACES).then_some(&self.namespaces)
     }
 
-    /// What is sent from each namespace; an empty text stands for everything.
+    /// The term of each namespace; an empty text matches everything.
     pub(super) fn namespace_terms(&self) -> impl Iterator<Item = (&str, &str)> {
         self.terms
             .iter()
             .map(|(namespace, term)| (namespace.as_str(), term.as_str()))
     }
 
-    /// What is sent from namespaces whose images are sent by their hosts. True in no other
-    /// namespace.
+    /// Matches images by host, in the namespaces that have hosts. False in all other namespaces.
     pub(super) const fn host_condition(&self) -> Option<&String> {
         self.by_host.as_ref()
     }
 
-    /// What is sent, where only [`Self::listed_namespaces`] are asked about.
+    /// The condition, for an entry that covers only [`Self::listed_namespaces`].
     pub(super) fn match_condition(&self) -> String {
         let every = || image_condition(&[], true, true).unwrap_or_default();
         match &self.by_host {
@@ -96,7 +94,7 @@ impl NamespacedImageConditions {
     }
 }
 
-/// What is sent from each namespace. `None`: every image.
+/// The term of each namespace. `None`: every image.
 fn build_terms<'a>(
     policies: &[&'a Policy],
     excluded: &[&str],
@@ -116,9 +114,12 @@ fn build_terms<'a>(
     own.into_iter().filter_map(term).collect()
 }
 
-/// As many namespaces with their hosts as there is room for, the shortest terms first; and which.
-/// One term stands for all namespaces that have it.
-fn fit_terms(room: usize, terms: &BTreeMap<&str, Option<String>>) -> (Option<String>, Vec<String>) {
+/// As many namespaces with their hosts as fit into `max_bytes`, the shortest terms first; and
+/// their names. One term covers all namespaces that have it.
+fn fit_terms(
+    max_bytes: usize,
+    terms: &BTreeMap<&str, Option<String>>,
+) -> (Option<String>, Vec<String>) {
     let mut shortest: Vec<(&str, &str)> = terms
         .iter()
         .filter_map(|(namespace, term)| Some((term.as_deref()?, *namespace)))
@@ -130,14 +131,14 @@ fn fit_terms(room: usize, terms: &BTreeMap<&str, Option<String>>) -> (Option<Str
     );
     for (term, namespace) in shortest {
         let is_new = !groups.contains_key(term);
-        // Its name is written twice: with its term, and among those that have one.
+        // Its name is written twice: with its term, and in the list of namespaces with a term.
         let more = 2 * (namespace.len() + "'',".len())
             + if is_new {
                 term.len() + "(request.namespace in [] && ()) || ".len()
             } else {
                 0
             };
-        if used + more <= room {
+        if used + more <= max_bytes {
             used += more;
             groups.entry(term).or_default().insert(namespace);
         }

@@ -27,7 +27,7 @@ fn policy_in(mode: &str, references: &Value, uses: &Value) -> Policy {
         .to_deny_all_policy("")
 }
 
-/// What an entry asks about: its conditions, joined. `None`: there is no such entry.
+/// The conditions of an entry, joined. `None`: there is no such entry.
 fn conditions(made: &Value, entry: &str) -> Option<String> {
     let name = format!("{entry}.packgate.dev");
     let entry = made["webhooks"]
@@ -46,7 +46,8 @@ fn conditions(made: &Value, entry: &str) -> Option<String> {
     )
 }
 
-/// What may be refused, and what is only spoken of.
+/// The conditions for images that may be denied, and for images that are only warned about or
+/// audited.
 fn expressions(policies: &[Policy], installation: &InstallationConfig) -> (String, String) {
     let made = render_configuration(policies, installation, "packgate-system", "").object;
     (
@@ -166,7 +167,7 @@ fn images_are_sent_by_their_hosts() {
         let all = hosts(anywhere.clone());
         assert!(all.contains("exists(c, has(c.image))"), "{anywhere}: {all}");
     }
-    // An address has more spellings than one, and some are refused by the webhook only.
+    // An address has several spellings, and some are refused by the webhook only.
     for address in ["10.200.0.1:5000/**", "[2001:db8::1]:5000/**"] {
         let sent = hosts(json!([address, "r.example.com/**"]));
         for beginning in ["[", "0", "1", "9", "r.example.com"] {
@@ -275,7 +276,7 @@ fn made(policies: &[Policy]) -> Value {
     .object
 }
 
-/// The namespaces that an entry is for.
+/// The namespaces of an entry.
 fn selected(made: &Value, entry: &str) -> Vec<String> {
     let name = format!("{entry}.packgate.dev");
     let entry = made["webhooks"]
@@ -451,7 +452,7 @@ fn a_bundle_policy_that_nobody_can_read_may_govern_anything_in_its_namespace() {
     );
 }
 
-/// Hosts that are as long as hosts can be.
+/// Hosts of maximum length.
 fn long_hosts(seed: usize) -> Value {
     let label = "h".repeat(50);
     json!(

@@ -1,5 +1,5 @@
 //! Conduit's real files. They are not part of this repository: `PACKGATE_SHARED_DATA` names the
-//! folder that holds `conduit/`.
+//! folder with `conduit/`.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ fn real_locks_are_judged_as_listed() {
         let bytes = std::fs::read(folder.join(file)).expect(file);
         match (kind, inspect) {
             ("Manifest", _) => {
-                expect_invalid(file, LockManifest::parse(&bytes, &InputLimits::DEFAULT), "")
+                expect_invalid(file, LockManifest::parse(&bytes, &InputLimits::DEFAULT), "");
             }
             (_, "0") => check_packable(file, &bytes, pack, reason),
             _ => expect_invalid(

@@ -1,4 +1,4 @@
-//! Tables for the whole way from bytes to a checked lock, and what they share.
+//! Tables from bytes to a checked lock, and shared helpers.
 
 mod accepted;
 mod canonical;
@@ -10,7 +10,7 @@ mod refused;
 use super::*;
 use crate::core::reason::{Class, ClassifiedError, Reason};
 
-/// The example of the formats page, with every field.
+/// An example with every field.
 pub(super) const FULL: &str = r#"apiVersion: packgate.dev/v1alpha1
 kind: Lockfile
 name: siem  # optional
@@ -34,7 +34,7 @@ layers:
 - {artifacts: 3, diffID: "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", size: 30720, platform: linux/amd64}
 "#;
 
-/// The smallest lock of ours.
+/// The smallest lock of packgate's format.
 pub(super) const SMALL: &str = r"apiVersion: packgate.dev/v1alpha1
 kind: Lockfile
 artifacts:

@@ -13,7 +13,7 @@ fn platform() -> impl Strategy<Value = Platform> {
     "(linux|windows)/(amd64|arm64|arm/v7)".prop_map(|text| text.parse().expect("valid"))
 }
 
-/// A target below a folder of its own, so that none lies inside of another.
+/// A target in a folder of its own, so that none is below another.
 fn target(index: usize) -> impl Strategy<Value = BundlePath> {
     "[^\\p{Cc}/\\\\]{0,12}(/[^\\p{Cc}/\\\\]{1,12})?".prop_map(move |text| {
         format!("t{index}/{text}x")

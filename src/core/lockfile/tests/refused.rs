@@ -829,29 +829,29 @@ fn a_lock_made_in_code_is_checked_like_one_that_was_read() {
     let changes: [(&str, Change); 9] = [
         ("name: must", |lock| lock.name = Some("a b".into())),
         ("version: must not contain control", |lock| {
-            lock.version = Some("1\n".into())
+            lock.version = Some("1\n".into());
         }),
         ("version: must have at most 128", |lock| {
-            lock.version = Some("1".repeat(129))
+            lock.version = Some("1".repeat(129));
         }),
         ("entrypoint.script: must be the base name", |lock| {
             lock.entrypoint
                 .iter_mut()
-                .for_each(|e| e.script = "x/y.sh".into())
+                .for_each(|e| e.script = "x/y.sh".into());
         }),
         ("artifacts[0].origin: must not contain control", |lock| {
-            lock.artifacts.iter_mut().for_each(|a| a.origin.push('\n'))
+            lock.artifacts.iter_mut().for_each(|a| a.origin.push('\n'));
         }),
         ("artifacts[0].origin: must have at most", |lock| {
             lock.artifacts
                 .iter_mut()
-                .for_each(|a| a.origin = "x".repeat(5_000))
+                .for_each(|a| a.origin = "x".repeat(5_000));
         }),
         ("artifacts: must have at least one", |lock| {
-            lock.artifacts.clear()
+            lock.artifacts.clear();
         }),
         ("artifacts[1].name: \"x\" is the name", |lock| {
-            lock.artifacts.iter_mut().for_each(|a| a.name = "x".into())
+            lock.artifacts.iter_mut().for_each(|a| a.name = "x".into());
         }),
         ("layers: counts 1", |lock| lock.layers.truncate(1)),
     ];

@@ -1,5 +1,5 @@
-//! `bindRepository`: evidence that names another repository does not count, and some must name this
-//! one.
+//! `bindRepository`: evidence that names another repository does not count, and some evidence must
+//! name this one.
 
 use super::*;
 use crate::core::{intoto::COSIGN_SIGN, slsa::PROVENANCE_V1, verify::testing::TestKey};
@@ -107,7 +107,7 @@ fn a_signature_or_provenance_must_name_the_repository_and_none_another() {
         } else {
             case.denied(expected);
         }
-        // Without the field names mean nothing.
+        // Without the field names are not compared.
         case.rules[0].bind_repository = None;
         let signed = case.decide().is_admitted();
         assert_eq!(signed, !what.starts_with("built here"), "{what}");

@@ -1,4 +1,4 @@
-//! Certificates of a company's own authority, as policies count them.
+//! Policies with certificates of a private CA.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ fn matching(name: &str, regexp: &str, by: &Arc<CertificateAuthority>) -> PolicyA
     }
 }
 
-/// The verdict at some time on what was found out at another, as a webhook that remembers gives it.
+/// The verdict at one time on findings of another, as the webhook's cache gives it.
 fn decide(
     rules: PolicyRules,
     candidates: Vec<ReferrerCandidate>,
@@ -106,7 +106,8 @@ fn a_certificate_of_the_authority_admits_by_its_name() {
         ),
         Reason::UntrustedChain,
     );
-    // The key alone is nobody here, and the certificate is nobody where the key alone is asked for.
+    // The key alone is not an identity of this policy, nor is the certificate one where the key
+    // alone is listed.
     denied(
         &decide(ours, vec![pki.leaf.key.sign(&judged())], now(), now()),
         Reason::NoMatchingAuthority,
@@ -205,7 +206,7 @@ fn one_holder_counts_once_however_many_certificates_and_names_there_are() {
         ),
         Reason::ThresholdNotMet,
     );
-    // One authority in two versions of its file, with one key.
+    // One CA in two versions of its file, with one key.
     let mut versions = rules(vec![
         pki_authority("a", &by),
         pki_authority("b", &authority(&format!("{}\n", pki.pem()), None)),
@@ -215,7 +216,7 @@ fn one_holder_counts_once_however_many_certificates_and_names_there_are() {
         &decide(versions, vec![pki.leaf.sign(&judged())], now(), now()),
         Reason::ThresholdNotMet,
     );
-    // Two people.
+    // Two signers.
     let mut params = leaf();
     params.subject_alt_names = vec![uri("spiffe://corp.example.com/second")];
     let second = holder(&params, &pki.intermediate);
@@ -369,9 +370,9 @@ fn with_a_trust_root_what_it_does_not_vouch_for_does_not_count() {
             root: Some(root),
         },
     }]);
-    // Nothing to vouch for: it holds now.
+    // No time evidence is needed: the certificate is valid now.
     assert!(decide(ours.clone(), vec![pki.leaf.sign(&judged())], now(), now()).is_admitted());
-    // A timestamp by nobody whom the trust root knows.
+    // A timestamp by an authority that is not in the trust root.
     let mut bundle = pki.leaf.bundle(&signature_of(&judged()));
     bundle["verificationMaterial"]["timestampVerificationData"] =
         json!({"rfc3161Timestamps": [{"signedTimestamp": "MAA="}]});

@@ -7,7 +7,7 @@ type Change = fn(&mut PolicyRules, &TestKey);
 fn policies_that_cannot_mean_what_they_say_are_refused() {
     let table: &[(&str, &str, Change)] = &[
         ("spec.match.references", "nothing is governed", |r, _| {
-            set_matcher(r, &[], &[], &[ReferenceUse::Container])
+            set_matcher(r, &[], &[], &[ReferenceUse::Container]);
         }),
         ("spec.match.references", "limit is 64", |r, _| {
             set_matcher(
@@ -15,27 +15,27 @@ fn policies_that_cannot_mean_what_they_say_are_refused() {
                 &["r.example.com/**"; 65],
                 &[],
                 &[ReferenceUse::Container],
-            )
+            );
         }),
         ("spec.match.except", "nothing is governed", |r, _| {
-            set_matcher(r, &["**"], &["**"], &[ReferenceUse::Container])
+            set_matcher(r, &["**"], &["**"], &[ReferenceUse::Container]);
         }),
         ("spec.match.uses", "nothing is governed", |r, _| {
-            set_matcher(r, &["**"], &[], &[])
+            set_matcher(r, &["**"], &[], &[]);
         }),
         ("spec.authorities", "nothing to trust", |r, _| {
-            r.authorities.clear()
+            r.authorities.clear();
         }),
         ("spec.authorities", "limit is 16", |r, key| {
             r.authorities = (0..17)
                 .map(|n| key_authority(&n.to_string(), key))
-                .collect()
+                .collect();
         }),
         ("spec.authorities[1].name", "unique", |r, key| {
-            r.authorities.push(key_authority("a", key))
+            r.authorities.push(key_authority("a", key));
         }),
         ("spec.authorities[0].name", "is required", |r, _| {
-            r.authorities[0].name.clear()
+            r.authorities[0].name.clear();
         }),
         ("spec.threshold", "at least 1", |r, _| r.threshold = 0),
         ("spec.threshold", "at most 1", |r, _| r.threshold = 2),
@@ -71,16 +71,16 @@ fn policies_that_cannot_mean_what_they_say_are_refused() {
             );
         }),
         ("spec.slsa.minimumLevel", "0 to 3", |r, _| {
-            r.slsa = Some(slsa(4, &[(BUILDER, "a", 3)]))
+            r.slsa = Some(slsa(4, &[(BUILDER, "a", 3)]));
         }),
         ("spec.slsa.builders", "nothing could pass", |r, _| {
-            r.slsa = Some(slsa(2, &[]))
+            r.slsa = Some(slsa(2, &[]));
         }),
         ("spec.slsa.builders[0].level", "0 to 3", |r, _| {
-            r.slsa = Some(slsa(2, &[(BUILDER, "a", 4)]))
+            r.slsa = Some(slsa(2, &[(BUILDER, "a", 4)]));
         }),
         ("spec.slsa.builders[0].id", "not be empty", |r, _| {
-            r.slsa = Some(slsa(2, &[("", "a", 3)]))
+            r.slsa = Some(slsa(2, &[("", "a", 3)]));
         }),
         (
             "spec.slsa.builders[1].authority",
@@ -88,7 +88,7 @@ fn policies_that_cannot_mean_what_they_say_are_refused() {
             |r, _| r.slsa = Some(slsa(2, &[(BUILDER, "a", 3), (BUILDER, "b", 3)])),
         ),
         ("spec.slsa.builders[1].id", "listed twice", |r, _| {
-            r.slsa = Some(slsa(2, &[(BUILDER, "a", 3), (BUILDER, "a", 1)]))
+            r.slsa = Some(slsa(2, &[(BUILDER, "a", 3), (BUILDER, "a", 1)]));
         }),
         (
             "spec.attestations[0].predicateType",

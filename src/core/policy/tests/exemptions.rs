@@ -8,7 +8,7 @@ const USES: [ReferenceUse; 3] = [
     ReferenceUse::Container,
 ];
 
-/// Nobody signed, and `judged()` is exempted by a policy for every use.
+/// No signature; a policy for every use exempts `judged()`.
 fn exempt(require_digest: bool, used_as: ReferenceUse, had_digest: bool) -> Case {
     let mut rules = PolicyRules {
         require_digest,
@@ -68,8 +68,8 @@ fn an_exemption_does_not_admit_a_tag() {
 fn no_policy_speaks_for_another_that_asks_for_a_digest() {
     let key = TestKey::new();
     for used_as in USES {
-        // One exempts a tag or admits it, another asks for a digest, in either order: what the
-        // other exempts or admits itself is no excuse.
+        // One policy exempts or admits a tag, another requires a digest, in either order: the
+        // requirement is not waived by the other policy.
         for asks_first in [true, false] {
             let lax = exempt(false, used_as, false);
             for exempts_too in [true, false] {

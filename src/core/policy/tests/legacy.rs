@@ -1,4 +1,4 @@
-//! cosign's older form counts where a policy lists it, by the same rules as bundles.
+//! cosign's older format counts where a policy accepts it, by the same rules as bundles.
 
 use std::sync::Arc;
 
@@ -143,7 +143,7 @@ fn a_logs_promise_counts_where_it_is_listed_and_meets_required_transparency() {
         vec![logged.clone()],
     )
     .admitted();
-    // Without the log's word there is a key alone, which is another form, and no transparency.
+    // Without the log entry it is a signature by a key alone: another format, and no transparency.
     case(
         required(&[StoredSignatureFormat::LegacySetOnly]),
         vec![key.sign_legacy(&judged())],
@@ -157,7 +157,7 @@ fn a_logs_promise_counts_where_it_is_listed_and_meets_required_transparency() {
         vec![key.sign_legacy(&judged())],
     )
     .denied(Reason::NoTrustedTime);
-    // Who asks no log takes the key's word.
+    // A policy without transparency accepts the key's signature.
     case(
         listing(
             &[StoredSignatureFormat::Legacy],

@@ -1,4 +1,4 @@
-//! One case that is admitted and every single fault, each with its one reason. Signatures are real.
+//! One admitted case and every single fault, each with its one reason. Signatures are real.
 
 mod binding;
 mod certificates;

@@ -5,7 +5,7 @@ use crate::core::lockfile::{
     BundleFileMode, LockedArtifact, Lockfile, LockfileGeneration, OriginType,
 };
 
-/// Signed by `platform`, with provenance by it: what the one valid case is.
+/// Signed by `platform`, with provenance by it: the valid case.
 fn valid(platform: &TestKey, ci: &TestKey) -> Case {
     let mut rules = rules(vec![
         key_authority("platform", platform),
@@ -257,7 +257,7 @@ fn the_dependencies_must_be_exactly_the_lock() {
     );
     assert!(
         good.is_admitted()
-            && good.policies[0]
+            && good.policies()[0]
                 .slsa
                 .as_ref()
                 .is_some_and(|slsa| slsa.lock_checked)

@@ -53,7 +53,8 @@ fn nothing_wrong_or_foreign_signed_is_a_signature() {
         &Statement::for_digest("", &judged(), "https://spdx.dev/Document", json!({})),
     );
     let strange = other.sign(&judged());
-    // Of several faults the one that came furthest is told: each row adds one that came further.
+    // Of several errors the one of the furthest check is reported: each row adds one of a later
+    // check.
     let mut candidates = Vec::new();
     for (next, reason) in [
         (None, Reason::NoSignatures),
@@ -265,7 +266,7 @@ fn every_policy_must_agree_and_hears_only_of_its_own_keys() {
         ),
         (1, Some("q"))
     );
-    // A broken signature of a's is nobody's in the eyes of q.
+    // For q, a broken signature by a's key is one by an unknown signer.
     let mut broken = b.bundle("application/vnd.in-toto+json", b"{}");
     broken["verificationMaterial"]["publicKey"]["hint"] = a.public().bundle_key_hint().into();
     broken["dsseEnvelope"]["signatures"][0]["sig"] = "AAAA".into();
@@ -401,7 +402,7 @@ fn an_exemption_is_for_one_digest_and_ends() {
     case.now = now();
     case.rules[0].exemptions[0].digest = Digest::of_bytes(b"another manifest");
     case.denied(Reason::NoSignatures);
-    // It never covers up what a revoked key made.
+    // It never covers a revoked key.
     case.rules[0].exemptions = vec![exemption("2027-01-01T00:00:00Z")];
     case.rules[0].revocations = vec![RevocationRule {
         what: RevocationTarget::Key(a.public().fingerprint()),
@@ -442,8 +443,8 @@ fn the_descriptors_artifact_type_is_never_looked_at() {
     }
 }
 
-/// A genuine attestation, made without a key: only the very identity, issuer and trust root that a
-/// policy names count.
+/// A genuine keyless attestation: only exactly the identity, issuer and trust root in the policy
+/// count.
 #[test]
 fn identities_count_with_their_issuer_and_trust_root_only() {
     use crate::core::{
@@ -524,7 +525,7 @@ fn identities_count_with_their_issuer_and_trust_root_only() {
             .map(|denial| denial.reason)
             .collect::<Vec<_>>()
     };
-    // The attestation counts; a signature is missing all the same.
+    // The attestation counts; a signature is still missing.
     let claims = CertificateClaims {
         source_repository: text(
             "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon",

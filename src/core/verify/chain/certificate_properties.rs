@@ -1,4 +1,4 @@
-//! What a certificate says of itself (RFC 5280, section 4).
+//! Properties of a certificate from its fields and extensions (RFC 5280, section 4).
 
 use jiff::Timestamp;
 use x509_cert::{
@@ -13,10 +13,10 @@ use x509_cert::{
 use super::CertificatePurpose;
 use crate::core::verify::ValidityPeriod;
 
-/// Does anything that its key usage allows.
+/// Allows every purpose that the key usage allows.
 const ANY_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
-/// Critical extensions of a root that are honoured, or that cannot make what it issues worth less:
-/// basic constraints, key usage, extended key usage, name constraints, subject alternative name,
+/// Critical extensions of a root that are honoured, or that cannot restrict what it issues: basic
+/// constraints, key usage, extended key usage, name constraints, subject alternative name,
 /// certificate policies, key identifiers.
 const KNOWN_IN_ROOTS: [&str; 8] = [
     "2.5.29.19",
@@ -29,7 +29,7 @@ const KNOWN_IN_ROOTS: [&str; 8] = [
     "2.5.29.35",
 ];
 
-/// What a certificate says of itself.
+/// Properties of a certificate from its fields and extensions.
 pub(in crate::core::verify) struct CertificateProperties {
     pub(in crate::core::verify) validity: ValidityPeriod,
     pub(in crate::core::verify) is_ca: bool,
@@ -38,14 +38,14 @@ pub(in crate::core::verify) struct CertificateProperties {
     purposes: Option<ExtendedKeyUsages>,
 }
 
-/// The extended key usage.
+/// The extended key usage extension.
 struct ExtendedKeyUsages {
     is_critical: bool,
     all: Vec<ObjectIdentifier>,
 }
 
 impl CertificateProperties {
-    /// `None` if an extension is there twice or cannot be read.
+    /// `None` if an extension is duplicated or cannot be parsed.
     pub(in crate::core::verify) fn from_certificate(certificate: &Certificate) -> Option<Self> {
         let inner = &certificate.tbs_certificate;
         let constraints = inner
@@ -73,38 +73,38 @@ impl CertificateProperties {
         })
     }
 
-    /// May it sign certificates?
+    /// True if it may sign certificates.
     pub(super) fn may_issue(&self) -> bool {
         self.is_ca && self.usage.as_ref().is_none_or(KeyUsage::key_cert_sign)
     }
 
-    /// May it sign revocation lists (section 6.3.3, f)?
+    /// True if it may sign revocation lists (section 6.3.3, f).
     pub(super) fn may_revoke(&self) -> bool {
         self.usage.as_ref().is_none_or(KeyUsage::crl_sign)
     }
 
-    /// May its key sign what is no certificate?
+    /// True if its key may sign data other than certificates.
     pub(super) fn may_sign(&self) -> bool {
         self.usage
             .as_ref()
             .is_none_or(|usage| usage.digital_signature() || usage.non_repudiation())
     }
 
-    /// Does it say itself that it is for this? "Any purpose" says nothing.
+    /// True if its extended key usage lists this purpose. `anyExtendedKeyUsage` does not count.
     pub(super) fn allows_purpose(&self, purpose: CertificatePurpose) -> bool {
         self.purposes
             .as_ref()
             .is_some_and(|purposes| purposes.all.contains(&purpose.key_purpose_oid()))
     }
 
-    /// Is it critical that it is for this and nothing else?
+    /// True if its extended key usage is critical and lists only this purpose.
     pub(super) fn allows_only_purpose(&self, purpose: CertificatePurpose) -> bool {
         self.purposes.as_ref().is_some_and(|purposes| {
             purposes.is_critical && purposes.all == [purpose.key_purpose_oid()]
         })
     }
 
-    /// May it issue for this? What does not say what it is for may.
+    /// True if it may issue certificates for this purpose. Without an extended key usage it may.
     pub(super) fn may_issue_for(&self, purpose: CertificatePurpose) -> bool {
         self.purposes.as_ref().is_none_or(|purposes| {
             purposes
@@ -114,7 +114,7 @@ impl CertificateProperties {
         })
     }
 
-    /// Errors: it is no certificate authority's, in words that follow "certificate 1".
+    /// Errors: it is not a CA certificate, in words that follow "certificate 1".
     pub(in crate::core::verify) fn check_issuer(&self) -> Result<(), String> {
         match self {
             Self { is_ca: false, .. } => Err(
@@ -125,7 +125,7 @@ impl CertificateProperties {
         }
     }
 
-    /// The same for one at which every path ends: nobody else looks at what it says.
+    /// The same for a trust anchor, whose own properties no other check covers.
     pub(in crate::core::verify) fn check_root(
         &self,
         certificate: &Certificate,
@@ -147,7 +147,7 @@ impl CertificateProperties {
     }
 }
 
-/// Its own name as issuer, and, where both are told, its own key.
+/// True if its subject is its issuer, and, where both key identifiers are present, they are equal.
 pub(in crate::core::verify) fn is_self_issued(certificate: &Certificate) -> bool {
     let inner = &certificate.tbs_certificate;
     let issuer_key = inner
@@ -174,7 +174,7 @@ fn unknown_critical_extension(certificate: &Certificate) -> Option<ObjectIdentif
         .find(|id| !KNOWN_IN_ROOTS.contains(&id.to_string().as_str()))
 }
 
-/// What is later than anything we can write is never.
+/// A time beyond the representable range counts as never.
 pub(in crate::core::verify) fn to_timestamp(time: Time) -> Timestamp {
     i64::try_from(time.to_unix_duration().as_secs())
         .ok()

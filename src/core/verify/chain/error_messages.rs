@@ -1,4 +1,4 @@
-//! What is told of a path that does not hold.
+//! Errors of certificate paths.
 
 use jiff::Timestamp;
 use pki_types::UnixTime;
@@ -13,7 +13,7 @@ use crate::core::{
     },
 };
 
-/// No certificate of whoever is trusted, or none that may stand where it stands.
+/// No path to a trusted certificate, or none with valid issuers.
 pub(in crate::core::verify) fn untrusted_chain_error(message: &str) -> EvidenceError {
     EvidenceError::Sigstore {
         reason: Reason::UntrustedChain,
@@ -24,8 +24,8 @@ pub(in crate::core::verify) fn untrusted_chain_error(message: &str) -> EvidenceE
 
 const UNKNOWN_ISSUER: &str = "its certificate chains to no root of the authority";
 
-/// Of the faults that several authorities found the one that came furthest. That one of them did
-/// not issue it is no news.
+/// The error of the furthest check, of those of several authorities. That another authority did not
+/// issue the certificate is not reported.
 pub(in crate::core::verify) fn furthest_error(faults: Vec<EvidenceError>) -> Option<EvidenceError> {
     let is_news = |error: &EvidenceError| !matches!(error, EvidenceError::Sigstore { message, .. } if message == UNKNOWN_ISSUER);
     faults
@@ -33,9 +33,9 @@ pub(in crate::core::verify) fn furthest_error(faults: Vec<EvidenceError>) -> Opt
         .max_by_key(|error| (reason_rank(error.reason()), is_news(error)))
 }
 
-/// Of the faults that several authorities found those that are told: every one by which an issuer
-/// says that it revoked the certificate, or else the one that came furthest. No exemption covers
-/// the former, so none may get lost.
+/// The errors to report, of those of several authorities: every revocation of the certificate by
+/// its issuer, or else the error of the furthest check. No exemption covers a revocation, so none
+/// may be lost.
 pub(in crate::core::verify) fn errors_to_report(faults: Vec<EvidenceError>) -> Vec<EvidenceError> {
     let (revoked, rest): (Vec<_>, Vec<_>) = faults
         .into_iter()
@@ -47,7 +47,7 @@ pub(in crate::core::verify) fn errors_to_report(faults: Vec<EvidenceError>) -> V
     }
 }
 
-/// Our reason for webpki's error, and in words what is wrong.
+/// The reason code for webpki's error, with a description.
 pub(in crate::core::verify) fn explain_webpki_error(
     error: &Error,
     purpose: CertificatePurpose,
@@ -65,94 +65,73 @@ pub(in crate::core::verify) fn explain_webpki_error(
         Error::CertNotValidYet { not_before, .. } => (
             Reason::CertificateExpired,
             format!(
-                "a certificate of its chain is not valid before \
-                {}",
+                "a certificate of its chain is not valid before {}",
                 when(not_before)
             ),
-        ),
-        Error::InvalidCertValidity => (
-            Reason::CertificateExpired,
-            "a certificate of its chain is \
-            never valid"
-                .into(),
         ),
         Error::CrlExpired { next_update, .. } => (
             Reason::CertificateExpired,
             format!(
-                "a revocation list of its issuers expired at \
-                {}; put a new one in its place",
+                "a revocation list of its issuers expired at {}; put a new one in its place",
                 when(next_update)
             ),
-        ),
-        Error::CertRevoked => (
-            Reason::Revoked,
-            "a certificate of its chain is revoked".into(),
-        ),
-        Error::UnknownRevocationStatus => (
-            Reason::UntrustedChain,
-            "the revocation status of its chain is unknown: there is no \
-                revocation list of one of its issuers"
-                .into(),
-        ),
-        Error::InvalidCrlSignatureForPublicKey => (
-            Reason::UntrustedChain,
-            "a revocation list was \
-            not signed by the issuer that it names"
-                .into(),
-        ),
-        Error::IssuerNotCrlSigner => (
-            Reason::UntrustedChain,
-            "a revocation list was signed by an \
-            issuer that may not sign any"
-                .into(),
-        ),
-        Error::UnknownIssuer => (Reason::UntrustedChain, UNKNOWN_ISSUER.into()),
-        Error::InvalidSignatureForPublicKey => (
-            Reason::UntrustedChain,
-            "a certificate of its \
-            chain was not signed by its issuer"
-                .into(),
-        ),
-        Error::CaUsedAsEndEntity => (
-            Reason::UntrustedChain,
-            "its certificate is a certificate \
-            authority's"
-                .into(),
-        ),
-        Error::EndEntityUsedAsCa => (
-            Reason::UntrustedChain,
-            "an issuer in its chain may not sign \
-            certificates"
-                .into(),
-        ),
-        Error::PathLenConstraintViolated => (
-            Reason::UntrustedChain,
-            "its chain is longer than an \
-            issuer allows"
-                .into(),
-        ),
-        Error::NameConstraintViolation => (
-            Reason::UntrustedChain,
-            "a name in its chain is outside of an issuer's name constraints, or of a kind that \
-                cannot be compared with them"
-                .into(),
         ),
         Error::RequiredEkuNotFoundContext(_) | Error::EmptyEkuExtension => (
             Reason::UntrustedChain,
             format!(
-                "a certificate of its chain is not for {}, by its \
-                extended key usage",
+                "a certificate of its chain is not for {}, by its extended key usage",
                 purpose.purpose_name()
             ),
         ),
-        other => (
-            Reason::UntrustedChain,
-            format!("its certificate cannot be trusted: {other:?}"),
-        ),
+        other => match fixed_explanation(other) {
+            Some((reason, message)) => (reason, message.to_owned()),
+            None => (
+                Reason::UntrustedChain,
+                format!("its certificate cannot be trusted: {other:?}"),
+            ),
+        },
     };
     EvidenceError::Sigstore {
         reason,
         message: sanitize_text(&message),
         signer: None,
     }
+}
+
+/// What is the same for every chain.
+const fn fixed_explanation(error: &Error) -> Option<(Reason, &'static str)> {
+    let message = match error {
+        Error::InvalidCertValidity => {
+            return Some((
+                Reason::CertificateExpired,
+                "a certificate of its chain is never valid",
+            ));
+        }
+        Error::CertRevoked => {
+            return Some((Reason::Revoked, "a certificate of its chain is revoked"));
+        }
+        Error::UnknownRevocationStatus => {
+            "the revocation status of its chain is unknown: there is no revocation list of one of \
+                its issuers"
+        }
+        Error::InvalidCrlSignatureForPublicKey => {
+            "a revocation list was not signed by the issuer that it names"
+        }
+        Error::IssuerNotCrlSigner => {
+            "a revocation list was signed by an issuer that may not sign any"
+        }
+        Error::UnknownIssuer => UNKNOWN_ISSUER,
+        Error::InvalidSignatureForPublicKey => {
+            "a certificate of its chain was not signed by its issuer"
+        }
+        Error::CaUsedAsEndEntity => "its certificate is a certificate authority's",
+        Error::EndEntityUsedAsCa => "an issuer in its chain may not sign certificates",
+        Error::PathLenConstraintViolated => "its chain is longer than an issuer allows",
+        Error::NameConstraintViolation => {
+            "a name in its chain is outside of an issuer's name constraints, or of a kind that \
+                cannot be compared with them"
+        }
+        _ => return None,
+    };
+    Some((Reason::UntrustedChain, message))
 }

@@ -1,13 +1,13 @@
-//! Paths from a certificate to one that is trusted (RFC 5280, section 6): the only implementation,
-//! for the certificate authorities and timestamp authorities of a trust root and for a company's
-//! own.
+//! Certification paths to a trust anchor (RFC 5280, section 6): the only implementation, for the
+//! certificate authorities and timestamp authorities of a trust root and for private certificate
+//! authorities.
 //!
 //! `webpki` builds the path: signatures, names, validity, CA:TRUE, path length, name constraints,
 //! critical extensions, revocation lists. It refuses a name that it cannot compare with a
-//! constraint (a URI, an email address) where there is one of that kind. What it leaves open is
-//! closed here: that a root is an authority's, its validity, its path length and whether it may
-//! sign revocation lists; the key usage of issuers; and that the certificate itself says what it is
-//! for.
+//! constraint (a URI, an email address) where there is one of that kind. What it does not check is
+//! checked here: that a root is a CA certificate, its validity, its path length and whether it may
+//! sign revocation lists; the key usage of issuers; and the extended key usage of the certificate
+//! itself.
 
 mod certificate_properties;
 mod error_messages;
@@ -33,42 +33,42 @@ pub(super) use error_messages::{
     errors_to_report, explain_webpki_error, furthest_error, untrusted_chain_error,
 };
 
-/// Id-kp-codeSigning, id-kp-timeStamping and anyExtendedKeyUsage, as they stand in a certificate.
+/// `id-kp-codeSigning`, `id-kp-timeStamping` and `anyExtendedKeyUsage`, DER-encoded.
 const CODE_SIGNING: &[u8] = b"\x2b\x06\x01\x05\x05\x07\x03\x03";
 const TIME_STAMPING: &[u8] = b"\x2b\x06\x01\x05\x05\x07\x03\x08";
 const ANY_PURPOSE: &[u8] = b"\x55\x1d\x25\x00";
 
-/// What the certificate at the end of a path is for.
+/// The purpose of an end-entity certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CertificatePurpose {
     /// Signs artifacts (RFC 5280, section 4.2.1.12).
     CodeSigning,
-    /// Signs timestamps, and nothing else (RFC 3161, section 2.3).
+    /// Signs timestamps only (RFC 3161, section 2.3).
     TimeStamping,
 }
 
-/// A certificate that signs something else than certificates.
+/// An end-entity certificate.
 pub(super) struct EndEntityCertificate<'a> {
     pub(super) der: CertificateDer<'a>,
     pub(super) properties: CertificateProperties,
 }
 
-/// Those who may have issued a certificate.
+/// The possible issuers of a certificate.
 pub(super) struct IssuerCertificates {
     anchors: Vec<TrustAnchor<'static>>,
-    /// Of the anchors, in their order: what an anchor does not tell.
+    /// The properties of the anchors, in the same order; a webpki anchor does not hold them.
     roots: Vec<CertificateProperties>,
     intermediates: Vec<CertificateDer<'static>>,
     purpose: CertificatePurpose,
 }
 
-/// A path that holds.
+/// A verified certification path.
 pub(super) struct CertificatePath {
-    /// How long, as a whole.
+    /// When all certificates of the path are valid.
     pub(super) validity: ValidityPeriod,
-    /// How long, as far as revocation lists are concerned.
+    /// How long all revocation lists are valid.
     pub(super) lists: ValidityPeriod,
-    /// The key of whoever issued the certificate, as a DER `SubjectPublicKeyInfo`.
+    /// The key of the issuer of the certificate, as a DER `SubjectPublicKeyInfo`.
     pub(super) issuer: Vec<u8>,
 }
 
@@ -94,7 +94,7 @@ impl CertificatePurpose {
         }
     }
 
-    /// What the certificate at the end must say of itself.
+    /// Checks the end-entity certificate's key usage and extended key usage.
     fn check_end_entity(self, end: &CertificateProperties) -> Result<(), EvidenceError> {
         let (is_for, missing) = match self {
             Self::CodeSigning => (
@@ -122,7 +122,7 @@ impl CertificatePurpose {
 }
 
 impl<'a> EndEntityCertificate<'a> {
-    /// `None` if it cannot be read.
+    /// `None` if it cannot be parsed.
     pub(super) fn from_der(der: &'a [u8]) -> Option<Self> {
         let facts = CertificateProperties::from_certificate(&Certificate::from_der(der).ok()?)?;
         Some(Self {
@@ -146,8 +146,8 @@ impl IssuerCertificates {
         !self.anchors.is_empty()
     }
 
-    /// Paths may end at it. Errors: it cannot be an authority's own, in words that follow
-    /// "certificate 1".
+    /// Adds a trust anchor. Errors: it is not a CA certificate, in words that follow "certificate
+    /// 1".
     pub(super) fn add_root(
         &mut self,
         certificate: &Certificate,
@@ -165,24 +165,24 @@ impl IssuerCertificates {
         Ok(())
     }
 
-    /// Paths may lead through it.
+    /// Adds an intermediate certificate.
     pub(super) fn add_intermediate(&mut self, der: Vec<u8>) {
         self.intermediates.push(CertificateDer::from(der));
     }
 
-    /// A path from the certificate to a root that holds at this time. `beside`: further
-    /// certificates that it may lead through. With lists, every certificate below the root needs
-    /// one of its issuer.
+    /// A path from the certificate to a trust anchor, valid at this time. `further`: further
+    /// intermediate certificates that the path may contain. With revocation lists, every
+    /// certificate below the root needs one of its issuer.
     pub(super) fn find_path(
         &self,
         end: &EndEntityCertificate<'_>,
-        beside: &[CertificateDer<'_>],
+        further: &[CertificateDer<'_>],
         lists: &[RevocationList],
         at: Timestamp,
     ) -> Result<CertificatePath, EvidenceError> {
         let certificate = EndEntityCert::try_from(&end.der)
             .map_err(|error| explain_webpki_error(&error, self.purpose))?;
-        let known = self.intermediates.iter().chain(beside);
+        let known = self.intermediates.iter().chain(further);
         let intermediates: Vec<CertificateDer<'_>> = known
             .map(|known| CertificateDer::from(known.as_ref()))
             .collect();
@@ -215,7 +215,7 @@ impl IssuerCertificates {
         self.to_certificate_path(&found, &end.properties, lists)
     }
 
-    /// What webpki does not look at: the root itself, and the key usage of issuers.
+    /// What webpki does not check: the root itself, and the key usage of issuers.
     fn check_path(
         &self,
         path: &VerifiedPath<'_>,
@@ -249,7 +249,7 @@ impl IssuerCertificates {
         {
             return Err(Error::EndEntityUsedAsCa);
         }
-        // One of the lists is the root's: about whatever it issued.
+        // The root issued one of the lists.
         if has_lists && !root.may_revoke() {
             Err(Error::IssuerNotCrlSigner)
         } else {
@@ -287,7 +287,7 @@ impl IssuerCertificates {
         }
         let issuer = match path.intermediate_certificates().next() {
             Some(issuer) => issuer.subject_public_key_info().as_ref().to_vec(),
-            // An anchor tells only what is inside of the sequence.
+            // An anchor holds only the contents of the sequence.
             None => Any::new(
                 Tag::Sequence,
                 path.anchor().subject_public_key_info.as_ref(),
@@ -303,8 +303,8 @@ impl IssuerCertificates {
     }
 }
 
-/// How long the lists of its issuer say that it is not revoked. The newest that is about everything
-/// says all; of partial ones it is not known which one was asked.
+/// How long the lists of its issuer attest that it is not revoked. The newest full list is
+/// sufficient; of partial lists it is not known which one webpki consulted.
 fn revocation_list_validity(lists: &[RevocationList], certificate: &Cert<'_>) -> ValidityPeriod {
     let known = lists
         .iter()
@@ -315,8 +315,8 @@ fn revocation_list_validity(lists: &[RevocationList], certificate: &Cert<'_>) ->
     let whole = concerned
         .first()
         .filter(|(first, _)| first.issuing_distribution_point().is_none());
-    let asked = whole.map_or(concerned.as_slice(), std::slice::from_ref);
-    asked
+    let relevant = whole.map_or(concerned.as_slice(), std::slice::from_ref);
+    relevant
         .iter()
         .fold(ValidityPeriod::default(), |validity, (_, until)| {
             validity.intersect_with(ValidityPeriod {
@@ -330,8 +330,8 @@ fn properties_of(certificate: &Cert<'_>) -> Option<CertificateProperties> {
     CertificateProperties::from_certificate(&Certificate::from_der(&certificate.der()).ok()?)
 }
 
-/// Issuers that say what they are for must be for this too. What the certificate itself says is
-/// looked at apart.
+/// Issuers with an extended key usage must list this purpose. That of the end-entity certificate is
+/// checked separately.
 struct ExtendedKeyUsageCheck(CertificatePurpose);
 
 impl ExtendedKeyUsageValidator for ExtendedKeyUsageCheck {
@@ -358,7 +358,8 @@ impl ExtendedKeyUsageValidator for ExtendedKeyUsageCheck {
     }
 }
 
-/// Whole seconds, which is all that certificates know. Before 1970 nothing was signed.
+/// Whole seconds, the resolution of X.509 times. A time before 1970 becomes 0: nothing was signed
+/// then.
 pub(super) fn to_unix_time(time: Timestamp) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(
         u64::try_from(time.as_second()).unwrap_or(0),

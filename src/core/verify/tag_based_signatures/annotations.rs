@@ -1,5 +1,5 @@
-//! What lies beneath a signature under cosign's tags, in the annotations of its layer: certificate,
-//! log entry, timestamp.
+//! The verification material of a signature under cosign's tags, from the annotations of its layer:
+//! certificate, log entry, timestamp.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::Deserialize;
@@ -19,15 +19,15 @@ use crate::core::{
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
-/// What a layer says that its signature can be verified with.
+/// The material that a layer's signature is verified with.
 pub(super) enum TagSigningMaterial {
-    /// A key that the verifier has already.
+    /// A key that the verifier has.
     Key,
     /// This certificate, in DER.
     Certificate(Vec<u8>),
 }
 
-/// What is there. Annotations that are empty are not: cosign writes some of them so.
+/// The annotations that are not empty: cosign writes some empty ones.
 pub(super) struct SignatureAnnotations<'a> {
     pub(super) material: TagSigningMaterial,
     log_entry: Option<&'a str>,
@@ -70,12 +70,12 @@ impl<'a> SignatureAnnotations<'a> {
         })
     }
 
-    /// Does it carry anybody's word on when it was signed?
+    /// True if the layer has evidence of the signing time.
     pub(super) const fn has_time_evidence(&self) -> bool {
         self.log_entry.is_some() || self.timestamp.is_some()
     }
 
-    /// The same as a Sigstore bundle 0.1, the only version in which a log's promise is enough. With
+    /// As a Sigstore bundle 0.1, the only version in which an inclusion promise is sufficient. With
     /// its timestamp if that is over the signature.
     pub(super) fn to_sigstore_bundle(
         &self,
@@ -128,8 +128,8 @@ fn missing_log_entry_error() -> EvidenceError {
     }
 }
 
-/// Exactly one certificate: of two, which one is meant would be the reader's choice. A bare key is
-/// none.
+/// Exactly one certificate: with two, which one is meant would be ambiguous. A bare key is not a
+/// certificate.
 fn decode_certificate(pem: &str) -> Result<Vec<u8>, EvidenceError> {
     let body = pem
         .trim()
@@ -143,7 +143,7 @@ fn decode_certificate(pem: &str) -> Result<Vec<u8>, EvidenceError> {
         .map_err(|_| annotation_error(CERTIFICATE, "is not one PEM block \"CERTIFICATE\""))
 }
 
-/// cosign's `RekorBundle`.
+/// cosign's `RekorBundle` annotation.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct RekorBundleAnnotation {
@@ -161,7 +161,7 @@ struct RekorBundlePayload {
     log_id: String,
 }
 
-/// The beginning of a log entry's body.
+/// The first fields of a log entry's body.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RekorBundleEntryBody {

@@ -12,7 +12,7 @@ use crate::core::{
     verify::{EvidenceError, error::sanitize_text, signed_message::SignedMessage},
 };
 
-/// DSSE 1.0, envelope.md.
+/// A DSSE 1.0 envelope (DSSE, envelope.md).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct TagDsseEnvelope {
@@ -26,7 +26,7 @@ struct TagDsseSignature {
     sig: String,
 }
 
-/// The statement and the signature over its encoding. Nothing of the statement is read.
+/// The statement and the signature over its encoding. The statement is not parsed.
 pub(super) fn open_dsse_envelope(
     content: &[u8],
     limits: &InputLimits,

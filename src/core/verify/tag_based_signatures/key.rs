@@ -1,5 +1,5 @@
-//! Which hash goes with a key under cosign's tags. It follows from the key and the container, never
-//! from what a signature says of itself.
+//! The hash algorithm for a key under cosign's tags. It follows from the key and the container,
+//! never from the signature's own fields.
 
 use aws_lc_rs::signature::{
     ECDSA_P384_SHA256_ASN1, ECDSA_P521_SHA256_ASN1, UnparsedPublicKey, VerificationAlgorithm,
@@ -7,12 +7,12 @@ use aws_lc_rs::signature::{
 
 use super::super::{VerificationKey, signed_message::SignedMessage};
 
-/// The SPKI of a key on P-384 or P-521 in bytes. A [`VerificationKey`] has the one usual encoding,
-/// so the length says which it is.
+/// The SPKI size in bytes of keys on P-384 and P-521. A [`VerificationKey`] has one fixed encoding,
+/// so the size identifies the curve.
 const P384: usize = 120;
 const P521: usize = 158;
 
-/// Did `key` sign `message`, as cosign 3 (the key's own hash) or as cosign 2 (SHA-256) does it?
+/// True if `key` signed `message`, as cosign 3 (the key's own hash) or as cosign 2 (SHA-256) does.
 pub(super) fn verifies_tag_signature(
     key: &VerificationKey,
     message: &SignedMessage,

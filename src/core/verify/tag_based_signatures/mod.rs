@@ -1,18 +1,20 @@
-//! Signatures and attestations under cosign's tags `.sig` and `.att` ([`crate::core::cosign_tags`]).
+//! Signatures and attestations under cosign's tags `.sig` and `.att`
+//! ([`crate::core::cosign_tags`]).
 //!
 //! The order is that of bundles: bounds and shape, then the signature over the raw bytes, and only
 //! then is the payload read. What differs:
 //!
-//! - A layer with a certificate is judged by that certificate alone, any other by keys alone. The
-//!   annotations become a Sigstore bundle 0.1, which goes through the same adapter as every bundle.
-//! - Rekor's annotation holds a promise (SET) and never an inclusion proof, so whatever rests on it
+//! - A layer with a certificate is verified with that certificate only, any other with keys only.
+//!   The annotations become a Sigstore bundle 0.1, which goes through the same adapter as every
+//!   bundle.
+//! - Rekor's annotation holds a promise (SET) and never an inclusion proof, so a signature with it
 //!   is [`StoredSignatureFormat::LegacySetOnly`].
-//! - cosign 2 hashes with SHA-256 whatever the curve, cosign 3 as the curve has it: both are tried,
-//!   nothing else.
-//! - The annotation with the certificate's chain is not read: what a certificate chains to is the
-//!   trust root's to say.
-//! - A timestamp without a log entry vouches for nothing here, and that beside an attestation is
-//!   not read: cosign has the whole envelope stamped, not the signature.
+//! - cosign 2 hashes with SHA-256 for every curve, cosign 3 with the curve's hash: these two are
+//!   tried, no others.
+//! - The annotation with the certificate's chain is not read: only the trust root decides what a
+//!   certificate chains to.
+//! - A timestamp without a log entry proves no time here, and that of an attestation is not read:
+//!   cosign timestamps the whole envelope, not the signature.
 
 mod annotations;
 mod attestation;
@@ -49,23 +51,23 @@ use crate::core::{
 };
 use annotations::{SignatureAnnotations, TagSigningMaterial};
 
-/// One layer of the manifest that a tag beside the subject names.
+/// One layer of the manifest that a cosign tag of the subject names.
 #[derive(Clone, Debug)]
 pub struct CosignTagCandidate {
-    /// Which tag.
+    /// The kind of tag: `.sig` or `.att`.
     pub tag_kind: CosignTagKind,
-    /// The manifest that it names.
+    /// The digest of the manifest that the tag names.
     pub manifest: Digest,
-    /// Which layer, from 1.
+    /// The position of the layer, from 1.
     pub position: usize,
     /// The layer's descriptor, with its annotations.
     pub layer: Descriptor,
-    /// The layer's bytes.
+    /// The bytes of the layer.
     pub content: Bytes,
 }
 
 impl CosignTagCandidate {
-    /// It was refused because of `error`.
+    /// The rejection because of `error`.
     pub(super) fn to_rejected(&self, error: &EvidenceError) -> RejectedEvidence {
         with_tag_location(
             self.tag_kind,
@@ -74,24 +76,24 @@ impl CosignTagCandidate {
         )
     }
 
-    /// A layer, or the manifest as a whole, could not be gathered because of `error`.
+    /// A layer, or the whole manifest, could not be fetched because of `error`.
     pub fn rejected_unread(
-        beside: CosignTagKind,
+        kind: CosignTagKind,
         manifest: Digest,
         position: Option<usize>,
         error: &dyn ClassifiedError,
     ) -> RejectedEvidence {
         with_tag_location(
-            beside,
+            kind,
             position,
             RejectedEvidence::from_read_error(manifest, error),
         )
     }
 
-    /// The tag names an index.
-    pub fn rejected_index(beside: CosignTagKind, index: Digest) -> RejectedEvidence {
+    /// The tag names an index instead of a manifest.
+    pub fn rejected_index(kind: CosignTagKind, index: Digest) -> RejectedEvidence {
         with_tag_location(
-            beside,
+            kind,
             None,
             RejectedEvidence::new(index, &EvidenceError::CosignTagIndex),
         )
@@ -99,7 +101,7 @@ impl CosignTagCandidate {
 }
 
 fn with_tag_location(
-    beside: CosignTagKind,
+    kind: CosignTagKind,
     position: Option<usize>,
     rejected: RejectedEvidence,
 ) -> RejectedEvidence {
@@ -108,7 +110,7 @@ fn with_tag_location(
         .unwrap_or_default();
     let message = sanitize_text(&format!(
         "{layer}its {} tag: {}",
-        beside.suffix(),
+        kind.suffix(),
         rejected.message
     ));
     RejectedEvidence {
@@ -117,25 +119,25 @@ fn with_tag_location(
     }
 }
 
-/// A layer whose shape was checked.
+/// A layer with a valid structure.
 struct SignedTagLayer {
-    /// What the signature is over.
+    /// The signed bytes.
     message: SignedMessage,
     signature: Vec<u8>,
-    /// What is said.
+    /// The payload of the signature or envelope.
     payload: Vec<u8>,
-    /// The same as the content of a Sigstore bundle.
+    /// As the content of a Sigstore bundle.
     content: (&'static str, Value),
 }
 
-/// What holds, and what does not: never neither.
+/// The verified statements and the errors of a candidate; at least one of the two is not empty.
 pub(super) fn verify_tag_candidate(
     subject: &Digest,
     candidate: &CosignTagCandidate,
     trust: &TrustedMaterial,
     limits: &InputLimits,
     effort: &CheckBudget<'_>,
-    room: &mut StatementMemoryBudget,
+    memory: &mut StatementMemoryBudget,
 ) -> (Vec<Verified<Statement>>, Vec<EvidenceError>) {
     let opened = open_tag_layer(candidate, limits).and_then(|signed| {
         let (authenticated, faults) =
@@ -148,7 +150,7 @@ pub(super) fn verify_tag_candidate(
     };
     let mut verified = Vec::new();
     for by in authenticated {
-        let read = room.read_within_budget(&signed.payload, || match candidate.tag_kind {
+        let read = memory.read_within_budget(&signed.payload, || match candidate.tag_kind {
             CosignTagKind::Attestations => {
                 statement::read_statement(&signed.payload, subject, by, candidate.manifest, limits)
             }
@@ -175,12 +177,12 @@ fn open_tag_layer(
     limits: &InputLimits,
 ) -> Result<SignedTagLayer, EvidenceError> {
     let CosignTagCandidate {
-        tag_kind: beside,
+        tag_kind: kind,
         layer,
         content,
         ..
     } = candidate;
-    if beside.layer_media_type() != Some(layer.media_type.as_str()) {
+    if kind.layer_media_type() != Some(layer.media_type.as_str()) {
         return Err(EvidenceError::LayerType(sanitize_text(&layer.media_type)));
     }
     let actual = Digest::of_bytes(content);
@@ -190,7 +192,7 @@ fn open_tag_layer(
             actual,
         });
     }
-    match beside {
+    match kind {
         CosignTagKind::Attestations => attestation::open_dsse_envelope(content, limits),
         CosignTagKind::Signatures | CosignTagKind::Sboms => {
             simple_signing::open_simple_signing(layer, content)
@@ -211,7 +213,7 @@ fn authenticate_tag_layer(
 ) -> TagAuthenticationResult {
     let beneath = SignatureAnnotations::from_annotations(&candidate.layer.annotations)?;
     let is_signature = candidate.tag_kind == CosignTagKind::Signatures;
-    // A signature is over its payload; an envelope says itself what it is about.
+    // A signature covers its payload; the statement in an envelope names its own subject.
     let artifact = if is_signature {
         Artifact::from_blob(signed.message.bytes())
     } else {
@@ -249,17 +251,17 @@ fn authenticate_tag_layer(
             if beneath.has_time_evidence() && !trust.key_trust_roots.is_empty() {
                 match beneath.to_sigstore_bundle(signed, is_signature, limits) {
                     Ok(bundle) => {
-                        let vouch = |root| {
+                        let verify_with = |root| {
                             effort.spend_check_for_bytes(size).and_then(|()| {
                                 sigstore::verify_artifact_time_evidence(root, &bundle, key, &stored)
                             })
                         };
-                        let vouched = trust
+                        let outcomes = trust
                             .key_trust_roots
                             .iter()
-                            .map(|root| vouch(root).map_err(explain));
-                        vouched.for_each(|vouched| match vouched {
-                            Ok(vouched) => found.push(vouched),
+                            .map(|root| verify_with(root).map_err(explain));
+                        outcomes.for_each(|outcome| match outcome {
+                            Ok(signature) => found.push(signature),
                             Err(error) => faults.push(error),
                         });
                     }
@@ -288,8 +290,7 @@ fn find_signing_key<'a>(
     })
 }
 
-/// The verifier compares a signature's payload with itself, so what does not match is the log
-/// entry.
+/// The verifier compares a signature's payload with itself, so a mismatch is one of the log entry.
 fn to_log_entry_mismatch(error: EvidenceError) -> EvidenceError {
     match error {
         EvidenceError::Sigstore {

@@ -1,4 +1,4 @@
-//! `.sig`: a payload of "simple signing" says which manifest was signed.
+//! `.sig`: a "simple signing" payload names the signed manifest.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde_json::json;
@@ -36,8 +36,8 @@ pub(super) fn open_simple_signing(
     })
 }
 
-/// Reads the payload that `by` signed. It must be about exactly `subject`, and is then worth what a
-/// statement of cosign's type is worth.
+/// Parses the payload that `by` signed. It must be about exactly `subject`, and is then equivalent
+/// to a statement of cosign's type.
 pub(super) fn read_simple_signing(
     payload: &[u8],
     subject: &Digest,

@@ -1,4 +1,4 @@
-//! What cosign 2 would have made, and a log that promises.
+//! Signatures as cosign 2 makes them, and a log with inclusion promises.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use crate::core::{
     oci::Descriptor,
 };
 
-/// When the log of these tests saw everything.
+/// The integrated time of all entries in these tests.
 pub(crate) const LOGGED: i64 = 1_750_000_000;
 
 /// A layer with this content and these annotations.
@@ -55,7 +55,7 @@ impl TestKey {
         )
     }
 
-    /// What `cosign sign --key` makes in its older form.
+    /// The older format of `cosign sign --key`.
     pub(crate) fn sign_legacy(&self, subject: &Digest) -> CosignTagCandidate {
         self.sign_payload(
             &serde_json::to_vec(&SimpleSigningPayload::for_image(
@@ -86,7 +86,7 @@ impl TestKey {
     }
 }
 
-/// A Rekor v1 that promises, and a trust root that knows it.
+/// A Rekor v1 with inclusion promises, and a trust root with its key.
 pub(crate) struct TestLog(TestKey);
 
 impl TestLog {

@@ -40,7 +40,7 @@ fn judged(candidates: Vec<CosignTagCandidate>, trust: &TrustedMaterial) -> Verif
     )
 }
 
-/// What became of one layer: the predicate type and form of what holds, or the reason.
+/// The result of one layer: the predicate type and format of the statement, or the reason.
 fn verdict(
     candidate: &CosignTagCandidate,
     trust: &TrustedMaterial,
@@ -143,26 +143,26 @@ fn the_payload_must_say_exactly_what_is_judged() {
     let table: &[(&str, Reason, Change)] = &[
         ("another digest", Reason::SubjectMismatch, |p| {
             p["critical"]["image"]["docker-manifest-digest"] =
-                Digest::of_bytes(b"x").to_string().into()
+                Digest::of_bytes(b"x").to_string().into();
         }),
         ("upper case", Reason::SubjectMismatch, |p| {
             let digest = format!("sha256:{}", subject().hex_digits().to_uppercase());
             p["critical"]["image"]["docker-manifest-digest"] = digest.into();
         }),
         ("a space", Reason::SubjectMismatch, |p| {
-            p["critical"]["image"]["docker-manifest-digest"] = format!("{} ", subject()).into()
+            p["critical"]["image"]["docker-manifest-digest"] = format!("{} ", subject()).into();
         }),
         ("no algorithm", Reason::SubjectMismatch, |p| {
-            p["critical"]["image"]["docker-manifest-digest"] = subject().hex_digits().into()
+            p["critical"]["image"]["docker-manifest-digest"] = subject().hex_digits().into();
         }),
         ("no digest", Reason::MalformedEvidence, |p| {
-            p["critical"]["image"] = json!({})
+            p["critical"]["image"] = json!({});
         }),
         ("null", Reason::MalformedEvidence, |p| {
-            p["critical"]["image"]["docker-manifest-digest"] = Value::Null
+            p["critical"]["image"]["docker-manifest-digest"] = Value::Null;
         }),
         ("another type", Reason::MalformedEvidence, |p| {
-            p["critical"]["type"] = "atomic container signature".into()
+            p["critical"]["type"] = "atomic container signature".into();
         }),
         ("no type", Reason::MalformedEvidence, |p| {
             p["critical"]
@@ -171,7 +171,7 @@ fn the_payload_must_say_exactly_what_is_judged() {
                 .remove("type");
         }),
         ("nothing critical", Reason::MalformedEvidence, |p| {
-            *p = json!({"optional": p["critical"]})
+            *p = json!({"optional": p["critical"]});
         }),
         ("a list", Reason::MalformedEvidence, |p| *p = json!([p])),
     ];
@@ -218,7 +218,7 @@ fn what_two_readers_could_read_differently_is_refused() {
             "{text}"
         );
     }
-    // What is not read is free: other tools put their own words there.
+    // Fields that are not read may have any content: other tools add their own.
     let more = good.replace(
         r#""optional":null"#,
         r#""optional":{"creator":"x","timestamp":1},"more":[]"#,
@@ -239,25 +239,25 @@ fn an_attestation_that_is_about_something_else_or_ambiguous_is_refused() {
         serde_json::from_slice(&key.attest_legacy(&statement()).content).expect("JSON");
     let table: &[(&str, Reason, Change)] = &[
         ("two signatures", Reason::MalformedEvidence, |e| {
-            e["signatures"] = json!([e["signatures"][0], e["signatures"][0]])
+            e["signatures"] = json!([e["signatures"][0], e["signatures"][0]]);
         }),
         ("no signature", Reason::MalformedEvidence, |e| {
-            e["signatures"] = json!([])
+            e["signatures"] = json!([]);
         }),
         ("another payload type", Reason::MalformedEvidence, |e| {
-            e["payloadType"] = "text/plain".into()
+            e["payloadType"] = "text/plain".into();
         }),
         ("another payload", Reason::NoMatchingAuthority, |e| {
-            e["payload"] = "e30=".into()
+            e["payload"] = "e30=".into();
         }),
         ("no base64", Reason::MalformedEvidence, |e| {
-            e["payload"] = "%".into()
+            e["payload"] = "%".into();
         }),
         ("no base64 signature", Reason::MalformedEvidence, |e| {
-            e["signatures"][0]["sig"] = "%".into()
+            e["signatures"][0]["sig"] = "%".into();
         }),
         ("another signature", Reason::NoMatchingAuthority, |e| {
-            e["signatures"][0]["sig"] = "MEQCIAAA".into()
+            e["signatures"][0]["sig"] = "MEQCIAAA".into();
         }),
     ];
     for (what, reason, change) in table {
@@ -334,8 +334,8 @@ fn annotations_must_be_there_and_make_sense() {
         (SIGNATURE, Some(""), Reason::MalformedEvidence),
         (SIGNATURE, Some("%%"), Reason::MalformedEvidence),
         (SIGNATURE, Some("MEQCIAAA"), Reason::NoMatchingAuthority),
-        // With a certificate nobody asks for keys: what carries both is judged by the certificate
-        // alone.
+        // With a certificate no key is needed: a layer with both is verified with the certificate
+        // only.
         (CERTIFICATE, Some("x"), Reason::MalformedEvidence),
         (
             CERTIFICATE,
@@ -427,12 +427,12 @@ const P384_SHA256: (&str, &str) = (
     "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAE/7q9AsnGXqv/Bbg96IC5s6uH8cWFl3ynDOHDmArG5IhUY7XbxELl9mwWTg9Y2wNC5udCZ3T3g/4pHslWHw2Gba3bjNrZ4tNEK83Iee+v5wN/s2/MVghFFvFQpT/jZZfz",
     "MGUCMH3/4khMjbUFmpxwSi8uTCiuzhpJ+A7VmUlpbLbEISGh8lEbuBn/FMnLodXU5l5hfgIxAJhWCRCEZQUGkcjE3Qz8vBzG7j+XHUhYiyaZ+VvkL8BewYk7PrvWnKdOpCCvzUsZGQ==",
 );
-/// P-384 with SHA-512, which nobody makes.
+/// P-384 with SHA-512, which no tool uses.
 const P384_SHA512: (&str, &str) = (
     "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEIn2wkvm2Hfd5kIcLuO9dShokFV2CUEzSIStVbhZfTHhGlPIxGWsXN3qRgQHOQRQyLWoh8DKOJD4SBVs/OGEgtYfJqLAL/kNaoL2+ETHv6754+Qzo7iU7VHtsoJWV4RYa",
     "MGUCMEn6cbWO5gdCVsp0dJJG4I8K9xiyGoZm4Vk/X/n/3736EtGwr/wAdF7cD2HkMkyOZQIxAObuvSmIpj69lXJ4k3bapx4mDhDTfuGY6URPkyysfMFIE4YhiVJ9JSL0kmSHX2bFxA==",
 );
-/// P-256 with SHA-384, which nobody makes.
+/// P-256 with SHA-384, which no tool uses.
 const P256_SHA384: (&str, &str) = (
     "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEEAjCoNc3/mBJzYEwZNVAXhN3GdKbzNvk7nVq7oW0UgL3YgXPjy7ADhQZCBmemw9uXLmfGEgdNfgu6X2ogdVVDQ==",
     "MEUCIGd/yu63ODGYW1mR8Yy3wwEns26gw0qfa6z1biQ9y/zKAiEAlb1C58BQcb+XF9aZ4sDxmlu8+6SGDaQYPrVOqR8cWHQ=",
@@ -565,7 +565,7 @@ fn a_logs_promise_vouches_for_a_keys_signature() {
                 .map(jiff::Timestamp::as_second),
             Some(LOGGED)
         );
-        // Without the promise there is nothing to hold against anybody.
+        // Without the promise there is no time evidence to verify.
         let findings = judged(vec![candidate], &trust);
         assert_eq!(
             (
@@ -597,18 +597,18 @@ fn a_promise_that_does_not_hold_vouches_for_nothing() {
     }
     let table: &[(&str, Reason, Break)] = &[
         ("garbage SET", Reason::InvalidTimestamp, |_, _, c| {
-            edit(c, |p| p["SignedEntryTimestamp"] = "AAAA".into())
+            edit(c, |p| p["SignedEntryTimestamp"] = "AAAA".into());
         }),
         ("a minute earlier", Reason::InvalidTimestamp, |_, _, c| {
-            edit(c, |p| p["Payload"]["integratedTime"] = (LOGGED - 60).into())
+            edit(c, |p| p["Payload"]["integratedTime"] = (LOGGED - 60).into());
         }),
         ("another index", Reason::InvalidTimestamp, |_, _, c| {
-            edit(c, |p| p["Payload"]["logIndex"] = 8.into())
+            edit(c, |p| p["Payload"]["logIndex"] = 8.into());
         }),
         ("another log", Reason::InvalidTimestamp, |_, _, c| {
             edit(c, |p| {
-                p["Payload"]["logID"] = Digest::of_bytes(b"x").hex_digits().into()
-            })
+                p["Payload"]["logID"] = Digest::of_bytes(b"x").hex_digits().into();
+            });
         }),
         (
             "a log without a name",
@@ -621,7 +621,7 @@ fn a_promise_that_does_not_hold_vouches_for_nothing() {
             |_, _, c| edit(c, |p| p["Payload"]["body"] = "%".into()),
         ),
         ("no body", Reason::MalformedEvidence, |_, _, c| {
-            edit(c, |p| p["Payload"]["body"] = "e30=".into())
+            edit(c, |p| p["Payload"]["body"] = "e30=".into());
         }),
         (
             "an unknown kind",
@@ -633,7 +633,7 @@ fn a_promise_that_does_not_hold_vouches_for_nothing() {
             },
         ),
         ("no JSON", Reason::MalformedEvidence, |_, _, c| {
-            drop(c.layer.annotations.insert(LOG_ENTRY.into(), "{".into()))
+            drop(c.layer.annotations.insert(LOG_ENTRY.into(), "{".into()));
         }),
         (
             "a time from the future",
@@ -717,7 +717,7 @@ fn a_promise_that_does_not_hold_vouches_for_nothing() {
             }),
             "{what}"
         );
-        // Who asks no log is not disturbed by what stands there.
+        // A policy without a log is not affected by its content.
         assert!(
             verdict(&candidate, &super::super::testing::trust([&key])).is_ok(),
             "{what}"
@@ -759,8 +759,8 @@ fn a_changed_byte_never_verifies_as_something_else() {
                     layer,
                     ..original.clone()
                 });
-                // An envelope has its key id, and base64 whose last bits nobody reads. A payload is
-                // signed to the last byte.
+                // An envelope has its key id, and base64 with unused last bits. A payload is signed
+                // to the last byte.
                 assert!(
                     changed.is_none()
                         || original.tag_kind == CosignTagKind::Attestations
@@ -997,8 +997,8 @@ fn genuine_signatures_are_authenticated_and_then_read() {
         ..TrustedMaterial::default()
     };
     for case in ["happy-path-v0.1", "happy-path-v0.2", "happy-path-v0.3"] {
-        // They sign a text that is no payload of simple signing: the signer is known, and what was
-        // said is refused.
+        // They sign a text that is not a simple signing payload: the signer is known, and the
+        // content is refused.
         let (candidate, _) = genuine(&data, case, &artifact, CosignTagKind::Signatures);
         let findings = judged(vec![candidate.clone()], &keyless);
         let [rejected] = &findings.rejected[..] else {
@@ -1031,7 +1031,7 @@ fn genuine_signatures_are_authenticated_and_then_read() {
     }
 }
 
-/// What cosign 2 made with a key and no log, in a layout.
+/// Signatures by cosign 2 with a key and no log, in a layout.
 #[test]
 fn cosigns_own_tags_hold() {
     const JUDGED: &str = "sha256:8c7cb9c9d2e827380186bd014586866c475ee125f2009d8d6303f3b700a3e5cf";

@@ -1,8 +1,8 @@
-//! What the evidence of one question may cost, counted and not timed.
+//! The cost of the evidence of one request, counted and not timed.
 
 use super::*;
 
-/// Bundles by keys that nobody trusts, with a hint that names nobody.
+/// Bundles by untrusted keys, with a hint that matches no key.
 fn poisoned(count: usize) -> Vec<ReferrerCandidate> {
     let stranger = TestKey::new();
     let bundle = |n: usize| {

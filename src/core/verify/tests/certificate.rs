@@ -1,4 +1,4 @@
-//! Certificates of a company's own authority: one that holds, and every single fault.
+//! Certificates of a private CA: one that is valid, and every single fault.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose,
@@ -127,7 +127,7 @@ fn every_kind_of_name_has_its_own_rule() {
             Some("release@example.com"),
         ),
         (vec![host("build.example.com")], Some("build.example.com")),
-        // Each kind dressed up as another.
+        // Each kind disguised as another.
         (vec![uri("release@example.com")], None),
         (vec![email("spiffe://x@y")], None),
         (vec![email("build.example.com")], None),
@@ -139,7 +139,7 @@ fn every_kind_of_name_has_its_own_rule() {
         (vec![uri("spiffe://corp/\u{1b}[2J")], None),
         (vec![other_name()], None),
         (vec![address()], None),
-        // Nobody says which is meant.
+        // It is ambiguous which name is meant.
         (
             vec![uri(RELEASE), uri("spiffe://corp.example.com/other")],
             None,
@@ -169,7 +169,7 @@ fn every_kind_of_name_has_its_own_rule() {
                 );
             }
             (None, [], [rejected]) => {
-                assert_eq!(rejected.reason, Reason::IdentityMismatch, "{names:?}")
+                assert_eq!(rejected.reason, Reason::IdentityMismatch, "{names:?}");
             }
             other => panic!("{names:?}: {other:?}"),
         }
@@ -281,8 +281,8 @@ fn every_fault_of_a_chain_is_refused() {
                 p.custom_extensions.push(extension);
             },
         ),
-        // Name constraints: outside of them, and of kinds that cannot be compared, which must not
-        // mean that they are passed over.
+        // Name constraints: names outside of them, and of kinds that cannot be compared, which must
+        // not be accepted.
         (
             "a host outside",
             Reason::UntrustedChain,
@@ -390,11 +390,11 @@ fn what_issuers_allow_is_allowed() {
             p.extended_key_usages = vec![
                 ExtendedKeyUsagePurpose::ClientAuth,
                 ExtendedKeyUsagePurpose::CodeSigning,
-            ]
+            ];
         }),
         ("no key usage", same, same, |p| p.key_usages.clear()),
         ("the last second", same, same, |p| {
-            not_after(p, "2026-11-21T12:00:00Z")
+            not_after(p, "2026-11-21T12:00:00Z");
         }),
     ];
     for (what, change_root, change_intermediate, change_leaf) in table {
@@ -419,7 +419,7 @@ fn a_certificate_of_somebody_else_is_refused() {
         judged(&theirs.leaf, &theirs.authority()).as_deref(),
         Ok(COSIGN_SIGN)
     );
-    // Signed by itself.
+    // Self-signed.
     let own = root(leaf());
     let mut forged = Pki::new().leaf;
     forged.der = own.der().to_vec();
@@ -638,12 +638,12 @@ fn intermediates_may_come_with_the_signature_and_prove_nothing_alone() {
         judge(&[&middle, &top], &only_root).as_deref(),
         Ok(COSIGN_SIGN)
     );
-    // A root that comes with the signature is no root of ours.
+    // A root in the bundle is not a trusted root.
     assert_eq!(
         judge(&[&middle, &top], &Pki::new().authority()),
         Err(Reason::UntrustedChain)
     );
-    // Too many, before any of them is looked at.
+    // Too many, before any of them is parsed.
     assert_eq!(
         judge(&[middle.as_slice(); 3], &only_root),
         Err(Reason::LimitExceeded)
@@ -664,7 +664,7 @@ fn an_intermediate_that_is_none_is_refused() {
         ("CA:FALSE", |p| p.is_ca = IsCa::ExplicitNoCa),
         ("no basic constraints", |p| p.is_ca = IsCa::NoCa),
         ("a key that may not sign certificates", |p| {
-            p.key_usages = vec![KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature]
+            p.key_usages = vec![KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         }),
     ];
     for (what, change) in table {
@@ -726,7 +726,7 @@ fn chains_that_go_in_circles_end() {
 #[test]
 fn the_path_that_holds_is_found_among_renewed_ones() {
     let pki = Pki::new();
-    // The root and the intermediate were renewed with their keys; the old ones are over.
+    // The root and the intermediate were renewed with their keys; the old ones have expired.
     let old = |name: &str, key: &rcgen::KeyPair, by: Option<&Issuer>| {
         let mut params = ca(name);
         not_after(&mut params, "2026-06-01T00:00:00Z");
@@ -793,7 +793,7 @@ fn a_certificate_of_fulcio_is_no_certificate_of_the_company() {
         &InputLimits::DEFAULT,
     );
     assert_eq!(findings.rejected[0].reason, Reason::UntrustedChain);
-    // Beside a trust root that knows it, it holds as before.
+    // With a trust root that verifies it too, it is valid as before.
     let both = TrustedMaterial {
         roots: vec![root],
         ..company

@@ -1,6 +1,5 @@
-//! One table of everything that can be wrong with those who stand above a certificate, for all
-//! three of whom paths are asked: the certificate authorities of a trust root, its timestamp
-//! authorities, and a company's own.
+//! One table of all faults in the issuers of a certificate, for all three kinds of paths: the
+//! certificate authorities of a trust root, its timestamp authorities, and private CAs.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa,
@@ -23,15 +22,15 @@ use super::{
 
 const WINDOW: (i64, i64) = (NOON - 1_000 * DAY, NOON + 3_000 * DAY);
 
-/// What is changed in an issuer whose certificates are for this purpose.
+/// A change to an issuer whose certificates are for this purpose.
 type Edit = fn(&mut CertificateParams, ExtendedKeyUsagePurpose);
 
-/// What becomes of what an authority issued.
+/// The result for a certificate of an authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Holds,
     Refused(Reason),
-    /// The company's file is refused as a whole, so that nothing can be judged by it.
+    /// The CA file is refused as a whole, so that nothing can be verified with it.
     Unusable,
 }
 
@@ -40,8 +39,8 @@ use Outcome::{Holds, Refused, Unusable};
 const UNTRUSTED: Outcome = Refused(Reason::UntrustedChain);
 const EXPIRED: Outcome = Refused(Reason::CertificateExpired);
 
-/// Name, change in the root, change in the intermediate, what becomes of it under a trust root, and
-/// under a company's authority. A timestamp holds where the first says so.
+/// Name, change in the root, change in the intermediate, result with a trust root, and result with
+/// a private CA. The result of a timestamp is that of the trust root.
 type Row = (&'static str, Edit, Edit, Outcome, Outcome);
 
 fn same(_: &mut CertificateParams, _: ExtendedKeyUsagePurpose) {}
@@ -216,7 +215,7 @@ const TABLE: &[Row] = &[
     ),
 ];
 
-/// A Sigstore, and a signature that a log of its has and its timestamp authority saw.
+/// A Sigstore, and a signature with a log entry and a timestamp by its services.
 fn keyless() -> (Sigstore, Recipe) {
     let mut recipe = Recipe::new(&Key::new(Algorithm::P256), signature_of(&subject()));
     recipe.material = Material::Certificate(Box::new(Leaf::workflow()));
@@ -242,7 +241,7 @@ fn judged(sigstore: &Sigstore, recipe: &Recipe) -> Outcome {
     judged.map_or_else(Refused, |_| Holds)
 }
 
-/// What an authority of a trust root issued; the trust root lists `listed`.
+/// The result for a certificate by an authority of a trust root, which lists `listed`.
 fn by_trust_root(root: &Ca, issuer: &Ca, listed: Vec<Vec<u8>>) -> Outcome {
     let (mut sigstore, recipe) = keyless();
     sigstore.authority.root = root.clone();
@@ -251,8 +250,8 @@ fn by_trust_root(root: &Ca, issuer: &Ca, listed: Vec<Vec<u8>>) -> Outcome {
     judged(&sigstore, &recipe)
 }
 
-/// What a timestamp authority says whose certificate `issuer` issued, with `above` behind it in the
-/// trust root.
+/// The result for a timestamp authority with a certificate of `issuer`, and `above` as the rest of
+/// its chain in the trust root.
 fn by_timestamp_authority(issuer: &Ca, above: Vec<Vec<u8>>) -> Outcome {
     let (mut sigstore, recipe) = keyless();
     sigstore.tsa = Tsa::issued_by(issuer, above, WINDOW, |_| ());
@@ -274,10 +273,10 @@ fn authority(
     purpose: &ExtendedKeyUsagePurpose,
 ) -> (Ca, Ca) {
     let root = Ca::root_with("authority", WINDOW, |params| {
-        edit_root(params, purpose.clone())
+        edit_root(params, purpose.clone());
     });
     let intermediate = root.intermediate_with("intermediate", WINDOW, |params| {
-        edit_intermediate(params, purpose.clone())
+        edit_intermediate(params, purpose.clone());
     });
     (root, intermediate)
 }
@@ -338,9 +337,9 @@ fn path_lengths_count_every_intermediate() {
     ] {
         let bounded = |length: Option<u8>| {
             move |params: &mut CertificateParams| {
-                length
-                    .into_iter()
-                    .for_each(|length| path_length(params, length))
+                if let Some(length) = length {
+                    path_length(params, length);
+                }
             }
         };
         let top = Ca::root_with("authority", WINDOW, bounded(of_root));
@@ -382,8 +381,8 @@ fn path_lengths_count_every_intermediate() {
     }
 }
 
-/// D16: the order does not matter, nor does a root that is not there: the uppermost certificate is
-/// trusted then.
+/// D16: the order does not matter, nor does a missing root: the uppermost certificate is trusted
+/// then.
 #[test]
 fn chains_of_a_trust_root_may_be_in_any_order_and_without_their_root() {
     let (top, middle) = authority(same, same, &ExtendedKeyUsagePurpose::CodeSigning);
@@ -394,13 +393,13 @@ fn chains_of_a_trust_root_may_be_in_any_order_and_without_their_root() {
     );
     assert_eq!(by_trust_root(&top, &middle, vec![two.clone()]), Holds);
     assert_eq!(by_trust_root(&top, &middle, vec![one]), UNTRUSTED);
-    // Beside a root that has nothing to do with it there is no path.
+    // With an unrelated root there is no path.
     let other = Ca::root("another", WINDOW);
     assert_eq!(
         by_trust_root(&top, &middle, vec![two, other.der]),
         UNTRUSTED
     );
-    // In whatever order, what the root says counts.
+    // In any order, the root's constraint applies.
     let (narrow, below) = authority(
         |p, _| path_length(p, 0),
         same,
@@ -410,7 +409,7 @@ fn chains_of_a_trust_root_may_be_in_any_order_and_without_their_root() {
         by_trust_root(&narrow, &below, vec![narrow.der.clone(), below.der.clone()]),
         UNTRUSTED
     );
-    // The uppermost must be an authority's too.
+    // The uppermost must be a CA certificate too.
     let (top, none) = authority(
         same,
         |p, _| p.is_ca = IsCa::NoCa,
@@ -441,7 +440,7 @@ fn a_certificate_of_version_1_is_no_authoritys() {
     );
 }
 
-/// What is wrong with one authority takes nothing from another.
+/// A fault in one authority does not affect another.
 #[test]
 fn an_authority_that_is_none_is_passed_over_and_the_others_are_not() {
     let (sigstore, recipe) = keyless();
@@ -460,7 +459,7 @@ fn an_authority_that_is_none_is_passed_over_and_the_others_are_not() {
         verdict(bundle.clone(), &trusted(&root)).as_deref(),
         Ok(COSIGN_SIGN)
     );
-    // Alone it is told why.
+    // Without other authorities the reason is reported.
     for (kind, reason, part) in [
         (
             "certificateAuthorities",
@@ -492,7 +491,7 @@ fn an_authority_that_is_none_is_passed_over_and_the_others_are_not() {
     }
 }
 
-/// D1: whoever has an authority's key below a trusted one may not bring its certificate along.
+/// D1: the holder of a CA key below a trusted root must not add its certificate through a bundle.
 #[test]
 fn no_intermediate_is_taken_from_a_bundle() {
     for (what, edit) in [
@@ -520,7 +519,7 @@ fn no_intermediate_is_taken_from_a_bundle() {
             &trusted(&sigstore.trusted_root()),
         );
         assert_eq!(judged, Err(Reason::UntrustedChain), "{what}");
-        // Where the trust root lists it, it counts, if it may.
+        // If the trust root lists it, it counts, if it may.
         let expected = if what == "unbounded" {
             Holds
         } else {
@@ -538,7 +537,7 @@ fn no_intermediate_is_taken_from_a_bundle() {
     }
 }
 
-/// D4: the certificate that signs timestamps is for nothing else, and its key may sign.
+/// D4: the certificate that signs timestamps is for that only, and its key may sign.
 #[test]
 fn a_timestamp_authority_is_for_nothing_else() {
     type Row = (&'static str, fn(&mut CertificateParams), bool);
@@ -592,7 +591,7 @@ fn a_timestamp_authority_is_for_nothing_else() {
         };
         assert_eq!(judged(&sigstore, &recipe), expected, "{what}");
     }
-    // Alone in the list, without anybody who issued it.
+    // Alone in the list, without an issuer.
     assert_eq!(
         by_timestamp_authority(&middle, Vec::new()),
         Refused(Reason::InvalidTimestamp)
@@ -643,14 +642,14 @@ fn a_revocation_list_counts_only_if_its_issuer_may_sign_it() {
             expected,
             "{what}"
         );
-        // Without lists nobody is asked.
+        // Without lists there is no revocation check.
         assert_eq!(
             verdict(pki.leaf.sign(&subject()), &issued_by([&pki.authority()])).as_deref(),
             Ok(COSIGN_SIGN),
             "{what}"
         );
     }
-    // Another root in the same file does not sign in its place.
+    // Another root in the same file does not sign the list in its place.
     let (bad, good) = (Pki::with(no_lists, |_| (), |_| ()), Pki::new());
     let lists = format!(
         "{}{}{}",
@@ -665,10 +664,11 @@ fn a_revocation_list_counts_only_if_its_issuer_may_sign_it() {
     );
 }
 
-/// S12: whoever else believes a certificate, that its issuer revoked it is told, of every issuer.
+/// S12: a revocation by an issuer is reported, for every issuer, whoever else trusts the
+/// certificate.
 #[test]
 fn who_revoked_a_certificate_is_told_although_somebody_else_believes_it() {
-    // One key of a company that is also what a trust root lists.
+    // One key of a private CA that is also listed in a trust root.
     let (mut sigstore, mut recipe) = keyless();
     let serial = rcgen::SerialNumber::from_slice(&[7]);
     let key = rcgen::KeyPair::generate().expect("a key");
@@ -720,7 +720,7 @@ fn who_revoked_a_certificate_is_told_although_somebody_else_believes_it() {
     assert_eq!(signers(&[&believing], roots.clone()), (2, 0, 0));
     assert_eq!(signers(&[&revoking], roots.clone()), (1, 1, 1));
     assert_eq!(signers(&[&revoking, &believing], roots.clone()), (2, 1, 1));
-    // Two issuers that revoked it, and nobody who believes it.
+    // Two issuers revoked it, and no other authority trusts it.
     let again = testing_pki::authority(&company.pem(), Some(&list(&company, &[7, 9])));
     assert_eq!(signers(&[&revoking, &again], Vec::new()), (0, 2, 2));
     assert_eq!(signers(&[&revoking, &again], roots), (1, 2, 2));

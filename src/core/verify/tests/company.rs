@@ -1,5 +1,4 @@
-//! What openssl made (`tests/data/pki`): certificates, revocation lists, signatures, and a
-//! timestamp of one of them.
+//! Certificates, revocation lists, signatures and a timestamp made by openssl (`tests/data/pki`).
 
 use std::{fs, path::PathBuf};
 
@@ -69,7 +68,7 @@ impl Company {
         verdict(candidate(&subject(), &self.bundle(bundle)), trust)
     }
 
-    /// Long after the certificate, while the authority and its lists still stand.
+    /// Long after the certificate's end, while the CA and its lists are still valid.
     fn later(&self) -> Timestamp {
         self.signed + SignedDuration::from_hours(24 * 365)
     }
@@ -109,7 +108,7 @@ fn what_openssl_made_holds_while_the_certificate_does() {
         ),
         Err(Reason::Revoked)
     );
-    // One list in DER: of the intermediate alone, which says nothing about the intermediate itself.
+    // One list in DER: of the intermediate alone, so there is none for the intermediate itself.
     assert_eq!(
         company.judge(
             "release.json",
@@ -160,11 +159,11 @@ fn a_timestamp_outlives_the_certificate() {
             time.duration_until(company.signed).abs() < SignedDuration::from_secs(5)
         }));
         assert!(!verified.is_logged());
-        // Only its revocation lists must stay fresh.
+        // Only its revocation lists must not be outdated.
         let until = verified.validity_period();
         assert_eq!((until.from, until.until.is_some()), (None, lists.is_some()));
     }
-    // Without somebody who is believed, or without the timestamp, it is over.
+    // Without a trusted authority, or without the timestamp, it has expired.
     assert_eq!(
         company.judge("timestamped.json", &company.trust(None, None, later)),
         Err(Reason::CertificateExpired)
@@ -173,7 +172,7 @@ fn a_timestamp_outlives_the_certificate() {
         company.judge("release.json", &company.trust(None, Some(&root), later)),
         Err(Reason::CertificateExpired)
     );
-    // When the lists are stale nobody knows.
+    // Outdated lists give no status.
     let never = company.signed + SignedDuration::from_hours(24 * 3_660);
     assert_eq!(
         company.judge(
@@ -204,7 +203,7 @@ fn a_timestamp_that_does_not_hold_is_no_time() {
         .as_str()
         .map(|text| base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).expect("base64"))
         .expect("a timestamp");
-    // Of another signature, by the same certificate's neighbour.
+    // Of another signature, by another certificate.
     let mut other = company.bundle("revoked.json");
     timestamp(&mut other, &token);
     refused(
@@ -212,7 +211,7 @@ fn a_timestamp_that_does_not_hold_is_no_time() {
         candidate(&subject(), &other),
         &trust,
     );
-    // Changed: its form, what it says (two places), what was signed of that, and the signature.
+    // Changed: its form, its content (two places), its signed attributes, and the signature.
     let changed = |at: usize| {
         let mut changed = token.clone();
         changed[at] ^= 1;
@@ -228,7 +227,7 @@ fn a_timestamp_that_does_not_hold_is_no_time() {
         verdict(changed(token.len() / 2), &trust).as_deref(),
         Ok(COSIGN_SIGN)
     );
-    // By an authority that the trust root does not know.
+    // By an authority that is not in the trust root.
     let empty = TrustRoot::parse(
         br#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#,
         &InputLimits::DEFAULT,
@@ -239,7 +238,7 @@ fn a_timestamp_that_does_not_hold_is_no_time() {
         company.judge("timestamped.json", &stranger),
         Err(Reason::InvalidTimestamp)
     );
-    // A faulty timestamp of somebody else's certificate is somebody else's certificate.
+    // A certificate of another authority is reported as such, even with an invalid timestamp.
     let foreign = testing_pki::Pki::new().authority();
     let elsewhere = TrustedMaterial {
         authorities: vec![TrustedCertificateAuthority {

@@ -1,4 +1,4 @@
-//! What cosign 3.1 made with a key and no log.
+//! Bundles made by cosign 3.1 with a key and no log.
 
 use std::{fs, path::Path};
 
@@ -13,7 +13,7 @@ fn read(layout: &Path, descriptor: &Descriptor) -> Bytes {
         .into()
 }
 
-/// Every manifest of the layout that refers to something. cosign listed them as
+/// Every manifest of the layout with a subject. cosign listed them as
 /// `application/vnd.oci.empty.v1+json`.
 fn gather(layout: &Path, judged: &Digest) -> UnverifiedEvidence {
     let index = fs::read(layout.join(layout::INDEX_FILE)).expect("an index");

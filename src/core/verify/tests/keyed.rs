@@ -66,7 +66,7 @@ fn the_hint_is_only_a_hint() {
             Ok(COSIGN_SIGN)
         );
     }
-    // Names a key that is trusted, made by one that is not.
+    // The hint of a trusted key, and a signature by an untrusted one.
     bundle["verificationMaterial"]["publicKey"]["hint"] = other.public().bundle_key_hint().into();
     refused(
         Reason::InvalidSignature,
@@ -350,8 +350,8 @@ fn a_changed_byte_never_verifies_as_something_else() {
         for bit in [0x01, 0x04, 0x20] {
             let mut bytes = original.content.to_vec();
             bytes[at] ^= bit;
-            // Whatever still verifies must say exactly what was signed: only the hint and spellings
-            // that mean the same may change.
+            // Any change that still verifies must leave the signed content unchanged: only the hint
+            // and equivalent spellings may change.
             if let Some(statement) = statement_of(&with_content(&subject(), bytes), &trust) {
                 assert_eq!(
                     serde_json::to_string(&statement).expect("JSON"),

@@ -1,4 +1,4 @@
-//! Genuine keyless bundles, and the forgeries of them that another verifier accepted
+//! Genuine keyless bundles, and forgeries that another verifier accepted
 //! (`docs/adr/0001-sigstore-crates.md`).
 
 use std::{fs, path::PathBuf};
@@ -109,20 +109,20 @@ fn forgeries_of_a_genuine_bundle_are_refused() {
     };
     let table: &[(&str, Reason, Change)] = &[
         ("garbage SET", Reason::InvalidTimestamp, |b| {
-            entry(b)["inclusionPromise"]["signedEntryTimestamp"] = "AAAA".into()
+            entry(b)["inclusionPromise"]["signedEntryTimestamp"] = "AAAA".into();
         }),
         ("a minute later", Reason::InvalidTimestamp, |b| {
-            entry(b)["integratedTime"] = "1734374636".into()
+            entry(b)["integratedTime"] = "1734374636".into();
         }),
         ("no proof hashes", Reason::InvalidInclusionProof, |b| {
-            entry(b)["inclusionProof"]["hashes"] = json!([])
+            entry(b)["inclusionProof"]["hashes"] = json!([]);
         }),
         ("zeroed root", Reason::InvalidInclusionProof, |b| {
             entry(b)["inclusionProof"]["rootHash"] =
                 "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".into();
         }),
         ("garbage checkpoint", Reason::MalformedEvidence, |b| {
-            entry(b)["inclusionProof"]["checkpoint"]["envelope"] = "garbage".into()
+            entry(b)["inclusionProof"]["checkpoint"]["envelope"] = "garbage".into();
         }),
         ("no proof", Reason::InvalidInclusionProof, without_proof),
         (
@@ -161,7 +161,7 @@ fn forgeries_of_a_genuine_bundle_are_refused() {
             },
         ),
         ("no log entry", Reason::InvalidInclusionProof, |b| {
-            b["verificationMaterial"]["tlogEntries"] = json!([])
+            b["verificationMaterial"]["tlogEntries"] = json!([]);
         }),
         ("no vouched time", Reason::NoTrustedTime, |b| {
             entry(b)
@@ -170,10 +170,10 @@ fn forgeries_of_a_genuine_bundle_are_refused() {
                 .remove("inclusionPromise");
         }),
         ("another log", Reason::InvalidTimestamp, |b| {
-            entry(b)["logId"]["keyId"] = "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=".into()
+            entry(b)["logId"]["keyId"] = "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=".into();
         }),
         ("another signature", Reason::InvalidSignature, |b| {
-            b["dsseEnvelope"]["signatures"][0]["sig"] = "MEQCIAAA".into()
+            b["dsseEnvelope"]["signatures"][0]["sig"] = "MEQCIAAA".into();
         }),
         ("another payload", Reason::InvalidSignature, |b| {
             let payload = serde_json::to_vec(&Statement::for_digest(

@@ -21,7 +21,7 @@ fn subject() -> Digest {
     Digest::of_bytes(b"the judged manifest")
 }
 
-/// Judges one candidate and says what became of it: the predicate type of what holds, or the
+/// Verifies one candidate and returns the result: the predicate type of the statement, or the
 /// reason.
 fn verdict(candidate: ReferrerCandidate, trust: &TrustedMaterial) -> Result<String, Reason> {
     let findings = verify_evidence(

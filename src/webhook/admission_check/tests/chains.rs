@@ -1,4 +1,4 @@
-//! Keyless signatures at admission whose chain no authority of the trust root allows.
+//! Keyless signatures at admission with a chain that no authority of the trust root allows.
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
 
@@ -103,7 +103,7 @@ async fn a_chain_that_an_issuer_does_not_allow_is_refused() {
         |p| p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)),
     );
     let report = judged(&good, &signed(&good, &subject())).await;
-    assert_eq!(report.outcome, ReportOutcome::Admitted, "{report:?}");
+    assert_eq!(report.outcome(), ReportOutcome::Admitted, "{report:?}");
     let table: &[(&str, Edit, Edit)] = &[
         (
             "the root allows no intermediate",

@@ -1,5 +1,5 @@
-//! 2, 42 and 46 of docs/threat-model.md: what is remembered opens nothing else. Registries speak
-//! HTTP here, and count.
+//! Threats 2, 42 and 46 of docs/threat-model.md: a cached admission admits nothing else. Registries
+//! speak HTTP here, and count requests.
 
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ const TEAM: &str = "team/app";
 const SIGNED: &str = r#"{"schemaVersion":2,"manifests":[]}"#;
 const UNSIGNED: &str = r#"{"schemaVersion":2,"manifests":[] }"#;
 
-/// Opens repositories over plain HTTP, with the credentials of whoever asks.
+/// Opens repositories over plain HTTP, with the credentials of the request.
 struct Http(HttpClient);
 
 impl Http {
@@ -87,7 +87,7 @@ impl TenantRepositoryOpener for Http {
     }
 }
 
-/// A registry with a signed image under a tag and an unsigned one, and who judges.
+/// A registry with a signed image under a tag and an unsigned one, and the checker.
 struct Scene {
     checker: AdmissionChecker,
     registry: Registry,
@@ -152,7 +152,7 @@ impl Scene {
         PolicyObject::from_json(object).expect("a policy")
     }
 
-    /// The reason and the requests of one question.
+    /// The reason of one check, and the number of its requests.
     async fn judge(&self, ask: ImageCheckRequest, policy: PolicyObject) -> (String, usize) {
         let before = self.registry.requests().len();
         let snapshot = PolicyInputs {
@@ -174,10 +174,15 @@ impl Scene {
 }
 
 fn reason(report: &AdmissionReport) -> String {
-    match report.outcome {
+    match report.outcome() {
         ReportOutcome::Admitted => ADMITTED.to_owned(),
         ReportOutcome::Ungoverned => Reason::Ungoverned.to_string(),
-        _ => report.denials.first().expect("a denial").reason.to_string(),
+        _ => report
+            .denials()
+            .first()
+            .expect("a denial")
+            .reason
+            .to_string(),
     }
 }
 

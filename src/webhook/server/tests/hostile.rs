@@ -1,5 +1,5 @@
-//! Ten shapes of reviews that nobody sends who means well: each is answered or cut off, none is
-//! allowed, and none costs what others need.
+//! Ten kinds of hostile requests: each is answered or cut off, none is allowed, and none uses up
+//! resources that others need.
 
 use std::net::SocketAddr;
 
@@ -15,10 +15,10 @@ use crate::{
     webhook::review_request::MAX_VALUES,
 };
 
-/// Longer than anything takes that works.
+/// Longer than any successful step takes.
 const PATIENCE: Duration = Duration::from_mins(1);
 const SHORT: Duration = Duration::from_millis(200);
-/// What the sender says of a body that never comes.
+/// The header of a body that never arrives.
 const HEAD: &str = "POST /uses HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
 
 fn governed(n: usize) -> String {
@@ -168,7 +168,7 @@ async fn a_review_of_eight_megabytes_is_judged_or_refused() {
             "{path}: {answer}"
         );
     }
-    // Managed fields are nobody's evidence, and are never made.
+    // Managed fields are never parsed.
     let mut managed = good();
     managed["request"]["object"]["metadata"]["managedFields"] =
         vec![json!({"fieldsV1": {"": {}}}); MAX_VALUES].into();
@@ -197,7 +197,7 @@ async fn every_one_of_256_references_is_judged() {
     );
 }
 
-/// What `webhook` answers on a real port.
+/// Serves `webhook` on a real port.
 async fn start(webhook: &Webhook, bounds: ListenerLimits) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -225,7 +225,7 @@ async fn connect(host: u8, to: SocketAddr) -> std::io::Result<TcpStream> {
     socket.connect(to).await
 }
 
-/// Asks as somebody at this address of loopback.
+/// Sends a request from this loopback address.
 async fn ask(host: u8, to: SocketAddr, body: &str) -> String {
     let Ok(mut stream) = connect(host, to).await else {
         return String::new();
@@ -234,12 +234,12 @@ async fn ask(host: u8, to: SocketAddr, body: &str) -> String {
         "{HEAD}connection: close\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    // Who is refused early may learn of it while it sends.
+    // A client that is refused early may learn of it while it sends.
     let _ = stream.write_all(text.as_bytes()).await;
     rest(&mut stream).await
 }
 
-/// Asks until there is a verdict.
+/// Repeats the request until there is a verdict.
 async fn heard(host: u8, to: SocketAddr, body: &str) -> bool {
     for _ in 0..600 {
         if ask(host, to, body).await.contains("SourceNotFound") {
@@ -371,7 +371,7 @@ async fn bodies_are_weighed_before_they_are_read() {
     )
     .await;
     // Two bodies of any size from one address, one more from another: the budget of large ones is
-    // used up, though hardly a byte has come.
+    // used up, though hardly a byte has arrived.
     let mut held = Vec::new();
     for host in [2, 2, 3] {
         let mut stream = connect(host, address).await.expect("connected");
@@ -382,7 +382,7 @@ async fn bodies_are_weighed_before_they_are_read() {
             )
             .await
             .expect("sent");
-        // The server asks for the body once it has weighed it.
+        // The server sends `100 Continue` once memory is reserved.
         let mut asked = [0; 25];
         stream.read_exact(&mut asked).await.expect("asked to go on");
         assert!(asked.starts_with(b"HTTP/1.1 100 "));

@@ -1,4 +1,4 @@
-//! What a test can make go wrong.
+//! Injectable faults.
 
 use std::{
     convert::Infallible,
@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::{Body, State, authorization};
 
-/// Something that goes wrong with requests of one method whose path contains a text.
+/// A fault for requests of one method whose path contains a text.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fault {
     method: &'static str,
@@ -79,7 +79,7 @@ impl Fault {
         self
     }
 
-    /// Sends the client elsewhere.
+    /// Redirects the client.
     pub(crate) fn redirect(self, status: u16, to: impl Into<String>) -> Self {
         self.status(status).header("location", to)
     }
@@ -96,13 +96,13 @@ impl Fault {
         self
     }
 
-    /// Sends a body that never ends, without a length.
+    /// Sends an endless body, without a length.
     pub(crate) fn endless(mut self) -> Self {
         self.endless = true;
         self
     }
 
-    /// Sends a body that never ends, a little at a time.
+    /// Sends an endless body, a little at a time.
     pub(crate) fn drip(mut self, pause: Duration) -> Self {
         self.pause = pause;
         self.endless()
@@ -115,7 +115,7 @@ impl Fault {
         self
     }
 
-    /// Closes the connection without an answer.
+    /// Closes the connection without a response.
     pub(crate) fn drop_connection(mut self) -> Self {
         self.drop_connection = true;
         self
@@ -155,7 +155,7 @@ impl Fault {
 }
 
 impl Fault {
-    /// An answer without the registry.
+    /// A response without the registry.
     pub(super) fn respond(&self, state: &State, request: &Request<Incoming>) -> Response<Body> {
         let mut response = Response::new(self.replacement(state, request));
         *response.status_mut() =
@@ -199,7 +199,7 @@ impl Fault {
             .boxed_unsync()
     }
 
-    /// The registry's own answer, changed.
+    /// The registry's own response, changed.
     pub(super) fn damage(&self, response: Response<Bytes>) -> Response<Body> {
         let (parts, body) = response.into_parts();
         let mut bytes = body.to_vec();

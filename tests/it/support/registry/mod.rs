@@ -1,5 +1,5 @@
-//! A small registry inside of the test process: real HTTP on a port of its own, and told to fail or
-//! to lie where a test wants it to.
+//! A small registry inside of the test process: real HTTP on a port of its own, and configured to
+//! fail or to lie by a test.
 //!
 //! ```ignore
 //! let registry = Registry::start().await;
@@ -53,39 +53,38 @@ pub(crate) struct Registry {
     task: JoinHandle<()>,
 }
 
-/// How it behaves when no fault says otherwise.
+/// Its behaviour without faults.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// Has the referrers API, and answers `OCI-Subject`.
     pub(crate) referrers_api: bool,
     /// Descriptors on one page of referrers.
     pub(crate) page_size: usize,
-    /// Whom it lets in.
+    /// Its authentication.
     pub(crate) auth: Auth,
-    /// Where it says that tokens are; its own `/token` by default.
+    /// The realm in its challenges; its own `/token` by default.
     pub(crate) realm: Option<String>,
     /// Lifetime of its tokens in seconds.
     pub(crate) token_seconds: u64,
     /// Largest body of one request, in bytes.
     pub(crate) max_body: usize,
-    /// Where it says that uploads go: another registry's `http://host`, nothing for a relative
+    /// The origin of its upload URLs: another registry's `http://host`, `None` for a relative
     /// `Location`.
     pub(crate) upload_origin: Option<String>,
-    /// Takes blobs from other repositories.
+    /// Mounts blobs from other repositories.
     pub(crate) mount: bool,
 }
 
-/// Whom a registry lets in.
+/// The authentication of a registry.
 #[derive(Clone, Debug)]
 pub(crate) enum Auth {
-    /// Everybody.
+    /// Anonymous access.
     None,
     /// This user and password, on every request.
     Basic(&'static str, &'static str),
-    /// Who shows a token that `/token` gave to this user and password, or to the identity token
-    /// `identity`.
+    /// A token that `/token` issued to this user and password, or to the identity token `identity`.
     Token(&'static str, &'static str),
-    /// Who shows a token that `/token` gave to anybody.
+    /// A token that `/token` issued to anyone.
     AnonymousToken,
 }
 
@@ -124,12 +123,12 @@ struct State {
 }
 
 impl Registry {
-    /// A registry with the referrers API that lets everybody in.
+    /// A registry with the referrers API and anonymous access.
     pub(crate) async fn start() -> Self {
         Self::with(Settings::default()).await
     }
 
-    /// A registry that behaves as told.
+    /// A registry with these settings.
     pub(crate) async fn with(settings: Settings) -> Self {
         Self::listening(Ipv4Addr::LOCALHOST.into(), settings).await
     }
@@ -164,17 +163,17 @@ impl Registry {
         format!("http://{}", self.address)
     }
 
-    /// Adds a fault. The first one that fits a request acts.
+    /// Adds a fault. The first one that matches a request is used.
     pub(crate) fn fault(&self, fault: Fault) {
         self.lock().faults.push(fault);
     }
 
-    /// Takes all faults away.
+    /// Removes all faults.
     pub(crate) fn heal(&self) {
         self.lock().faults.clear();
     }
 
-    /// Changes how it behaves.
+    /// Changes its settings.
     pub(crate) fn set(&self, change: impl FnOnce(&mut Settings)) {
         change(&mut self.lock().settings);
     }
@@ -184,7 +183,7 @@ impl Registry {
         self.lock().requests.clone()
     }
 
-    /// How many requests of `method` had `part` in their path.
+    /// The number of requests of `method` with `part` in their path.
     pub(crate) fn count(&self, method: &str, part: &str) -> usize {
         self.lock()
             .requests
@@ -193,7 +192,7 @@ impl Registry {
             .count()
     }
 
-    /// Every `Authorization` that was shown.
+    /// Every `Authorization` header received.
     pub(crate) fn authorizations(&self) -> Vec<String> {
         self.lock()
             .requests
@@ -202,7 +201,7 @@ impl Registry {
             .collect()
     }
 
-    /// Bytes of endless bodies that the clients took.
+    /// Bytes of endless bodies that clients read.
     pub(crate) fn endless_bytes(&self) -> u64 {
         self.state.endless_bytes.load(Ordering::Relaxed)
     }
@@ -255,7 +254,7 @@ impl Registry {
             .map(|(_, _, bytes)| bytes)
     }
 
-    /// What a tag names.
+    /// The descriptor or digest of a tag.
     pub(crate) fn tag(&self, repository: &str, tag: &str) -> Option<String> {
         self.lock()
             .tags

@@ -1,4 +1,4 @@
-//! What the registry holds, and how it answers when nothing is wrong.
+//! The registry's content, and its responses without faults.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -312,7 +312,7 @@ impl Inner {
         self.go_on(name, id)
     }
 
-    /// Takes uploads that another registry began as well.
+    /// Accepts uploads that another registry began as well.
     fn finish(
         &mut self,
         name: &str,

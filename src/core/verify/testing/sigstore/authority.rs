@@ -1,4 +1,4 @@
-//! A certificate authority like Fulcio: short-lived certificates about who asked for them.
+//! A certificate authority like Fulcio: short-lived certificates for identities.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,7 +27,7 @@ pub(crate) enum San {
     Other(&'static str),
 }
 
-/// What a certificate is to say.
+/// The contents of a leaf certificate.
 #[derive(Clone)]
 pub(crate) struct Leaf {
     pub(crate) names: Vec<San>,
@@ -35,18 +35,18 @@ pub(crate) struct Leaf {
     pub(crate) issuer: Option<&'static str>,
     /// Extension 1.1, plain bytes.
     pub(crate) legacy_issuer: Option<&'static str>,
-    /// Number of the extension, value: what the CI says (1.9 to 1.24).
+    /// Number and value of extensions: CI claims (1.9 to 1.24).
     pub(crate) claims: Vec<(u64, &'static str)>,
     pub(crate) window: (i64, i64),
     pub(crate) purposes: Vec<ExtendedKeyUsagePurpose>,
     pub(crate) is_ca: bool,
-    /// None: one of its own.
+    /// `None`: a new one.
     pub(crate) serial: Option<SerialNumber>,
     pub(crate) sct: Sct,
 }
 
 impl Leaf {
-    /// A workflow of GitHub's, valid for ten minutes.
+    /// A GitHub workflow, valid for ten minutes.
     pub(crate) fn workflow() -> Self {
         Self {
             names: vec![San::Uri(super::WORKFLOW)],
@@ -133,7 +133,7 @@ fn at(seconds: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(seconds).expect("a time")
 }
 
-/// Who certifies: a certificate with its key.
+/// A CA: a certificate with its key.
 #[derive(Clone)]
 pub(crate) struct Ca {
     params: CertificateParams,
@@ -147,7 +147,7 @@ impl Ca {
         Self::root_with(subject, window, |_| ())
     }
 
-    /// The same with something else in it.
+    /// The same with changed parameters.
     pub(crate) fn root_with(
         subject: &str,
         window: (i64, i64),
@@ -179,7 +179,7 @@ impl Ca {
         self.intermediate_with(subject, window, |_| ())
     }
 
-    /// The same with something else in it.
+    /// The same with changed parameters.
     pub(crate) fn intermediate_with(
         &self,
         subject: &str,
@@ -240,13 +240,13 @@ pub(crate) fn purposes(is_critical: bool, purposes: &[&[u64]]) -> CustomExtensio
     extension
 }
 
-/// A certificate authority: a root, perhaps an intermediate, and since when it is trusted until
-/// when.
+/// A certificate authority: a root, possibly an intermediate, and the period in which it is
+/// trusted.
 #[derive(Clone)]
 pub(crate) struct Authority {
     pub(crate) root: Ca,
     pub(crate) intermediate: Option<Ca>,
-    /// What the trust root lists instead of these.
+    /// The certificates that the trust root lists instead of these.
     pub(crate) listed: Option<Vec<Vec<u8>>>,
     pub(crate) valid_for: (i64, Option<i64>),
 }
@@ -276,8 +276,8 @@ impl Authority {
             .collect()
     }
 
-    /// Certifies `key`: first the precertificate for the log's promise, then the certificate that
-    /// carries it.
+    /// Certifies `key`: first the precertificate for the SCT, then the certificate that contains
+    /// it.
     pub(crate) fn certify(&self, key: &Key, leaf: &Leaf, log: &CtLog) -> Vec<u8> {
         let issuer = self.intermediate.as_ref().unwrap_or(&self.root);
         let mut params = leaf.params();

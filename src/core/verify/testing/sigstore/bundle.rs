@@ -1,4 +1,4 @@
-//! A Sigstore bundle, and everything that can be wrong with it before it is signed.
+//! A Sigstore bundle, and every fault that can be made before it is signed.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use super::{
     rekor::{Logging, Signed},
 };
 
-/// With what the signature is verified.
+/// The verification material.
 #[derive(Clone)]
 pub(crate) enum Material {
     /// A key that the verifier has.
@@ -22,11 +22,11 @@ pub(crate) enum Material {
 #[derive(Clone)]
 pub(crate) struct Stamp {
     pub(crate) time: i64,
-    /// The bytes that are stamped. None: the signature.
+    /// The bytes that are timestamped. `None`: the signature.
     pub(crate) over: Option<Vec<u8>>,
-    /// Who stamps. None: the Sigstore's own.
+    /// The timestamp authority. `None`: the Sigstore's own.
     pub(crate) by: Option<Tsa>,
-    /// Does the token carry the authority's certificate?
+    /// Whether the token contains the authority's certificate.
     pub(crate) embed: bool,
 }
 
@@ -41,16 +41,16 @@ impl Stamp {
     }
 }
 
-/// What a log entry is about, where that is not what is in the bundle.
+/// The content of a log entry, where it differs from the bundle's.
 #[derive(Clone, Default)]
 pub(crate) struct Seen {
     pub(crate) payload: Option<Vec<u8>>,
     pub(crate) signature: Option<Vec<u8>>,
-    /// Another key, or another certificate about the same.
+    /// Another key, or another certificate about the same identity.
     pub(crate) key: Option<Key>,
 }
 
-/// How a bundle is made. What is wrong in the result is wrong in one field.
+/// How a bundle is made. Each fault in the result is a fault in one field.
 #[derive(Clone)]
 pub(crate) struct Recipe {
     pub(crate) key: Key,
@@ -61,9 +61,9 @@ pub(crate) struct Recipe {
     pub(crate) stamps: Vec<Stamp>,
     /// Certified instead of the key that signs.
     pub(crate) certified: Option<Key>,
-    /// What is done to the signature before anybody else sees it.
+    /// Changes the signature before anything else is made of it.
     pub(crate) spoil: Option<fn(&mut Vec<u8>)>,
-    /// What the log saw of something else.
+    /// Differences between the log entry and the bundle.
     pub(crate) seen: Seen,
 }
 
@@ -91,7 +91,7 @@ impl Recipe {
         }
     }
 
-    /// How the log answers; panics if there is none.
+    /// The options of the log; panics if there is none.
     pub(crate) const fn log(&mut self) -> &mut Logging {
         self.logging.as_mut().expect("it is logged")
     }
@@ -177,7 +177,7 @@ fn token(sigstore: &Sigstore, stamp: &Stamp, signature: &[u8]) -> String {
     ))
 }
 
-/// When a log takes what was signed at [`NOON`].
+/// The time of the log entry for what was signed at [`NOON`].
 pub(crate) const LOGGED: i64 = NOON + 60;
-/// When a timestamp authority sees it.
+/// The time of the timestamp.
 pub(crate) const STAMPED: i64 = NOON + 30;

@@ -1,4 +1,4 @@
-//! A log of certificates (RFC 6962): its promise, embedded in the certificate.
+//! A certificate transparency log (RFC 6962): its SCT, embedded in the certificate.
 
 use rcgen::CustomExtension;
 
@@ -7,12 +7,12 @@ use super::{
     key::{Algorithm, Key, sha256},
 };
 
-/// How a certificate carries the log's promise.
+/// The SCTs of a certificate.
 #[derive(Clone)]
 pub(crate) enum Sct {
     Good,
     Missing,
-    /// So many of them.
+    /// This many SCTs.
     Times(usize),
     /// A good one and one in the name of this log.
     AndOf(Key),
@@ -24,7 +24,7 @@ pub(crate) enum Sct {
     ForIssuer(Vec<u8>),
     /// About other bytes.
     ForAnother,
-    /// Promised at this time.
+    /// With this time.
     At(i64),
 }
 

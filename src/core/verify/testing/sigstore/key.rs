@@ -1,4 +1,4 @@
-//! Keys of every algorithm that somebody may sign with.
+//! Keys of every supported algorithm.
 
 use std::sync::{Arc, OnceLock};
 
@@ -29,7 +29,7 @@ impl Algorithm {
         Self::Rsa4096,
     ];
 
-    /// As Rekor v2 calls it (`PublicKeyDetails`), with the hash that it logs.
+    /// Rekor v2's name (`PublicKeyDetails`), with the hash that it logs.
     pub(super) const fn details(self) -> (&'static str, &'static str, &'static digest::Algorithm) {
         match self {
             Self::P256 => ("PKIX_ECDSA_P256_SHA_256", "SHA2_256", &digest::SHA256),
@@ -102,8 +102,7 @@ impl Key {
         self.pair.public_key_raw()
     }
 
-    /// SHA-256 of the SPKI: the name of a key of Rekor v1 and of a CT log, and what a bundle's hint
-    /// says.
+    /// SHA-256 of the SPKI: the id of a key in Rekor v1 and CT logs, and a bundle's key hint.
     pub(crate) fn id(&self) -> [u8; 32] {
         sha256(&self.spki())
     }

@@ -18,7 +18,7 @@ pub(super) type Hash = [u8; 32];
 #[derive(Clone)]
 pub(crate) struct Log {
     pub(crate) key: Key,
-    /// The first line of its checkpoints, and of its name in the signature.
+    /// The first line of its checkpoints, and its name in signed notes.
     pub(crate) origin: &'static str,
     pub(crate) id: [u8; 32],
     pub(crate) valid_for: (i64, Option<i64>),
@@ -33,7 +33,7 @@ pub(super) struct Included {
 }
 
 impl Log {
-    /// Rekor v1 signs with ECDSA, and its name is the hash of its key.
+    /// Rekor v1 signs with ECDSA, and its id is the hash of its key.
     pub(crate) fn rekor_v1() -> Self {
         let key = Key::new(Algorithm::P256);
         Self {
@@ -44,7 +44,7 @@ impl Log {
         }
     }
 
-    /// Rekor v2 signs with Ed25519, and its name is the hash of its name and key.
+    /// Rekor v2 signs with Ed25519, and its id is the hash of its name and key.
     pub(crate) fn rekor_v2() -> Self {
         let (key, origin) = (Key::new(Algorithm::Ed25519), "log2025-1.rekor.example.com");
         Self {
@@ -55,7 +55,7 @@ impl Log {
         }
     }
 
-    /// Puts `body` among others.
+    /// Adds `body` to a tree with other entries.
     pub(super) fn include(body: &[u8]) -> Included {
         let others = |from: usize, count: usize| {
             (from..from + count).map(|n| leaf(format!("entry {n}").as_bytes()))

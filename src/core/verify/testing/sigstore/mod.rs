@@ -1,10 +1,9 @@
-//! A whole Sigstore in this process, to be believed or to be broken: a certificate authority, a log
-//! of certificates, Rekor v1 and v2, a timestamp authority, and the `trusted_root.json` that names
-//! them.
+//! A complete Sigstore in this process, with injectable faults: a certificate authority, a CT log,
+//! Rekor v1 and v2, a timestamp authority, and the `trusted_root.json` that names them.
 //!
-//! All of it happened at [`NOON`] on a day in the past, because a verifier refuses what lies in the
-//! future. It makes what signers put into bundles and shares no code with what judges them: nothing
-//! here names a module of the crate, so that other test binaries can include it (`#[path]`).
+//! All of it happened at [`NOON`] on a day in the past, because a verifier refuses times in the
+//! future. It makes the content of bundles and shares no code with the verifier: nothing here names
+//! a module of the crate, so that other test binaries can include it (`#[path]`).
 
 mod authority;
 mod bundle;
@@ -28,13 +27,13 @@ pub(crate) use tsa::{TIME_STAMPING, Tsa};
 pub(crate) const NOON: i64 = 1_749_988_800;
 /// Seconds.
 pub(crate) const DAY: i64 = 86_400;
-/// Whom [`Leaf::workflow`] is about.
+/// The identity of [`Leaf::workflow`].
 pub(crate) const WORKFLOW: &str =
     "https://github.com/acme/app/.github/workflows/release.yml@refs/heads/main";
-/// Who says so.
+/// The OIDC issuer.
 pub(crate) const ISSUER: &str = "https://token.actions.githubusercontent.com";
 
-/// Everybody who is trusted. Copies share their keys; a copy can be changed.
+/// All trusted services. Copies share their keys; a copy can be changed.
 #[derive(Clone)]
 pub(crate) struct Sigstore {
     pub(crate) authority: Authority,
@@ -56,7 +55,7 @@ impl Sigstore {
     }
 }
 
-/// What a DSSE signature is made over.
+/// The signed bytes of a DSSE signature.
 pub(crate) fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let head = format!(
         "DSSEv1 {} {payload_type} {} ",

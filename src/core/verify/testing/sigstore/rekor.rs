@@ -1,5 +1,5 @@
 //! Entries of Rekor v1 (`dsse` and `hashedrekord` 0.0.1, with a promise) and of Rekor v2
-//! (`hashedrekord` 0.0.2), as bundles carry them.
+//! (`hashedrekord` 0.0.2), in the form of bundles.
 
 use aws_lc_rs::digest;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use super::{
     pae,
 };
 
-/// What an entry is about. Its verifier is a certificate or a public key, in DER.
+/// The content of an entry. Its verifier is a certificate or a public key, in DER.
 pub(crate) struct Signed<'a> {
     pub(crate) payload_type: &'a str,
     pub(crate) payload: &'a [u8],
@@ -21,7 +21,7 @@ pub(crate) struct Signed<'a> {
     pub(crate) algorithm: Algorithm,
 }
 
-/// The form of an entry.
+/// The type of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Dsse001,
@@ -43,19 +43,19 @@ impl Kind {
     }
 }
 
-/// How the log is to answer.
+/// The log's behaviour.
 #[derive(Clone)]
 pub(crate) struct Logging {
     pub(crate) kind: Kind,
-    /// When Rekor v1 says that it took the entry.
+    /// The integrated time of Rekor v1.
     pub(crate) time: i64,
-    /// Is there a promise (SET)? Rekor v1 only.
+    /// Whether there is a promise (SET). Rekor v1 only.
     pub(crate) promise: bool,
-    /// Who signs the promise, in the log's name. None: the log.
+    /// The key that signs the promise. `None`: the log's.
     pub(crate) promise_key: Option<Key>,
-    /// Who signs the checkpoint, in the log's name. None: the log.
+    /// The key that signs the checkpoint. `None`: the log's.
     pub(crate) checkpoint_key: Option<Key>,
-    /// The checkpoint's first line. None: the log's.
+    /// The checkpoint's first line. `None`: the log's.
     pub(crate) origin: Option<&'static str>,
 }
 
@@ -78,7 +78,7 @@ impl Sigstore {
         self.log_body(&body(signed, how.kind), how)
     }
 
-    /// Logs this body, whatever it says.
+    /// Logs this body unchecked.
     pub(crate) fn log_body(&self, body: &Value, how: &Logging) -> Value {
         let log = if how.kind.is_v1() {
             &self.rekor_v1
@@ -127,7 +127,7 @@ impl Sigstore {
     }
 }
 
-/// What a promise is signed over: canonical JSON.
+/// The signed bytes of a promise: canonical JSON.
 fn promised(body: &[u8], time: i64, index: usize, id: &[u8; 32]) -> Vec<u8> {
     format!(
         r#"{{"body":"{}","integratedTime":{time},"logID":"{}","logIndex":{index}}}"#,
@@ -137,7 +137,7 @@ fn promised(body: &[u8], time: i64, index: usize, id: &[u8; 32]) -> Vec<u8> {
     .into_bytes()
 }
 
-/// What the log keeps.
+/// The body of a log entry.
 pub(crate) fn body(signed: &Signed<'_>, kind: Kind) -> Value {
     let verifier = signed.certificate.map_or_else(
         || pem("PUBLIC KEY", signed.spki),

@@ -9,7 +9,7 @@ use super::{
 };
 
 impl Sigstore {
-    /// The document that names everybody.
+    /// The document with all services.
     pub(crate) fn trusted_root(&self) -> Value {
         json!({
             "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",

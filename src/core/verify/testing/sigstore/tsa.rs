@@ -18,14 +18,14 @@ const CONTENT_TYPE: &[u64] = &[1, 2, 840, 113_549, 1, 9, 3];
 const MESSAGE_DIGEST: &[u64] = &[1, 2, 840, 113_549, 1, 9, 4];
 const POLICY: &[u64] = &[1, 3, 6, 1, 4, 1, 57264, 2];
 
-/// Id-kp-timeStamping.
+/// id-kp-timeStamping.
 pub(crate) const TIME_STAMPING: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 3, 8];
 
 #[derive(Clone)]
 pub(crate) struct Tsa {
     key: Key,
     certificate: Vec<u8>,
-    /// Who issued that, up to the root.
+    /// The issuers of that, up to the root.
     above: Vec<Vec<u8>>,
     pub(crate) valid_for: (i64, Option<i64>),
 }
@@ -38,16 +38,16 @@ impl Tsa {
         )
     }
 
-    /// Its certificate is valid in `window`, for what its extended key usage says.
+    /// Its certificate is valid in `window`, with this extended key usage.
     pub(crate) fn with(window: (i64, i64), purpose: CustomExtension) -> Self {
         let root = Ca::root("timestamps", (NOON - 1_000 * DAY, NOON + 3_000 * DAY));
         let above = vec![root.der.clone()];
         Self::issued_by(&root, above, window, |params| {
-            params.custom_extensions = vec![purpose]
+            params.custom_extensions = vec![purpose];
         })
     }
 
-    /// Its certificate is issued by `issuer`; `above` is what is listed behind it.
+    /// Its certificate is issued by `issuer`; `above` is the rest of the listed chain.
     pub(crate) fn issued_by(
         issuer: &Ca,
         above: Vec<Vec<u8>>,
@@ -75,7 +75,7 @@ impl Tsa {
             .collect()
     }
 
-    /// A `TimeStampResp` that says: `message` existed at `time`.
+    /// A `TimeStampResp` for `message` at `time`.
     pub(crate) fn stamp(&self, message: &[u8], time: i64, embed: bool) -> Vec<u8> {
         let info = tst_info(message, time);
         let content = der::sequence(&[der::oid(TST_INFO), der::context(0, &der::octets(&info))]);

@@ -1,4 +1,4 @@
-//! The same bundles beside a file, where Sigstore's client specification asks for a log and for a
+//! The same bundles for a file, where Sigstore's client specification requires a log entry and a
 //! time.
 
 use super::*;

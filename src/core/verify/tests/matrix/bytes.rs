@@ -1,8 +1,7 @@
-//! Which bytes of a bundle decide, and which do not.
+//! Which bytes of a bundle matter, and which do not.
 //!
-//! Whatever still holds after one byte was changed says exactly what was signed, by the same
-//! signer, at a time that somebody vouches for, and differs in nothing that [`decisive`] tells.
-//! What does not decide:
+//! A bundle that is still valid after one byte was changed has exactly the signed content, by the
+//! same signer, at a verified time, and equal [`decisive`] fields. Bytes that do not matter:
 //!
 //! | bytes | why |
 //! |---|---|
@@ -10,7 +9,7 @@
 //! | the name of the log entries, the promise or the timestamps of a bundle that was signed with a key | as if there were none: it is in no log, or its time is unknown, and a policy may refuse that |
 //! | the name before a checkpoint's signature | the key's hint and the key decide |
 //! | the proof's index, size and root in an entry of Rekor v2 | the entry's index and the signed checkpoint decide |
-//! | the name of the only promise or timestamp, where the other is there | one vouched time is enough; what is left out proves nothing |
+//! | the name of the only promise or timestamp, where the other is there | one verified time is enough; a removed one proves nothing |
 //! | what surrounds the signed part of a timestamp: status, versions, the list of algorithms | RFC 3161 and CMS do not sign it |
 //! | names of fields that are empty when they are missing, if the field does not decide | as if it were missing |
 
@@ -28,7 +27,7 @@ fn shapes() -> Vec<Shape> {
         .collect()
 }
 
-/// A bundle that holds, and with what it was judged.
+/// A valid bundle, and its verification material.
 struct Original {
     shape: Shape,
     bundle: Value,
@@ -53,7 +52,7 @@ impl Original {
         }
     }
 
-    /// Does it still hold? Then nothing that decides was changed.
+    /// True if it is still valid; then no decisive field may have changed.
     fn holds(&self, content: &[u8]) -> bool {
         let findings = judge(&self.keys, &self.root, true, content.to_vec());
         let shape = self.shape;
@@ -79,8 +78,8 @@ impl Original {
         }
         let changed: Value = serde_json::from_slice(content).expect("it held");
         let (mut is, was) = (decisive(&changed, shape), decisive(&self.bundle, shape));
-        // What was left out proves nothing, and is not needed where there is another time, or where
-        // the time may be unknown.
+        // A removed item proves nothing, and is not needed if there is another time, or if the time
+        // may be unknown.
         let entry_left_out =
             shape.keyed() && changed["verificationMaterial"]["tlogEntries"].is_null();
         for part in ["entry", "checkpoint", "proof"]
@@ -105,7 +104,7 @@ impl Original {
     }
 }
 
-/// Everything in a bundle that decides whether it holds.
+/// Everything in a bundle that decides whether it is valid.
 fn decisive(bundle: &Value, shape: Shape) -> Value {
     let envelope = &bundle["dsseEnvelope"];
     let mut known = json!({
@@ -161,7 +160,7 @@ fn checkpoint(envelope: &str) -> Value {
         .collect()
 }
 
-/// What a token says, the attributes that were signed, and the signature.
+/// The content of a token, its signed attributes, and the signature.
 fn signed_part(token: &Value) -> Value {
     let token = STANDARD
         .decode(token.as_str().expect("text"))
@@ -179,7 +178,7 @@ fn signed_part(token: &Value) -> Value {
         .collect()
 }
 
-/// Changes every value and every name of a field once, and returns those that do not matter.
+/// Changes every value and every name of a field once, and returns those without effect.
 fn that_do_not_matter(original: &Original) -> Vec<String> {
     let mut places = Vec::new();
     walk(&original.bundle, "", &mut places);
@@ -272,7 +271,7 @@ const UNUSED_BY_V2: [&str; 2] = [
     "/verificationMaterial/tlogEntries/0/inclusionProof/logIndex=",
 ];
 
-/// `=` at the end: the field's name, so that the field is as if it were missing.
+/// `=` at the end: the field's name; the field is then missing.
 fn expected(shape: Shape) -> Vec<&'static str> {
     match (shape.when, shape.keyed()) {
         (When::Unsaid | When::Stamp, _) | (When::RekorV1, false) => Vec::new(),

@@ -1,5 +1,4 @@
-//! The certificate: whom it names, when and for what it is valid, who vouches for it, and that a
-//! log saw it.
+//! The certificate: its name, validity and purpose, its issuer, and its SCT.
 
 use rcgen::ExtendedKeyUsagePurpose;
 use serde_json::Value;
@@ -31,7 +30,7 @@ fn names(case: &mut Case, names: &[San]) {
     leaf(case).names = names.to_vec();
 }
 
-/// The certificates as a bundle of version 0.2 carries them.
+/// The certificates in the form of bundle version 0.2.
 fn chain(bundle: &mut Value, above: &[&[u8]]) {
     bundle["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=0.2".into();
     let mut certificates = vec![remove(material(bundle), "certificate")];
@@ -39,7 +38,7 @@ fn chain(bundle: &mut Value, above: &[&[u8]]) {
     material(bundle)["x509CertificateChain"] = json!({"certificates": certificates});
 }
 
-/// Only the root is trusted: the bundle must bring the intermediate.
+/// Only the root is trusted: the bundle has to contain the intermediate.
 fn trust_the_root_alone(root: &mut Value) {
     root["certificateAuthorities"][0]["certChain"]["certificates"]
         .as_array_mut()
@@ -52,7 +51,7 @@ fn window(case: &mut Case, from: i64, to: i64) {
 }
 
 pub(super) const FAULTS: &[Fault] = &[
-    // Whom it names.
+    // The name.
     holds(
         "an email address",
         Make(|case| names(case, &[San::Email("a@example.com")])),
@@ -69,7 +68,7 @@ pub(super) const FAULTS: &[Fault] = &[
             names(
                 case,
                 &[San::Uri(WORKFLOW), San::Uri("https://example.com/other")],
-            )
+            );
         }),
     ),
     refused(
@@ -159,7 +158,7 @@ pub(super) const FAULTS: &[Fault] = &[
         "no claims of a CI",
         Make(|case| leaf(case).claims = Vec::new()),
     ),
-    // When and for what it is valid.
+    // Its validity and purpose.
     refused(
         "a certificate that had expired",
         Reason::CertificateExpired,
@@ -214,7 +213,7 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::MalformedEvidence,
         Bundle(|b| material(b)["certificate"]["rawBytes"] = "MAA=".into()),
     ),
-    // Who vouches for it.
+    // The issuer.
     refused(
         "an authority that nobody knows",
         Reason::UntrustedChain,
@@ -302,7 +301,7 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::UntrustedChain,
         Root(trust_the_root_alone),
     ),
-    // That a log saw it.
+    // The SCT.
     refused(
         "no promise of the certificates' log",
         Reason::UntrustedChain,
@@ -376,8 +375,7 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
 ];
 
-/// Other algorithms than P-256. Rekor v2's `hashedrekord` is defined for P-256 only as far as the
-/// verifier knows.
+/// Other algorithms than P-256. The verifier supports Rekor v2's `hashedrekord` for P-256 only.
 #[test]
 fn certificates_of_other_algorithms() {
     use super::{By, When, outcome};

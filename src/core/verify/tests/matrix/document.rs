@@ -1,4 +1,4 @@
-//! The document: what can be read in two ways or is too much is refused before anything is decoded.
+//! The document: an ambiguous or oversized one is refused before anything is decoded.
 
 use serde_json::Value;
 
@@ -27,7 +27,7 @@ fn stamps(bundle: &mut Value) -> &mut Value {
     &mut bundle["verificationMaterial"]["timestampVerificationData"]["rfc3161Timestamps"]
 }
 
-/// Megabytes take long where nothing is optimised: two columns are enough.
+/// Megabytes take long in unoptimised builds: two columns are enough.
 fn large(shape: Shape) -> bool {
     shape.only_v1() && matches!(shape.by, By::Certificate | By::Key(Algorithm::P256))
 }
@@ -164,7 +164,7 @@ pub(super) const FAULTS: &[Fault] = &[
         Holds,
         Bundle(|b| material(b)["timestampVerificationData"] = Value::Null),
     ),
-    // Too much of something.
+    // Too many items.
     logged(
         "one entry twice",
         Reason::MalformedEvidence,

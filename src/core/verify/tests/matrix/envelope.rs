@@ -1,5 +1,5 @@
-//! What is signed, and by whom: the envelope, the statement in it, and what the bundle says that it
-//! can be verified with.
+//! What is signed, and by whom: the envelope, the statement in it, and the bundle's verification
+//! material.
 
 use serde_json::Value;
 
@@ -233,8 +233,8 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::SubjectMismatch,
         Make(|case| {
             say(case, |s| {
-                s["subject"][0]["digest"]["sha256"] = "00".repeat(32).into()
-            })
+                s["subject"][0]["digest"]["sha256"] = "00".repeat(32).into();
+            });
         }),
     ),
     refused(
@@ -242,7 +242,7 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::SubjectMismatch,
         Make(|case| {
             say(case, |s| {
-                s["subject"][0]["digest"]["sha256"] = subject().hex_digits().to_uppercase().into()
+                s["subject"][0]["digest"]["sha256"] = subject().hex_digits().to_uppercase().into();
             });
         }),
     ),
@@ -251,7 +251,7 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::SubjectMismatch,
         Make(|case| {
             say(case, |s| {
-                s["subject"][0]["digest"] = json!({"sha512": "00".repeat(64)})
+                s["subject"][0]["digest"] = json!({"sha512": "00".repeat(64)});
             });
         }),
     ),
@@ -261,7 +261,7 @@ pub(super) const FAULTS: &[Fault] = &[
         Make(|case| {
             say(case, |s| {
                 s["subject"][0]["digest"] =
-                    json!({"sha512": format!("{0}{0}", subject().hex_digits())})
+                    json!({"sha512": format!("{0}{0}", subject().hex_digits())});
             });
         }),
     ),
@@ -303,8 +303,8 @@ pub(super) const FAULTS: &[Fault] = &[
         Shape::any,
         Make(|case| {
             say(case, |s| {
-                s["subject"] = vec![s["subject"][0].clone(); 64].into()
-            })
+                s["subject"] = vec![s["subject"][0].clone(); 64].into();
+            });
         }),
     ),
     refused(
@@ -312,8 +312,8 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::LimitExceeded,
         Make(|case| {
             say(case, |s| {
-                s["subject"] = vec![s["subject"][0].clone(); 65].into()
-            })
+                s["subject"] = vec![s["subject"][0].clone(); 65].into();
+            });
         }),
     ),
     holds(
@@ -321,8 +321,8 @@ pub(super) const FAULTS: &[Fault] = &[
         Shape::any,
         Make(|case| {
             say(case, |s| {
-                s["predicateType"] = "https://spdx.dev/Document".into()
-            })
+                s["predicateType"] = "https://spdx.dev/Document".into();
+            });
         }),
     ),
     refused(
@@ -339,8 +339,8 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::MalformedEvidence,
         Make(|case| {
             say(case, |s| {
-                s["_type"] = "https://in-toto.io/Statement/v2".into()
-            })
+                s["_type"] = "https://in-toto.io/Statement/v2".into();
+            });
         }),
     ),
     refused(

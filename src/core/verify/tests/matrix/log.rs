@@ -1,4 +1,4 @@
-//! The log entry: its promise, the name of its log, and what it is about.
+//! The log entry: its promise, the id of its log, and its content.
 
 use serde_json::Value;
 
@@ -31,7 +31,7 @@ fn later(value: &mut Value, by: i64) {
     *value = (number + by).to_string().into();
 }
 
-/// The log answers in another way.
+/// Changes the log's behaviour.
 fn answer(case: &mut Case, edit: fn(&mut Logging)) {
     edit(case.recipe.log());
 }
@@ -97,8 +97,8 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::InvalidTimestamp,
         Make(|case| {
             answer(case, |how| {
-                how.promise_key = Some(Key::new(Algorithm::P256))
-            })
+                how.promise_key = Some(Key::new(Algorithm::P256));
+            });
         }),
     ),
     refused(
@@ -123,7 +123,7 @@ pub(super) const FAULTS: &[Fault] = &[
             entry(b)["logId"]["keyId"] = base64(&case.sigstore.rekor_v2.id).into();
         }),
     ),
-    // A time that nobody signed.
+    // A time that is not signed.
     refused(
         "a time in an entry of Rekor v2",
         Shape::v2,
@@ -244,7 +244,7 @@ pub(super) const FAULTS: &[Fault] = &[
         Reason::InvalidTimestamp,
         Make(|case| case.sigstore.rekor_v1.valid_for.0 = NOON + DAY),
     ),
-    // The name of the log, where no promise covers it.
+    // The id of the log, without a promise that covers it.
     refused(
         "the name of an unknown log",
         Shape::v2,
@@ -311,7 +311,7 @@ pub(super) const FAULTS: &[Fault] = &[
             case.sigstore.rekor_v2.valid_for.1 = Some(NOON + DAY);
         }),
     ),
-    // What it is about.
+    // Its content.
     refused(
         "an entry about another statement",
         Shape::logged,

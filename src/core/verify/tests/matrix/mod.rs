@@ -1,7 +1,7 @@
-//! The verify matrix: every material × every evidence holds, and with every single fault it is
-//! refused for exactly one reason.
+//! The verify matrix: every combination of material and time evidence is valid, and with every
+//! single fault it is refused for exactly one reason.
 //!
-//! The tables are `FAULTS` of the modules below. A fault that does not matter is a row too:
+//! The tables are `FAULTS` of the modules below. A fault without effect is a row too:
 //! [`Expected::Holds`].
 
 mod blob;
@@ -20,14 +20,14 @@ use crate::core::verify::testing::sigstore::{
     Algorithm, Key, Kind, LOGGED, Leaf, Logging, Material, Recipe, STAMPED, Sigstore, Stamp,
 };
 
-/// With what a signature is verified.
+/// The verification material of a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     Key(Algorithm),
     Certificate,
 }
 
-/// What says when it was made.
+/// The evidence of the signing time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum When {
     Unsaid,
@@ -100,8 +100,9 @@ impl Shape {
         matches!(self.when, When::RekorV1AndStamp)
     }
 
-    /// Can a trust root vouch for it? `sigstore-verify` knows no P-521, and in Rekor v2 nothing but
-    /// P-256: what stands beside a signature by such a key is not held against a trust root here.
+    /// True if a trust root can verify its time evidence. `sigstore-verify` does not support P-521,
+    /// and of Rekor v2 only P-256: time evidence of such keys is not verified with a trust root
+    /// here.
     const fn vouchable(self) -> bool {
         match self.by {
             By::Certificate | By::Key(Algorithm::P256) => true,
@@ -116,17 +117,17 @@ impl Shape {
     }
 }
 
-/// What becomes of a bundle.
+/// The expected result of a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
     Holds,
-    /// It was signed with the key, and nothing is left that could say when.
+    /// Verified by the key alone, and no time evidence is left.
     ByKeyAlone,
-    /// The key's word may still hold where no trust root is asked.
+    /// Refused; without a trust root the key alone may still verify it.
     Refused(Reason),
 }
 
-/// Which part of a bundle a fault is in.
+/// The part of a bundle that a fault is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     /// The document, the envelope, the certificate.
@@ -135,17 +136,17 @@ enum Part {
     Evidence,
 }
 
-/// What is changed, in what is made or in what was made.
+/// A change, before or after signing.
 enum Change {
-    /// Before anything is signed.
+    /// Changes what is signed.
     Make(fn(&mut Case)),
-    /// The bundle.
+    /// Changes the bundle.
     Bundle(fn(&mut Value)),
-    /// The bundle, by somebody who can sign as everybody.
+    /// Changes the bundle, and signs it again with any key.
     Forge(fn(&mut Value, &Case)),
-    /// The bundle's text.
+    /// Changes the bundle's text.
     Text(fn(&str) -> Vec<u8>),
-    /// The trust root.
+    /// Changes the trust root.
     Root(fn(&mut Value)),
 }
 
@@ -155,7 +156,7 @@ struct Fault {
     part: Part,
     applies: fn(Shape) -> bool,
     expected: Expected,
-    /// What becomes of bundles that were signed with a key, if that is something else.
+    /// The expected result for bundles signed with a key, if it differs.
     keyed: Option<Expected>,
     change: Change,
 }
@@ -178,7 +179,7 @@ const fn row(
 }
 
 impl Fault {
-    /// Something else is expected of bundles that were signed with a key.
+    /// Sets another expected result for bundles signed with a key.
     const fn keyed(mut self, expected: Expected) -> Self {
         self.keyed = Some(expected);
         self
@@ -195,14 +196,14 @@ impl Fault {
     }
 }
 
-/// One cell: everything that a bundle and its trust root are made of.
+/// One cell: all inputs of a bundle and its trust root.
 #[derive(Clone)]
 struct Case {
     sigstore: Sigstore,
     recipe: Recipe,
     /// The keys that the verifier has.
     keys: Vec<Key>,
-    /// Is the trust root asked about what keys signed?
+    /// True if the trust root verifies signatures by keys.
     vouching: bool,
 }
 
@@ -256,13 +257,13 @@ impl Case {
         }
     }
 
-    /// Makes the bundle and the trust root with `change`, and judges.
+    /// Makes the bundle and the trust root with `change`, and verifies.
     fn judge(self, change: &Change) -> VerificationFindings {
         let plain = self.recipe.bundle(&self.sigstore);
         self.judge_from(&plain, change)
     }
 
-    /// The same from `plain`, the bundle before anything was changed.
+    /// The same from `plain`, the unchanged bundle.
     fn judge_from(mut self, plain: &Value, change: &Change) -> VerificationFindings {
         let mut bundle = plain.clone();
         let mut root = self.sigstore.trusted_root();
@@ -287,7 +288,7 @@ impl Case {
     }
 }
 
-/// Judges a bundle about [`subject`] with these keys and this trust root.
+/// Verifies a bundle about [`subject`] with these keys and this trust root.
 fn judge(keys: &[Key], root: &Value, vouching: bool, content: Vec<u8>) -> VerificationFindings {
     let keys = keys
         .iter()
@@ -312,7 +313,7 @@ fn judge(keys: &[Key], root: &Value, vouching: bool, content: Vec<u8>) -> Verifi
     )
 }
 
-/// Most cases have the same trust root: the first one that was asked for is kept.
+/// Most cases have the same trust root: the first one is cached.
 fn parsed(root: &Value) -> Arc<TrustRoot> {
     static FIRST: OnceLock<(Value, Arc<TrustRoot>)> = OnceLock::new();
     let parse = || {
@@ -364,7 +365,7 @@ fn remove(value: &mut Value, key: &str) -> Value {
         .expect(key)
 }
 
-/// The value, in base64, with its last byte's last bit the other way round.
+/// The value, in base64, with the last bit of its last byte inverted.
 fn flip(value: &mut Value) {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let mut bytes = STANDARD
@@ -387,7 +388,7 @@ fn faults() -> impl Iterator<Item = &'static Fault> {
     .flatten()
 }
 
-/// The statement that is vouched for best, and what became of the bundle.
+/// The statement with the strongest evidence, and the result of the bundle.
 fn outcome(
     findings: &VerificationFindings,
     shape: Shape,
@@ -449,7 +450,7 @@ fn every_material_with_every_evidence_holds_and_says_who_and_when() {
     }
 }
 
-/// Every row in every column where it applies. Says how many there were.
+/// Every row in every column where it applies. Prints their number.
 #[test]
 fn every_single_fault_has_its_one_reason() {
     let (mut cases, mut wrong) = (0, Vec::new());
@@ -483,8 +484,7 @@ fn every_single_fault_has_its_one_reason() {
     assert!(cases > 2_500, "only {cases} cases");
 }
 
-/// Whoever names no trust root for a key's signatures takes the key's word, and learns no time from
-/// what stands beside it.
+/// Without a trust root for a key's signatures the key alone counts, and no time evidence is used.
 #[test]
 fn without_a_trust_root_a_key_speaks_for_itself() {
     let key = By::Key(Algorithm::P256);
@@ -519,7 +519,7 @@ fn without_a_trust_root_a_key_speaks_for_itself() {
     }
 }
 
-/// What the verifier does not know is refused where it is asked for, and says so.
+/// Evidence that the verifier does not support is refused where it is required, with a message.
 #[test]
 fn what_no_trust_root_can_vouch_for_is_refused_if_it_must() {
     for shape in Shape::all()

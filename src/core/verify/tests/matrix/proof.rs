@@ -1,4 +1,4 @@
-//! The proof that a log has the entry, and the checkpoint that it ends in.
+//! The inclusion proof, and its checkpoint.
 
 use serde_json::Value;
 
@@ -50,7 +50,7 @@ fn later(value: &mut Value, by: i64) {
     *value = (number + by).to_string().into();
 }
 
-/// As a bundle of an older version: the certificate is in a chain.
+/// As a bundle of an older version, with the certificate in a chain.
 fn relabel(bundle: &mut Value, version: &str) {
     bundle["mediaType"] =
         format!("application/vnd.dev.sigstore.bundle+json;version={version}").into();

@@ -1,4 +1,4 @@
-//! Timestamps, and the windows of those who make them.
+//! Timestamps, and the periods of their authorities.
 
 use serde_json::Value;
 
@@ -51,7 +51,7 @@ fn stamp(case: &mut Case) -> &mut Stamp {
     &mut case.recipe.stamps[0]
 }
 
-/// Everybody trusts this authority, and it stamps.
+/// The trust root lists this authority, and it makes the timestamp.
 fn trusted(case: &mut Case, tsa: Tsa) {
     case.sigstore.tsa = tsa;
 }
