@@ -15,7 +15,7 @@ use crate::core::{
     },
 };
 
-fn pki_authority(name: &str, by: &Arc<CertificateAuthority>) -> PolicyAuthority {
+pub(super) fn pki_authority(name: &str, by: &Arc<CertificateAuthority>) -> PolicyAuthority {
     let subject = SubjectMatcher::exact(RELEASE).expect("a name");
     PolicyAuthority {
         name: name.into(),

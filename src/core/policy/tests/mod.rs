@@ -4,6 +4,7 @@ mod binding;
 mod certificates;
 mod compiling;
 mod exemptions;
+mod holds_until;
 mod legacy;
 mod provenance;
 mod scope;
