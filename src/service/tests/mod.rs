@@ -169,16 +169,30 @@ async fn unpacked(
     contents: &BundleContents,
     selection: &UnpackSelection,
 ) -> Result<Tree, BundleUnpackError> {
+    let permission = UnpackPermission::WithoutVerification;
+    let root = Digest::of_bytes(b"");
+    unpacked_with(permission, source, root, contents, selection).await
+}
+
+async fn unpacked_with(
+    permission: UnpackPermission,
+    source: &dyn ContentSource,
+    root: Digest,
+    contents: &BundleContents,
+    selection: &UnpackSelection,
+) -> Result<Tree, BundleUnpackError> {
     let folder = tempfile::tempdir().expect("a folder");
     let staging = OutDirStaging::create(&folder.path().join("out")).expect("staging");
+    let mut descriptor = Descriptor::of_bytes(media_type::MANIFEST, b"");
+    descriptor.digest = root;
     let root = ResolvedManifest {
-        descriptor: Descriptor::of_bytes(media_type::MANIFEST, b""),
+        descriptor,
         bytes: bytes::Bytes::new(),
     };
     let (staging, count) = unpack::unpack_bundle(
         source,
         &root,
-        UnpackPermission::WithoutVerification,
+        permission,
         contents,
         selection,
         staging,

@@ -7,6 +7,7 @@ use crate::core::{
     bundle_path::BundlePath,
     oci::{Annotations, ManifestOrIndex},
     pack::{BundleFormat, LayerCompression, PackPlan},
+    policy::{AppliedExemption, Clearance},
 };
 
 const PLATFORMS: [&str; 3] = ["linux/amd64", "linux/arm64", "linux/arm64/v8"];
@@ -306,4 +307,28 @@ async fn a_platform_is_chosen_or_said() {
             expected.map(|names| names.into_iter().map(ToOwned::to_owned).collect::<Vec<_>>())
         );
     }
+}
+
+#[tokio::test]
+async fn a_clearance_for_another_bundle_unpacks_nothing() {
+    let (lock, origin) = lock(&[File::new("a", b"content")], None);
+    let (target, packed) = pack(&lock, origin, PackOptions::default())
+        .await
+        .expect("packed");
+    let root = packed.root.digest;
+    let contents = open(&target, root).await.expect("opened");
+    let unpack_with = async |cleared: Digest| {
+        let clearance = Clearance::Exempted(AppliedExemption::for_test(cleared));
+        let permission = UnpackPermission::Cleared(clearance);
+        let all = UnpackSelection::default();
+        unpacked_with(permission, &target, root, &contents, &all).await
+    };
+    assert_eq!(unpack_with(root).await.expect("unpacked").len(), 1);
+    let another = Digest::of_bytes(b"another");
+    let error = unpack_with(another).await.expect_err("refused");
+    assert_eq!(error.reason(), Reason::Internal);
+    assert_eq!(
+        error.to_string(),
+        format!("internal: {another} was verified, {root} was opened")
+    );
 }
