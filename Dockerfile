@@ -1,5 +1,5 @@
 # The image of all four faces: one static binary, certificate roots, nobody's user.
-FROM docker.io/library/rust:1.95.0-bookworm AS build
+FROM docker.io/library/rust:1.95.0-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1 AS build
 WORKDIR /src
 COPY . .
 # The target is named so that build scripts and proc macros stay dynamic.
