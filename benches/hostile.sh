@@ -7,6 +7,7 @@
 #   PACKGATE_IMAGE_PROFILE=dev   a debug build: good enough to try the scripts, not for figures
 #   HOSTILE_SECONDS=180          how long the attacks last
 #   HOSTILE_EVIDENCE=256         bundles of the largest image, of 4 MiB each; the registry keeps them on disk until the cluster goes
+#   HOSTILE_ATTACKS='evidence …' only these of evidence, inline, lists, keys, connections
 #   HOSTILE_RESULTS=FOLDER       keep what was measured, and the webhook's log
 self=$(realpath "${BASH_SOURCE[0]}")
 root=$(dirname "$(dirname "$self")")
@@ -16,6 +17,7 @@ root=$(dirname "$(dirname "$self")")
 . "$root/tests/cluster/env/env.sh"
 hostile=$root/benches/hostile
 seconds=${HOSTILE_SECONDS:-180}
+attacks=${HOSTILE_ATTACKS:-evidence inline lists keys connections}
 attacker=tenant@hostile-attacker
 proxies=8010 # the administrator's; the attacker's is the next one
 
@@ -152,7 +154,7 @@ together() {
 }
 
 # attack NAME COMMAND...: the same for what would come from other machines: it leaves the processor to those that are measured
-attack() { together "$1" nice -n 19 "${@:2}"; }
+attack() { [[ " $attacks " != *" $1 "* ]] || together "$1" nice -n 19 "${@:2}"; }
 
 # pid_of COMPONENT: its process
 pid_of() { pgrep -f "packgate $1( |\$)" | head -n 1; }

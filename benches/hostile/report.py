@@ -45,9 +45,8 @@ print(f"{'':{width[0]}}  {'measured':{width[1]}}  bound")
 for what, measured, bound, holds in rows:
     print(f"{what:{width[0]}}  {measured:{width[1]}}  {bound:{width[2]}}  {'ok' if holds else 'BROKEN'}")
 print()
-for name in ("evidence", "inline", "lists", "keys"):
-    print(f"attack {name}: {json.dumps(read(name))}")
-print(f"attack connections: {json.dumps(read('connections'))}")
+for name in ("evidence", "inline", "lists", "keys", "connections"):
+    print(f"attack {name}: {json.dumps(read(name)) if (folder / f'{name}.json').exists() else 'not sent'}")
 print(f"policies that were refused when they were written: {(folder / 'policies.refused').read_text().strip()}")
 print(f"cgroups' own peaks, file pages included: webhook {webhook['cgroupPeakMiB']:.1f} MiB, controller {controller['cgroupPeakMiB']:.1f} MiB")
 sys.exit(0 if all(row[3] for row in rows) else 1)
