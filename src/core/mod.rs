@@ -2,10 +2,10 @@
 //! read.
 
 pub mod bundle_path;
-pub mod context_artifact;
-pub mod cosign_tags;
+pub(crate) mod context_artifact;
+pub(crate) mod cosign_tags;
 pub mod digest;
-pub mod environment;
+pub(crate) mod environment;
 pub mod intoto;
 pub mod job;
 pub mod json;
@@ -16,16 +16,17 @@ pub mod oci;
 pub mod pack;
 pub mod path_glob;
 pub mod policy;
-pub mod predicate;
-pub mod provenance;
+pub(crate) mod predicate;
+pub(crate) mod provenance;
 pub mod reason;
 pub mod reference;
 pub mod referrer;
 pub mod report;
 pub mod sbom;
-pub mod sigstore;
+pub(crate) mod sigstore;
 pub mod sigstore_bundle;
-pub mod slsa;
-pub mod text_escaping;
+pub(crate) mod slsa;
+pub(crate) mod text_escaping;
+pub(crate) mod timestamp;
 pub mod unpack;
 pub mod verify;
