@@ -7,12 +7,13 @@ use std::collections::HashMap;
 
 use super::{
     conduit::check_script_owner,
-    document_tree,
+    document_tree::{DocumentNode, DocumentNodeKind},
+    draft::LockManifest,
     error::{LockfileError, LockfileFieldError},
-    manifest::{DraftArtifact, DraftEntrypoint, LockManifest, read_common_artifact},
-    model::{BundleFileMode, OciSelection},
+    model::{BundleFileMode, DraftArtifact, DraftEntrypoint, OciSelection},
     node_view::{MapView, NodeView},
     packgate_lock,
+    packgate_manifest::read_common_artifact,
     template::TemplateExpander,
 };
 use crate::core::limits::InputLimits;
@@ -42,7 +43,7 @@ const ARTIFACT: &[&str] = &[
 ];
 
 pub(super) fn read_conduit_manifest(
-    root: &document_tree::DocumentNode,
+    root: &DocumentNode,
     limits: &InputLimits,
 ) -> Result<LockManifest, LockfileError> {
     let fields = NodeView::from_root(root).known_fields(MANIFEST)?;
@@ -94,15 +95,15 @@ fn check_variables(
 
 /// Expands the fields that are read afterwards. A description may contain any braces.
 fn expand_templates(
-    root: &mut document_tree::DocumentNode,
+    root: &mut DocumentNode,
     templates: &mut TemplateExpander,
 ) -> Result<(), LockfileError> {
-    let document_tree::DocumentNodeKind::Map(entries) = &mut root.kind else {
+    let DocumentNodeKind::Map(entries) = &mut root.kind else {
         return Ok(());
     };
     for entry in entries {
         match (entry.key.as_str(), &mut entry.value.kind) {
-            ("metadata", document_tree::DocumentNodeKind::Map(metadata)) => {
+            ("metadata", DocumentNodeKind::Map(metadata)) => {
                 let titles = metadata
                     .iter_mut()
                     .filter(|title| matches!(title.key.as_str(), "name" | "version"));

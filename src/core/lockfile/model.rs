@@ -36,9 +36,15 @@ pub enum LockfileGeneration {
     Conduit,
 }
 
-/// One artifact of the bundle.
+/// An artifact of the bundle, as a lock has it.
+pub type LockedArtifact = ArtifactEntry<Digest, u64>;
+/// An artifact whose bytes were not fetched yet. Checksum and size are those that its manifest
+/// requires, if any.
+pub type DraftArtifact = ArtifactEntry<Option<Digest>, Option<u64>>;
+
+/// An artifact of a lock or of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LockedArtifact {
+pub struct ArtifactEntry<C, S> {
     /// Its unique name.
     pub name: String,
     /// The type of its origin.
@@ -48,9 +54,9 @@ pub struct LockedArtifact {
     /// Its path in the bundle.
     pub target: BundlePath,
     /// The digest of its bytes in the bundle.
-    pub checksum: Digest,
+    pub checksum: C,
     /// The size of these bytes.
-    pub size: u64,
+    pub size: S,
     /// Mode of the file in the bundle.
     pub mode: BundleFileMode,
     /// Set if `packgate unpack` extracts it.
@@ -59,6 +65,24 @@ pub struct LockedArtifact {
     pub oci: Option<OciSelection>,
     /// The platforms whose bundles contain it; empty means all.
     pub platforms: Vec<Platform>,
+}
+
+impl<C, S> ArtifactEntry<C, S> {
+    /// The same artifact with this checksum and size.
+    pub(super) fn with_pins<D, T>(self, checksum: D, size: T) -> ArtifactEntry<D, T> {
+        ArtifactEntry {
+            name: self.name,
+            origin_type: self.origin_type,
+            origin: self.origin,
+            target: self.target,
+            checksum,
+            size,
+            mode: self.mode,
+            unpack: self.unpack,
+            oci: self.oci,
+            platforms: self.platforms,
+        }
+    }
 }
 
 /// The kind of an artifact's origin.
@@ -83,19 +107,38 @@ impl OriginType {
     }
 }
 
-/// A script that is packed last.
+/// A script that is packed last, as a lock has it.
+pub type LockedEntrypoint = EntrypointEntry<Digest, u64>;
+/// A script whose bytes were not fetched yet. Checksum and size are those that its manifest
+/// requires, if any.
+pub type DraftEntrypoint = EntrypointEntry<Option<Digest>, Option<u64>>;
+
+/// The entrypoint of a lock or of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LockedEntrypoint {
-    /// Its origin, a file relative to the lock, as it was written.
+pub struct EntrypointEntry<C, S> {
+    /// Its origin, a file relative to the lock or manifest, as it was written.
     pub script: String,
     /// Its base name: where it goes.
     pub target: BundlePath,
     /// Its file mode.
     pub mode: BundleFileMode,
     /// The digest of its bytes.
-    pub checksum: Digest,
+    pub checksum: C,
     /// The size of its bytes.
-    pub size: u64,
+    pub size: S,
+}
+
+impl<C, S> EntrypointEntry<C, S> {
+    /// The same entrypoint with this checksum and size.
+    pub(super) fn with_pins<D, T>(self, checksum: D, size: T) -> EntrypointEntry<D, T> {
+        EntrypointEntry {
+            script: self.script,
+            target: self.target,
+            mode: self.mode,
+            checksum,
+            size,
+        }
+    }
 }
 
 /// The two modes that a file in a bundle can have.

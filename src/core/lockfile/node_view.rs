@@ -149,7 +149,6 @@ impl<'a> NodeView<'a> {
         }))
     }
 
-    /// The path of this node.
     pub(super) fn path(&self) -> &str {
         &self.path
     }
@@ -256,7 +255,6 @@ impl<'a> MapView<'a> {
         self.read_optional(key, |view| view.read_text().map(str::to_owned))
     }
 
-    /// The path of a field of this map.
     pub(super) fn field_path(&self, key: &str) -> String {
         join_path(&self.path, key)
     }

@@ -94,7 +94,6 @@ fn read_entrypoint(view: &NodeView<'_>) -> Result<LockedEntrypoint, LockfileErro
     })
 }
 
-/// A script and its path in the bundle.
 pub(super) fn read_script(view: &NodeView<'_>) -> Result<(String, BundlePath), LockfileError> {
     let script = view.read_text()?;
     let target = entrypoint_target(script).map_err(|fault| view.error_at(fault))?;
