@@ -12,6 +12,7 @@ pub mod json;
 pub mod limits;
 pub mod lockfile;
 pub mod media_type;
+pub(crate) mod names;
 pub mod oci;
 pub mod pack;
 pub mod path_glob;

@@ -124,18 +124,10 @@ fn read_expanded_manifest(root: &NodeView<'_>) -> Result<LockManifest, LockfileE
     let fields = root.known_fields(MANIFEST)?;
     let metadata = fields.required_field("metadata")?.any_fields()?;
     Ok(LockManifest {
-        name: Some(
-            metadata
-                .read_required("name", NodeView::read_text)?
-                .to_owned(),
-        ),
+        name: Some(metadata.read_string("name")?),
         version: metadata.read_optional_string("version")?,
         entrypoint: fields.read_optional("entrypoint", read_entrypoint)?,
-        artifacts: fields
-            .required_field("artifacts")?
-            .list_items()?
-            .map(|view| read_artifact(&view))
-            .collect::<Result<_, _>>()?,
+        artifacts: fields.read_list("artifacts", read_artifact)?,
     })
 }
 

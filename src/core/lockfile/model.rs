@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::core::{bundle_path::BundlePath, digest::Digest, oci::Platform};
+use crate::core::{bundle_path::BundlePath, digest::Digest, names::names, oci::Platform};
 
 /// A checked lock. Artifacts and the entrypoint have unique names and targets, none inside of
 /// another.
@@ -96,16 +96,7 @@ pub enum OriginType {
     Oci,
 }
 
-impl OriginType {
-    /// The name in lockfiles.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::File => "file",
-            Self::Http => "http",
-            Self::Oci => "oci",
-        }
-    }
-}
+names!(OriginType, File = "file", Http = "http", Oci = "oci");
 
 /// A script that is packed last, as a lock has it.
 pub type LockedEntrypoint = EntrypointEntry<Digest, u64>;
@@ -151,15 +142,9 @@ pub enum BundleFileMode {
     Executable,
 }
 
-impl BundleFileMode {
-    /// The name in lockfiles.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Plain => "0644",
-            Self::Executable => "0755",
-        }
-    }
+names!(BundleFileMode, Plain = "0644", Executable = "0755");
 
+impl BundleFileMode {
     /// The permission bits.
     pub const fn permission_bits(self) -> u32 {
         match self {
@@ -195,16 +180,12 @@ pub enum ArchiveCompression {
     Zip,
 }
 
-impl ArchiveCompression {
-    /// The name in lockfiles.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Gzip => "gzip",
-            Self::Bzip2 => "bzip2",
-            Self::Zip => "zip",
-        }
-    }
-}
+names!(
+    ArchiveCompression,
+    Gzip = "gzip",
+    Bzip2 = "bzip2",
+    Zip = "zip"
+);
 
 /// The selected part of an image in an `oci` artifact. Without it: everything that the digest
 /// refers to.

@@ -25,11 +25,7 @@ pub(super) fn read_lock_manifest(root: &NodeView<'_>) -> Result<LockManifest, Lo
         name: fields.read_optional_string("name")?,
         version: fields.read_optional_string("version")?,
         entrypoint: fields.read_optional("entrypoint", read_entrypoint)?,
-        artifacts: fields
-            .required_field("artifacts")?
-            .list_items()?
-            .map(|view| read_artifact(&view))
-            .collect::<Result<_, _>>()?,
+        artifacts: fields.read_list("artifacts", read_artifact)?,
     })
 }
 
@@ -59,12 +55,9 @@ fn read_artifact(view: &NodeView<'_>) -> Result<DraftArtifact, LockfileError> {
 /// The fields that packgate's and Conduit's manifests have in common.
 pub(super) fn read_common_artifact(fields: &MapView<'_>) -> Result<DraftArtifact, LockfileError> {
     let origin = fields.required_field("origin")?;
-    let written =
-        fields.read_optional("type", |view| view.read_choice(packgate_lock::ORIGIN_TYPES))?;
+    let written = fields.read_optional("type", NodeView::read_origin_type)?;
     Ok(DraftArtifact {
-        name: fields
-            .read_required("name", NodeView::read_text)?
-            .to_owned(),
+        name: fields.read_string("name")?,
         origin_type: written.map_or_else(
             || {
                 origin::infer_origin_type(origin.read_text()?)

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::core::policy::AdmissionVerdict;
+use crate::core::{names::names, policy::AdmissionVerdict};
 
 /// The name of a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -27,14 +27,10 @@ impl From<&AdmissionVerdict> for ReportOutcome {
     }
 }
 
-impl ReportOutcome {
-    /// The name in reports.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Admitted => "Admitted",
-            Self::Denied => "Denied",
-            Self::Exempt => "Exempt",
-            Self::Ungoverned => "Ungoverned",
-        }
-    }
-}
+names!(
+    ReportOutcome,
+    Admitted = "Admitted",
+    Denied = "Denied",
+    Exempt = "Exempt",
+    Ungoverned = "Ungoverned"
+);

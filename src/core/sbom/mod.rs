@@ -19,6 +19,7 @@ use super::{
     intoto::Statement,
     lockfile::{BundleFileMode, Lockfile},
     media_type,
+    names::names,
     oci::Platform,
     reason::{Reason, classify},
     timestamp::format_rfc3339,
@@ -41,18 +42,9 @@ pub enum SbomFormat {
     CycloneDX,
 }
 
+names!(SbomFormat, Spdx = "SPDX", CycloneDX = "CycloneDX");
+
 impl SbomFormat {
-    /// Both formats.
-    pub const ALL: [Self; 2] = [Self::Spdx, Self::CycloneDX];
-
-    /// The name in specifications.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Spdx => "SPDX",
-            Self::CycloneDX => "CycloneDX",
-        }
-    }
-
     /// The predicate type of such a document.
     pub const fn predicate_type(self) -> &'static str {
         match self {
