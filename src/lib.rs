@@ -1,7 +1,8 @@
 //! packgate packs the artifacts of a lockfile into an OCI bundle, signs it as cosign does, attests
-//! its SLSA provenance, and admits only bundles and images whose evidence satisfies a policy. It is
-//! a command line, a Kubernetes operator and an admission webhook in one program: `main` calls
-//! [`cli::run_cli`].
+//! its SLSA provenance, and admits only bundles and images whose evidence satisfies a policy.
+//!
+//! It is a command line, a Kubernetes operator and an admission webhook in one program: `main`
+//! calls [`cli::run_cli`].
 //!
 //! Who embeds the crate starts at [`core`], which is pure: no I/O, no clock, no environment. Every
 //! decision is made there, on bytes that the caller has fetched, within [`core::limits`].
