@@ -23,14 +23,10 @@ pub const ENFORCED: &str = "Enforced";
 pub const SUCCEEDED: &str = "Succeeded";
 /// Reason: in progress, or it waits for a component that is not running yet.
 pub const PENDING: &str = "Pending";
-/// Reason: the lock is being resolved.
-pub const RESOLVING: &str = "Resolving";
 /// Reason: the pack Job is running.
 pub const PACKING: &str = "Packing";
 /// Reason: the sign Job is running.
 pub const SIGNING: &str = "Signing";
-/// Reason: evidence is read back from the registry.
-pub const VERIFYING: &str = "Verifying";
 /// Reason: `spec.suspend` is set.
 pub const SUSPENDED: &str = "Suspended";
 /// Reason: packed and checked, and not signed, as the installation allows.

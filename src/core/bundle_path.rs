@@ -21,32 +21,26 @@ pub struct BundlePath(String);
 
 /// Why a path is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum BundlePathError {
-    /// Nothing is left after cleaning.
     #[error("must not be empty")]
     Empty,
-    /// A segment is `..`.
     #[error("must not contain \"..\"")]
     Parent,
-    /// It contains a control character.
     #[error("must not contain control characters")]
     Control,
     /// It contains a character that is invisible, or that changes the display order of others.
     #[error("must not contain invisible or bidirectional control characters, such as U+{0:04X}")]
     Invisible(u32),
-    /// A backslash, which some systems take for a separator.
     #[error("must not contain a backslash")]
     Backslash,
-    /// It has a scheme, like `oci://…`.
     #[error("must be a path, not a URL")]
     Scheme,
     /// It is longer than [`MAX_PATH`].
     #[error("must have at most 1024 bytes")]
     TooLong,
-    /// The first segment is the reserved folder.
     #[error("must not start with .packgate, which is reserved for packgate")]
     Reserved,
-    /// Ends in `/`, so it names a folder.
     #[error("must name a file, not a folder")]
     Folder,
 }

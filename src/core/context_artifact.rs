@@ -11,17 +11,15 @@ use super::{
     media_type,
     oci::{Descriptor, ManifestOrIndex},
     pack::{MODE_ANNOTATION, TITLE_ANNOTATION},
-    reason::{ClassifiedError, Reason},
+    reason::{Reason, classify},
 };
 
-/// The default path of the lock.
 pub const DEFAULT_LOCK_PATH: &str = "lock.yaml";
 
 /// The files of a context artifact, by path.
 #[derive(Clone, Debug)]
 pub struct ContextArtifactFiles(BTreeMap<String, ContextArtifactFile>);
 
-/// One file of a context artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContextArtifactFile {
     /// The descriptor of its content.
@@ -33,7 +31,6 @@ pub struct ContextArtifactFile {
 /// Why something is no context artifact.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContextArtifactError {
-    /// Another artifact type, or an index.
     #[error("artifact type is {0:?}, not a context artifact's; make one with oras push \
         --artifact-type {type}", type = media_type::CONTEXT)]
     Type(String),
@@ -42,36 +39,24 @@ pub enum ContextArtifactError {
     Title {
         /// The title, shortened.
         title: String,
-        /// Why it is not a valid path.
         cause: BundlePathError,
     },
     /// A title that starts at the root of a file system.
     #[error("context artifact: title {0:?} is absolute")]
     Absolute(String),
-    /// Two layers have the same title.
     #[error("context artifact: two layers have the title {0:?}")]
     DuplicateTitle(String),
-    /// A file where another one needs a folder.
     #[error("context artifact: {file:?} is a file, so it cannot contain {inside:?}")]
-    FileInsideFile {
-        /// The file.
-        file: String,
-        /// The file that would be below it.
-        inside: String,
-    },
+    FileInsideFile { file: String, inside: String },
 }
 
-impl ClassifiedError for ContextArtifactError {
-    fn reason(&self) -> Reason {
-        match self {
-            Self::Type(_) => Reason::InvalidSpec,
-            Self::Title { .. }
-            | Self::Absolute(_)
-            | Self::DuplicateTitle(_)
-            | Self::FileInsideFile { .. } => Reason::MalformedManifest,
-        }
-    }
-}
+classify!(ContextArtifactError, |error| match error {
+    Self::Type(_) => Reason::InvalidSpec,
+    Self::Title { .. }
+    | Self::Absolute(_)
+    | Self::DuplicateTitle(_)
+    | Self::FileInsideFile { .. } => Reason::MalformedManifest,
+});
 
 impl ContextArtifactFiles {
     /// The files that `document` names. Layers without a title are no files.
@@ -107,7 +92,6 @@ impl ContextArtifactFiles {
         Ok(Self(files))
     }
 
-    /// The file with this path.
     pub fn find_file(&self, path: &str) -> Option<&ContextArtifactFile> {
         self.0.get(path)
     }
@@ -193,6 +177,7 @@ fn truncate_text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::reason::ClassifiedError;
     use crate::core::{
         limits::InputLimits,
         oci::{Annotations, ImageManifest},

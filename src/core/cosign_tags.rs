@@ -36,7 +36,6 @@ pub const PREDICATE_TYPE: &str = "predicateType";
 /// `critical.type` of a payload.
 pub const SIMPLE_SIGNING_TYPE: &str = "cosign container image signature";
 
-/// The kind of a cosign tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CosignTagKind {
     /// `.sig`: signatures.
@@ -48,10 +47,8 @@ pub enum CosignTagKind {
 }
 
 impl CosignTagKind {
-    /// All kinds.
     pub const ALL: [Self; 3] = [Self::Signatures, Self::Attestations, Self::Sboms];
 
-    /// The suffix of the tag.
     pub const fn suffix(self) -> &'static str {
         match self {
             Self::Signatures => ".sig",
@@ -60,7 +57,6 @@ impl CosignTagKind {
         }
     }
 
-    /// The tag of this kind for `subject`.
     pub fn tag_for(self, subject: &Digest) -> ImageTag {
         ImageTag::cosign_tag(subject, self.suffix())
     }
@@ -91,7 +87,6 @@ pub struct SimpleSigningPayload {
 pub struct SimpleSigningCritical {
     /// The identity of the image.
     pub identity: SimpleSigningIdentity,
-    /// The signed image.
     pub image: SimpleSigningImage,
     /// Must be [`SIMPLE_SIGNING_TYPE`].
     #[serde(rename = "type")]
@@ -106,10 +101,8 @@ pub struct SimpleSigningIdentity {
     pub docker_reference: String,
 }
 
-/// The signed image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SimpleSigningImage {
-    /// The digest of the manifest.
     #[serde(rename = "docker-manifest-digest")]
     pub docker_manifest_digest: String,
 }

@@ -9,7 +9,7 @@ use std::{fmt, str::FromStr};
 use aws_lc_rs::digest::{Context, SHA256, SHA512, digest};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::reason::{ClassifiedError, Reason};
+use super::reason::{Reason, classify};
 
 /// A SHA-256 content digest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,20 +17,15 @@ pub struct Digest([u8; 32]);
 
 /// Why a string is no [`Digest`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum DigestError {
-    /// The prefix `sha256:` is missing.
     #[error("digest {0:?} must start with \"sha256:\", the only algorithm that is supported")]
     Algorithm(String),
-    /// Not 64 lower-case hexadecimal digits.
     #[error("digest {0:?} must have 64 lower-case hexadecimal digits after \"sha256:\"")]
     Hex(String),
 }
 
-impl ClassifiedError for DigestError {
-    fn reason(&self) -> Reason {
-        Reason::InvalidSpec
-    }
-}
+classify!(DigestError, |_| Reason::InvalidSpec);
 
 impl Digest {
     /// The digest of `bytes`.

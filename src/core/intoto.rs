@@ -61,8 +61,8 @@ impl Statement {
         }
     }
 
-    /// Is `digest` the sha256 of one of its subjects? Exact: upper case or another algorithm does
-    /// not count.
+    /// True if `digest` is the sha256 of one of its subjects. Exact: upper case or another algorithm
+    /// does not count.
     pub fn has_subject_digest(&self, digest: &Digest) -> bool {
         let wanted = digest.hex_digits();
         self.subject

@@ -17,15 +17,10 @@ const MAX_KEYS: usize = 16_384;
 
 /// Why a document was refused.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum JsonError {
-    /// It is larger than the limit.
     #[error("document of {size} bytes is over the limit of {limit}")]
-    TooLarge {
-        /// Its size in bytes.
-        size: usize,
-        /// The limit in bytes.
-        limit: usize,
-    },
+    TooLarge { size: usize, limit: usize },
     /// Not JSON, nested too deep, a duplicate key, or not of the expected shape.
     #[error("{0}")]
     Malformed(#[from] serde_json::Error),

@@ -9,14 +9,12 @@ pub struct PathGlob(String);
 
 /// Why a pattern is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum PathGlobError {
-    /// It is empty.
     #[error("pattern is empty")]
     Empty,
-    /// `**` is not a whole segment.
     #[error("pattern {0:?}: ** must stand alone between slashes")]
     DoubleStar(String),
-    /// It is too long; its size in bytes.
     #[error("pattern of {0} bytes is too long")]
     TooLong(usize),
 }

@@ -7,7 +7,7 @@ use super::{
     intoto,
     json::{self, JsonError},
     limits::InputLimits,
-    reason::{ClassifiedError, Reason},
+    reason::{Reason, classify},
     slsa,
 };
 
@@ -33,20 +33,13 @@ pub enum PredicateError {
     /// Neither a known name nor a URI.
     #[error("predicate type {0:?} must be a URI or one of {names}", names = predicate_type_names())]
     Type(String),
-    /// A signature is not an attestation.
     #[error("predicate type {0:?} is what a signature has; use `packgate sign`")]
     Signature(String),
-    /// It is larger than a limit.
     #[error(
         "predicate has {size} bytes, the limit is {limit}; attach it as a referrer of its own and \
             attest its digest"
     )]
-    TooLarge {
-        /// Its size in bytes.
-        size: usize,
-        /// The limit in bytes.
-        limit: usize,
-    },
+    TooLarge { size: usize, limit: usize },
     /// Not JSON, a duplicate key, or nested too deep.
     #[error("predicate is not acceptable JSON: {0}")]
     Json(JsonError),
@@ -55,14 +48,10 @@ pub enum PredicateError {
     NoObject,
 }
 
-impl ClassifiedError for PredicateError {
-    fn reason(&self) -> Reason {
-        match self {
-            Self::TooLarge { .. } => Reason::LimitExceeded,
-            _ => Reason::InvalidSpec,
-        }
-    }
-}
+classify!(PredicateError, |error| match error {
+    Self::TooLarge { .. } => Reason::LimitExceeded,
+    _ => Reason::InvalidSpec,
+});
 
 fn predicate_type_names() -> String {
     ALIASES.map(|(name, _)| name).join(", ")
@@ -110,6 +99,7 @@ pub fn parse_predicate(bytes: &[u8], limits: &InputLimits) -> Result<Value, Pred
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::reason::ClassifiedError;
 
     #[test]
     fn types_are_names_or_uris() {

@@ -10,15 +10,15 @@ use serde_json::{Map, Value, json};
 
 use super::{
     digest::Digest,
-    intoto::Statement,
     lockfile::{LockedArtifact, LockedEntrypoint, Lockfile, OriginType},
     media_type,
     oci::Annotations,
     sbom::SbomDocument,
     slsa::{
-        BUILD_TYPE, BuildDefinition, PROVENANCE_V1, Provenance, ResourceDescriptor, RunDetails,
-        SlsaBuildMetadata, SlsaBuilder,
+        BUILD_TYPE, BuildDefinition, Provenance, ResourceDescriptor, RunDetails, SlsaBuildMetadata,
+        SlsaBuilder,
     },
+    timestamp::format_rfc3339,
 };
 
 /// The name of the dependency on the lock.
@@ -27,7 +27,6 @@ const LOCK: &str = "lock";
 /// What was packed, and with which options.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildParameters<'a> {
-    /// The lock.
     pub lock: &'a Lockfile,
     /// Digest of its canonical form.
     pub lock_digest: Digest,
@@ -51,13 +50,11 @@ pub struct BuildParameters<'a> {
 /// The compression of the layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordedCompression<'a> {
-    /// Compression `None`.
     Uncompressed,
     /// `Zstd`. Its bytes depend on the encoder, so that is recorded.
     Zstd {
         /// Library and version, such as `libzstd 1.5.7`.
         encoder: &'a str,
-        /// The compression level.
         level: i32,
     },
     /// Compression `Zstd`, by an encoder that the signer has not observed. It is not recorded,
@@ -72,9 +69,7 @@ pub struct BuildRun<'a> {
     pub builder_id: &'a str,
     /// The version of packgate.
     pub version: &'a str,
-    /// The id of the run.
     pub invocation_id: &'a str,
-    /// The start of the run.
     pub started_on: Timestamp,
     /// The end of the run.
     pub finished_on: Timestamp,
@@ -87,11 +82,8 @@ pub struct BuildRun<'a> {
 /// The object of a cluster that requested the bundle, and the source of its inputs.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestingObject<'a> {
-    /// Its namespace.
     pub namespace: &'a str,
-    /// Its name.
     pub name: &'a str,
-    /// Its UID.
     pub uid: &'a str,
     /// The URI of the lock's source, such as `k8s://team-a/configmaps/siem-lock`.
     pub lock_uri: &'a str,
@@ -107,21 +99,6 @@ impl RecordedCompression<'_> {
             Self::Zstd { .. } | Self::ZstdUnknownEncoder => "Zstd",
         }
     }
-}
-
-/// The statement about the bundle `digest`. `subject_name` is `registry/repository` without a tag,
-/// or the lock's name for layouts and archives; an empty one is omitted.
-pub fn provenance_statement(
-    subject_name: &str,
-    digest: &Digest,
-    provenance: &Provenance,
-) -> serde_json::Result<Statement> {
-    Ok(Statement::for_digest(
-        subject_name,
-        digest,
-        PROVENANCE_V1,
-        serde_json::to_value(provenance)?,
-    ))
 }
 
 /// The provenance predicate.
@@ -299,16 +276,29 @@ fn digest_set(digest: &Digest) -> BTreeMap<String, String> {
     BTreeMap::from([("sha256".to_owned(), digest.hex_digits())])
 }
 
-/// RFC 3339 in UTC with whole seconds, the form of in-toto's and OCI's timestamps:
-/// `2026-11-21T10:00:00Z`.
-pub(super) fn format_rfc3339(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{lockfile::BundleFileMode, slsa::CLI_BUILDER};
+    use crate::core::{
+        intoto::Statement,
+        lockfile::BundleFileMode,
+        slsa::{CLI_BUILDER, PROVENANCE_V1},
+    };
+
+    /// The statement about the bundle `digest`. `subject_name` is `registry/repository` without a tag,
+    /// or the lock's name for layouts and archives; an empty one is omitted.
+    fn provenance_statement(
+        subject_name: &str,
+        digest: &Digest,
+        provenance: &Provenance,
+    ) -> serde_json::Result<Statement> {
+        Ok(Statement::for_digest(
+            subject_name,
+            digest,
+            PROVENANCE_V1,
+            serde_json::to_value(provenance)?,
+        ))
+    }
 
     fn artifact(name: &str, origin_type: OriginType, origin: &str) -> LockedArtifact {
         LockedArtifact {

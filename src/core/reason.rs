@@ -195,6 +195,20 @@ pub trait ClassifiedError: std::error::Error {
     }
 }
 
+/// Implements [`ClassifiedError`]: `classify!(DigestError, |_| Reason::InvalidSpec);`, or with a
+/// `match` of the error.
+macro_rules! classify {
+    ($error:ty, |$this:pat_param| $reason:expr) => {
+        impl $crate::core::reason::ClassifiedError for $error {
+            fn reason(&self) -> $crate::core::reason::Reason {
+                let $this = self;
+                $reason
+            }
+        }
+    };
+}
+pub(crate) use classify;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_follow_the_formats_page() {
+    fn classes_are_the_contract() {
         for (reason, class) in [
             (Reason::DigestMismatch, Class::Corrupt),
             (Reason::ChecksumMismatch, Class::Corrupt),

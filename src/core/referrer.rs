@@ -16,7 +16,7 @@ use super::{
     media_type,
     oci::{Annotations, Descriptor, ImageManifest, descriptor::EMPTY_CONTENT},
     pack::TITLE_ANNOTATION,
-    provenance::format_rfc3339,
+    timestamp::format_rfc3339,
 };
 
 /// The creation time of a referrer (image-spec 1.1, annotations.md).

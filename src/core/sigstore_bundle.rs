@@ -18,7 +18,7 @@ use sigstore_types::{
 use super::{
     json::{self, JsonError},
     limits::InputLimits,
-    reason::{ClassifiedError, Reason},
+    reason::{Reason, classify},
 };
 
 /// Certificates in the chain of a 0.1 or 0.2 bundle. Bounds path building; Fulcio's own chains have
@@ -43,6 +43,7 @@ pub enum BundleVerificationMaterial<'a> {
 
 /// Why bytes are not a supported bundle.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum SigstoreBundleError {
     /// Too large, not JSON, nested too deep, a duplicate key, or a field is missing or of another
     /// type.
@@ -51,40 +52,27 @@ pub enum SigstoreBundleError {
     /// The fields do not conform to the format; for example two signatures in one envelope.
     #[error("Sigstore bundle cannot be read: {0}")]
     Format(#[from] sigstore_types::Error),
-    /// It is not UTF-8.
     #[error("Sigstore bundle is not UTF-8")]
     NotText,
-    /// None, or more than one, of the alternatives.
     #[error("Sigstore bundle must have exactly one of {alternatives}, it has {count}")]
     Alternatives {
-        /// The fields of which exactly one is required.
         alternatives: &'static str,
-        /// The number of them.
         count: usize,
     },
-    /// A list is longer than the limit.
     #[error("Sigstore bundle has {count} {what}, the limit is {limit}")]
     TooMany {
-        /// The name of the list.
         what: &'static str,
-        /// Its length.
         count: usize,
-        /// The limit.
         limit: usize,
     },
-    /// Two entries are from the same log.
     #[error("Sigstore bundle has two entries of one transparency log")]
     DuplicateLog,
 }
 
-impl ClassifiedError for SigstoreBundleError {
-    fn reason(&self) -> Reason {
-        match self {
-            Self::TooMany { .. } | Self::Json(JsonError::TooLarge { .. }) => Reason::LimitExceeded,
-            _ => Reason::MalformedEvidence,
-        }
-    }
-}
+classify!(SigstoreBundleError, |error| match error {
+    Self::TooMany { .. } | Self::Json(JsonError::TooLarge { .. }) => Reason::LimitExceeded,
+    _ => Reason::MalformedEvidence,
+});
 
 impl SigstoreBundle {
     /// Parses a bundle of at most `limits.sigstore_bundle_bytes`. Counts are checked before
@@ -251,6 +239,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::core::reason::ClassifiedError;
 
     fn keyed() -> Value {
         json!({

@@ -52,7 +52,6 @@ pub struct ResourceDescriptor {
     /// Digests by algorithm.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub digest: BTreeMap<String, String>,
-    /// Its media type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// Where it was actually downloaded from, if that is not `uri`.
@@ -64,7 +63,6 @@ pub struct ResourceDescriptor {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunDetails {
-    /// The builder.
     pub builder: SlsaBuilder,
     /// The run's id and times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,7 +72,6 @@ pub struct RunDetails {
     pub byproducts: Vec<ResourceDescriptor>,
 }
 
-/// A builder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlsaBuilder {
     /// The builder's identity, which policies trust.

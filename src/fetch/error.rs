@@ -3,7 +3,7 @@
 use crate::{
     core::{
         context_artifact::ContextArtifactError,
-        reason::{ClassifiedError, Reason},
+        reason::{Reason, classify},
     },
     http::HttpError,
     oci::OciError,
@@ -11,96 +11,56 @@ use crate::{
 
 /// Why an artifact could not be fetched.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum FetchError {
-    /// The file does not exist.
     #[error("{origin} was not found")]
-    NotFound {
-        /// The origin.
-        origin: String,
-    },
-    /// A file outside of the lock's folder.
+    NotFound { origin: String },
     #[error(
         "{origin} is outside the folder of the lockfile, move the file there or allow it with \
             --allow-outside"
     )]
-    OutsideFolder {
-        /// The origin.
-        origin: String,
-    },
-    /// A file outside of the context artifact.
+    OutsideFolder { origin: String },
     #[error("{origin} is outside the context artifact, put the file into it")]
-    OutsideContext {
-        /// The origin.
-        origin: String,
-    },
-    /// A file origin without a file system.
+    OutsideContext { origin: String },
     #[error(
         "file origin {origin:?} cannot be resolved inside a cluster: push lock and files together as \
             a context artifact and name it in spec.source.ociRef"
     )]
-    MissingContextArtifact {
-        /// The origin.
-        origin: String,
-    },
-    /// It is not a context artifact.
+    MissingContextArtifact { origin: String },
     #[error(transparent)]
     Context(#[from] ContextArtifactError),
-    /// Neither a file nor a folder.
     #[error("{origin} is not a regular file{hint}")]
-    NotAFile {
-        /// The origin.
-        origin: String,
-        /// What to write instead.
-        hint: &'static str,
-    },
-    /// Reading failed.
+    NotAFile { origin: String, hint: &'static str },
     #[error("{origin} could not be read: {cause}")]
     ReadFailed {
         /// The origin, without secrets.
         origin: String,
-        /// The error.
         cause: String,
     },
-    /// The HTTP request failed.
     #[error("{origin} could not be read: {source}")]
     Http {
         /// The origin, without secrets.
         origin: String,
-        /// The error.
         source: HttpError,
     },
-    /// An image without a digest.
     #[error(
         "{origin} names an image by tag, which can move: packgate lock --update writes the digest \
             of what it names now"
     )]
-    Unpinned {
-        /// The origin.
-        origin: String,
-    },
-    /// The registry failed.
+    Unpinned { origin: String },
     #[error("{origin}: {source}")]
-    Registry {
-        /// The origin.
-        origin: String,
-        /// The registry's error.
-        source: OciError,
-    },
+    Registry { origin: String, source: OciError },
 }
 
-impl ClassifiedError for FetchError {
-    fn reason(&self) -> Reason {
-        match self {
-            Self::NotFound { .. } => Reason::SourceNotFound,
-            Self::OutsideFolder { .. }
-            | Self::OutsideContext { .. }
-            | Self::MissingContextArtifact { .. }
-            | Self::NotAFile { .. } => Reason::InvalidLock,
-            Self::Context(error) => error.reason(),
-            Self::ReadFailed { .. } => Reason::FetchFailed,
-            Self::Unpinned { .. } => Reason::UnverifiableOci,
-            Self::Http { source, .. } => source.reason(),
-            Self::Registry { source, .. } => source.reason(),
-        }
-    }
-}
+classify!(FetchError, |error| match error {
+    Self::NotFound { .. } => Reason::SourceNotFound,
+    Self::OutsideFolder { .. }
+    | Self::OutsideContext { .. }
+    | Self::MissingContextArtifact { .. }
+    | Self::NotAFile { .. } => Reason::InvalidLock,
+    Self::Context(error) => error.reason(),
+    Self::ReadFailed { .. } => Reason::FetchFailed,
+    Self::Unpinned { .. } => Reason::UnverifiableOci,
+    Self::Http { source, .. } => source.reason(),
+    Self::Registry { source, .. } => source.reason(),
+});

@@ -31,7 +31,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use connection_limiter::{AdmittedConnection, ConnectionLimiter};
-pub use tls::{ClientCaError, ClientCertificateVerifier, ReloadableTlsConfig};
+pub use tls::{ClientCertificateVerifier, ReloadableTlsConfig};
 
 /// Bytes of a request's head, and of the part of a body that is buffered over HTTP/1.1.
 const MAX_HEAD: usize = 32 << 10;

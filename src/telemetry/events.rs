@@ -36,7 +36,6 @@ impl std::fmt::Debug for EventRecorder {
 }
 
 impl EventRecorder {
-    /// A recorder with this reporter.
     pub fn new(client: Client, reporter: Reporter) -> Self {
         Self {
             client,

@@ -23,7 +23,7 @@ pub use tuf_source::TufSource;
 
 use crate::core::{
     digest::Digest,
-    reason::{ClassifiedError, Reason},
+    reason::{Reason, classify},
 };
 
 /// The maximum size in bytes of one repository's stored content, which must fit into a `ConfigMap`
@@ -78,30 +78,17 @@ pub struct TufRootChain(BTreeMap<String, String>);
 
 /// Why a repository has no valid trust root.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum TrustError {
-    /// Its URL is invalid.
     #[error("TUF repository {url:?}: {problem}")]
-    Url {
-        /// The URL as written.
-        url: String,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-    /// Its first root is invalid.
+    Url { url: String, problem: &'static str },
     #[error(
         "the first root of TUF repository {url} cannot be used: {cause}; give the root.json that \
             its owners published"
     )]
-    FirstRoot {
-        /// The URL of the repository.
-        url: String,
-        /// What is wrong with it.
-        cause: String,
-    },
-    /// The repository is unavailable.
+    FirstRoot { url: String, cause: String },
     #[error("TUF repository {url} does not answer: {cause}")]
     Unreachable {
-        /// The URL of the repository.
         url: String,
         /// The requested file, and the error.
         cause: String,
@@ -109,16 +96,9 @@ pub enum TrustError {
     /// Its metadata is invalid: a wrong signature, an older version, or content that does not
     /// match.
     #[error("TUF repository {url} failed verification: {cause}")]
-    Refused {
-        /// The URL of the repository.
-        url: String,
-        /// The error.
-        cause: String,
-    },
-    /// Its metadata has expired.
+    Refused { url: String, cause: String },
     #[error("the metadata of TUF repository {url} has expired: {cause}; its owners must renew it")]
     Expired {
-        /// The URL of the repository.
         url: String,
         /// Which metadata, and since when.
         cause: String,
@@ -129,38 +109,19 @@ pub enum TrustError {
             no newer one could be fetched: {cause}"
     )]
     Stale {
-        /// The URL of the repository.
         url: String,
-        /// When it expired.
         expires: Timestamp,
-        /// Why there is nothing newer.
         cause: String,
     },
-    /// It exceeds what can be stored.
     #[error("TUF repository {url} gives {size} bytes, the limit is {MAX_KEPT}")]
-    TooLarge {
-        /// The URL of the repository.
-        url: String,
-        /// Its size in bytes.
-        size: usize,
-    },
-    /// The network may not be used, and nothing is cached.
+    TooLarge { url: String, size: usize },
     #[error(
         "no cached metadata of TUF repository {url}, and network access is disabled; run once \
             without --offline, or give --trusted-root FILE"
     )]
-    NothingKept {
-        /// The URL of the repository.
-        url: String,
-    },
-    /// The cache cannot be written.
+    NothingKept { url: String },
     #[error("{path}: {cause}; choose another folder with --cache-dir")]
-    Cache {
-        /// The path of the file.
-        path: String,
-        /// The system's error.
-        cause: std::io::Error,
-    },
+    Cache { path: String, cause: std::io::Error },
 }
 
 /// Refreshes trust roots from repositories.
@@ -343,19 +304,15 @@ fn parse_repository_url(url: &str) -> Result<Url, &'static str> {
     Ok(parsed)
 }
 
-impl ClassifiedError for TrustError {
-    fn reason(&self) -> Reason {
-        match self {
-            Self::Url { .. } | Self::FirstRoot { .. } => Reason::InvalidSpec,
-            Self::Unreachable { .. } | Self::Refused { .. } | Self::NothingKept { .. } => {
-                Reason::TrustRootUnavailable
-            }
-            Self::Expired { .. } | Self::Stale { .. } => Reason::TrustRootExpired,
-            Self::TooLarge { .. } => Reason::LimitExceeded,
-            Self::Cache { .. } => Reason::StorageFailed,
-        }
+classify!(TrustError, |error| match error {
+    Self::Url { .. } | Self::FirstRoot { .. } => Reason::InvalidSpec,
+    Self::Unreachable { .. } | Self::Refused { .. } | Self::NothingKept { .. } => {
+        Reason::TrustRootUnavailable
     }
-}
+    Self::Expired { .. } | Self::Stale { .. } => Reason::TrustRootExpired,
+    Self::TooLarge { .. } => Reason::LimitExceeded,
+    Self::Cache { .. } => Reason::StorageFailed,
+});
 
 #[cfg(test)]
 #[path = "../../tests/it/support/tuf.rs"]

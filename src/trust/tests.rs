@@ -8,6 +8,7 @@ use super::{
     *,
 };
 use crate::{
+    core::reason::ClassifiedError,
     http::{AddressPolicy, HttpClient, HttpOptions, HttpProxy, HttpRetryPolicy, PrivateAddresses},
     service::trust_root::{
         TrustRefreshPolicy, TrustRootRenewal, refresh_for_signing, renew_trust_root,

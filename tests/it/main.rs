@@ -19,6 +19,7 @@
 mod binding;
 mod budgets;
 mod chart;
+mod comments;
 mod company;
 mod conduit_files;
 mod conformance;

@@ -13,8 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
 pub use config_maps_and_secrets::{
-    DOCKER_CONFIG_KEY, RunSnapshot, RunSnapshotError, SNAPSHOT_GENERATION, pack_config_map,
-    push_secret_copy, snapshot_config_map,
+    DOCKER_CONFIG_KEY, RunSnapshot, pack_config_map, push_secret_copy, snapshot_config_map,
 };
 pub use jobs::{
     CA_KEY, SIGNING_CONFIG_KEY, SignJobSigner, SigstoreServicesConfigMap, build_pack_job,

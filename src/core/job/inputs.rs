@@ -12,7 +12,7 @@ use crate::core::{
     lockfile::{Lockfile, LockfileError, RecordedLayer},
     oci::Platform,
     pack::PackOptions,
-    reason::{ClassifiedError, Reason},
+    reason::{Reason, classify},
     reference::{ImageReference, ImageReferenceError, ImageRepository, ImageTag, PinnedReference},
     sbom,
 };
@@ -230,42 +230,30 @@ pub struct PackerImage {
 
 /// Why inputs are invalid.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum JobInputsError {
     /// Not JSON, too large, or with unknown or missing fields.
     #[error("{INPUTS_FILE}: {0}")]
     Shape(String),
-    /// Written by another release.
     #[error(
         "{INPUTS_FILE} has version {0}, this release supports {INPUTS_VERSION}; the controller and \
             its Jobs must be of one release"
     )]
     Version(u32),
-    /// The lock is invalid, or not canonical.
     #[error("{LOCK_FILE}: {0}")]
     Lock(#[from] LockfileError),
-    /// The lock is not the one of the inputs.
     #[error("{LOCK_FILE} has the digest {actual}, {INPUTS_FILE} says {expected}")]
-    LockDigestMismatch {
-        /// The digest in the inputs.
-        expected: Digest,
-        /// The digest of the lock.
-        actual: Digest,
-    },
-    /// A reference is invalid.
+    LockDigestMismatch { expected: Digest, actual: Digest },
     #[error("{INPUTS_FILE}: {0}")]
     Reference(#[from] ImageReferenceError),
 }
 
-impl ClassifiedError for JobInputsError {
-    fn reason(&self) -> Reason {
-        match self {
-            Self::Shape(_) | Self::Version(_) => Reason::InvalidSpec,
-            Self::Lock(error) => error.reason(),
-            Self::LockDigestMismatch { .. } => Reason::LockMismatch,
-            Self::Reference(error) => error.reason(),
-        }
-    }
-}
+classify!(JobInputsError, |error| match error {
+    Self::Shape(_) | Self::Version(_) => Reason::InvalidSpec,
+    Self::Lock(error) => error.reason(),
+    Self::LockDigestMismatch { .. } => Reason::LockMismatch,
+    Self::Reference(error) => error.reason(),
+});
 
 impl JobInputs {
     /// Parses `inputs.json`.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::{
     digest::Digest,
     json,
-    reason::{Class, ClassifiedError, Reason},
+    reason::{Class, ClassifiedError, Reason, classify},
 };
 
 /// Bytes of a termination message, the kubelet's own limit.
@@ -72,20 +72,16 @@ pub struct JobFailure {
 
 /// Why a termination message is not a valid report.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum JobReportError {
     /// Not JSON, too large, or with unknown or missing fields.
     #[error("the termination message is not a job report: {0}")]
     Shape(String),
-    /// Written by another release.
     #[error("the job report has version {0}, this release supports {VERSION}")]
     Version(u32),
 }
 
-impl ClassifiedError for JobReportError {
-    fn reason(&self) -> Reason {
-        Reason::JobFailed
-    }
-}
+classify!(JobReportError, |_| Reason::JobFailed);
 
 impl JobFailure {
     /// A failure, with its message shortened to the limit.

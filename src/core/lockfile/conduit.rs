@@ -66,11 +66,7 @@ pub(super) fn read_conduit_lock(root: &NodeView<'_>) -> Result<Lockfile, Lockfil
             .as_ref()
             .map(read_entrypoint)
             .transpose()?,
-        artifacts: fields
-            .required_field("artifacts")?
-            .list_items()?
-            .map(|view| read_artifact(&view))
-            .collect::<Result<_, _>>()?,
+        artifacts: fields.read_list("artifacts", read_artifact)?,
         layers: Vec::new(),
     })
 }
@@ -99,14 +95,9 @@ fn read_artifact(view: &NodeView<'_>) -> Result<LockedArtifact, LockfileError> {
     let fields = view.known_fields(ARTIFACT)?;
     check_ignored_fields(&fields)?;
     Ok(LockedArtifact {
-        name: fields
-            .read_required("name", NodeView::read_text)?
-            .to_owned(),
-        origin_type: fields
-            .read_required("type", |view| view.read_choice(packgate_lock::ORIGIN_TYPES))?,
-        origin: fields
-            .read_required("origin", NodeView::read_text)?
-            .to_owned(),
+        name: fields.read_string("name")?,
+        origin_type: fields.read_required("type", NodeView::read_origin_type)?,
+        origin: fields.read_string("origin")?,
         target: fields.read_required("target", NodeView::read_target)?,
         checksum: fields.read_required("checksum", NodeView::read_digest)?,
         size: fields.read_required("size", NodeView::read_number)?,
@@ -119,9 +110,7 @@ fn read_artifact(view: &NodeView<'_>) -> Result<LockedArtifact, LockfileError> {
 
 fn check_ignored_fields(fields: &MapView<'_>) -> Result<(), LockfileError> {
     fields.read_required("action", |view| view.read_choice(ACTIONS))?;
-    fields.read_optional("originType", |view| {
-        view.read_choice(packgate_lock::ORIGIN_TYPES)
-    })?;
+    fields.read_optional("originType", NodeView::read_origin_type)?;
     fields.read_optional("targetType", |view| view.read_choice(TARGET_TYPES))?;
     fields.read_optional("annotations", NodeView::map_entries)?;
     IGNORED_TEXT_FIELDS

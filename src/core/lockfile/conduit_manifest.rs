@@ -7,12 +7,13 @@ use std::collections::HashMap;
 
 use super::{
     conduit::check_script_owner,
-    document_tree,
+    document_tree::{DocumentNode, DocumentNodeKind},
+    draft::LockManifest,
     error::{LockfileError, LockfileFieldError},
-    manifest::{DraftArtifact, DraftEntrypoint, LockManifest, read_common_artifact},
-    model::{BundleFileMode, OciSelection},
+    model::{BundleFileMode, DraftArtifact, DraftEntrypoint, OciSelection},
     node_view::{MapView, NodeView},
     packgate_lock,
+    packgate_manifest::read_common_artifact,
     template::TemplateExpander,
 };
 use crate::core::limits::InputLimits;
@@ -42,7 +43,7 @@ const ARTIFACT: &[&str] = &[
 ];
 
 pub(super) fn read_conduit_manifest(
-    root: &document_tree::DocumentNode,
+    root: &DocumentNode,
     limits: &InputLimits,
 ) -> Result<LockManifest, LockfileError> {
     let fields = NodeView::from_root(root).known_fields(MANIFEST)?;
@@ -94,15 +95,15 @@ fn check_variables(
 
 /// Expands the fields that are read afterwards. A description may contain any braces.
 fn expand_templates(
-    root: &mut document_tree::DocumentNode,
+    root: &mut DocumentNode,
     templates: &mut TemplateExpander,
 ) -> Result<(), LockfileError> {
-    let document_tree::DocumentNodeKind::Map(entries) = &mut root.kind else {
+    let DocumentNodeKind::Map(entries) = &mut root.kind else {
         return Ok(());
     };
     for entry in entries {
         match (entry.key.as_str(), &mut entry.value.kind) {
-            ("metadata", document_tree::DocumentNodeKind::Map(metadata)) => {
+            ("metadata", DocumentNodeKind::Map(metadata)) => {
                 let titles = metadata
                     .iter_mut()
                     .filter(|title| matches!(title.key.as_str(), "name" | "version"));
@@ -123,18 +124,10 @@ fn read_expanded_manifest(root: &NodeView<'_>) -> Result<LockManifest, LockfileE
     let fields = root.known_fields(MANIFEST)?;
     let metadata = fields.required_field("metadata")?.any_fields()?;
     Ok(LockManifest {
-        name: Some(
-            metadata
-                .read_required("name", NodeView::read_text)?
-                .to_owned(),
-        ),
+        name: Some(metadata.read_string("name")?),
         version: metadata.read_optional_string("version")?,
         entrypoint: fields.read_optional("entrypoint", read_entrypoint)?,
-        artifacts: fields
-            .required_field("artifacts")?
-            .list_items()?
-            .map(|view| read_artifact(&view))
-            .collect::<Result<_, _>>()?,
+        artifacts: fields.read_list("artifacts", read_artifact)?,
     })
 }
 

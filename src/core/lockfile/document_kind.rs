@@ -44,7 +44,6 @@ impl LockDocumentKind {
     }
 }
 
-/// Detects the kind of the document.
 pub(super) fn detect_kind(root: &NodeView<'_>) -> Result<LockDocumentKind, LockfileError> {
     let fields = root.any_fields()?;
     let kinds =

@@ -11,8 +11,10 @@
 mod canonical;
 mod conduit;
 mod conduit_manifest;
+mod document;
 mod document_kind;
 mod document_tree;
+mod draft;
 mod error;
 mod json_node;
 mod manifest;
@@ -20,23 +22,27 @@ mod model;
 mod node_view;
 mod origin;
 mod packgate_lock;
+mod packgate_manifest;
 mod template;
 #[cfg(test)]
 mod tests;
 mod validation;
 mod yaml;
+mod yaml_reader;
 
 pub use canonical::CanonicalLock;
+pub use draft::LockManifest;
 pub use error::{LineColumn, LockfileError, LockfileFieldError, LockfileFieldLocation};
-pub use manifest::{DraftArtifact, DraftEntrypoint, LockInput, LockManifest};
+pub use manifest::LockInput;
 pub use model::{
-    ArchiveCompression, BundleFileMode, LockedArtifact, LockedEntrypoint, Lockfile,
-    LockfileGeneration, OciSelection, OriginType, RecordedLayer, UnpackSpec,
+    ArchiveCompression, ArtifactEntry, BundleFileMode, DraftArtifact, DraftEntrypoint,
+    EntrypointEntry, LockedArtifact, LockedEntrypoint, Lockfile, LockfileGeneration, OciSelection,
+    OriginType, RecordedLayer, UnpackSpec,
 };
 pub use origin::{oci_reference, origin_leaves_folder, pin_origin};
 
+use document::{LineBreakPolicy, LockDocument};
 use document_kind::{API_VERSION, LOCKFILE_KIND, LockDocumentKind};
-use document_tree::{LineBreakPolicy, LockDocument};
 use node_view::NodeView;
 
 use super::limits::InputLimits;

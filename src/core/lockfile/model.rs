@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::core::{bundle_path::BundlePath, digest::Digest, oci::Platform};
+use crate::core::{bundle_path::BundlePath, digest::Digest, names::names, oci::Platform};
 
 /// A checked lock. Artifacts and the entrypoint have unique names and targets, none inside of
 /// another.
@@ -36,9 +36,15 @@ pub enum LockfileGeneration {
     Conduit,
 }
 
-/// One artifact of the bundle.
+/// An artifact of the bundle, as a lock has it.
+pub type LockedArtifact = ArtifactEntry<Digest, u64>;
+/// An artifact whose bytes were not fetched yet. Checksum and size are those that its manifest
+/// requires, if any.
+pub type DraftArtifact = ArtifactEntry<Option<Digest>, Option<u64>>;
+
+/// An artifact of a lock or of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LockedArtifact {
+pub struct ArtifactEntry<C, S> {
     /// Its unique name.
     pub name: String,
     /// The type of its origin.
@@ -48,9 +54,9 @@ pub struct LockedArtifact {
     /// Its path in the bundle.
     pub target: BundlePath,
     /// The digest of its bytes in the bundle.
-    pub checksum: Digest,
+    pub checksum: C,
     /// The size of these bytes.
-    pub size: u64,
+    pub size: S,
     /// Mode of the file in the bundle.
     pub mode: BundleFileMode,
     /// Set if `packgate unpack` extracts it.
@@ -59,6 +65,24 @@ pub struct LockedArtifact {
     pub oci: Option<OciSelection>,
     /// The platforms whose bundles contain it; empty means all.
     pub platforms: Vec<Platform>,
+}
+
+impl<C, S> ArtifactEntry<C, S> {
+    /// The same artifact with this checksum and size.
+    pub(super) fn with_pins<D, T>(self, checksum: D, size: T) -> ArtifactEntry<D, T> {
+        ArtifactEntry {
+            name: self.name,
+            origin_type: self.origin_type,
+            origin: self.origin,
+            target: self.target,
+            checksum,
+            size,
+            mode: self.mode,
+            unpack: self.unpack,
+            oci: self.oci,
+            platforms: self.platforms,
+        }
+    }
 }
 
 /// The kind of an artifact's origin.
@@ -72,30 +96,40 @@ pub enum OriginType {
     Oci,
 }
 
-impl OriginType {
-    /// The name in lockfiles.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::File => "file",
-            Self::Http => "http",
-            Self::Oci => "oci",
-        }
-    }
-}
+names!(OriginType, File = "file", Http = "http", Oci = "oci");
 
-/// A script that is packed last.
+/// A script that is packed last, as a lock has it.
+pub type LockedEntrypoint = EntrypointEntry<Digest, u64>;
+/// A script whose bytes were not fetched yet. Checksum and size are those that its manifest
+/// requires, if any.
+pub type DraftEntrypoint = EntrypointEntry<Option<Digest>, Option<u64>>;
+
+/// The entrypoint of a lock or of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LockedEntrypoint {
-    /// Its origin, a file relative to the lock, as it was written.
+pub struct EntrypointEntry<C, S> {
+    /// Its origin, a file relative to the lock or manifest, as it was written.
     pub script: String,
     /// Its base name: where it goes.
     pub target: BundlePath,
     /// Its file mode.
     pub mode: BundleFileMode,
     /// The digest of its bytes.
-    pub checksum: Digest,
+    pub checksum: C,
     /// The size of its bytes.
-    pub size: u64,
+    pub size: S,
+}
+
+impl<C, S> EntrypointEntry<C, S> {
+    /// The same entrypoint with this checksum and size.
+    pub(super) fn with_pins<D, T>(self, checksum: D, size: T) -> EntrypointEntry<D, T> {
+        EntrypointEntry {
+            script: self.script,
+            target: self.target,
+            mode: self.mode,
+            checksum,
+            size,
+        }
+    }
 }
 
 /// The two modes that a file in a bundle can have.
@@ -108,15 +142,9 @@ pub enum BundleFileMode {
     Executable,
 }
 
-impl BundleFileMode {
-    /// The name in lockfiles.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Plain => "0644",
-            Self::Executable => "0755",
-        }
-    }
+names!(BundleFileMode, Plain = "0644", Executable = "0755");
 
+impl BundleFileMode {
     /// The permission bits.
     pub const fn permission_bits(self) -> u32 {
         match self {
@@ -152,16 +180,12 @@ pub enum ArchiveCompression {
     Zip,
 }
 
-impl ArchiveCompression {
-    /// The name in lockfiles.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Gzip => "gzip",
-            Self::Bzip2 => "bzip2",
-            Self::Zip => "zip",
-        }
-    }
-}
+names!(
+    ArchiveCompression,
+    Gzip = "gzip",
+    Bzip2 = "bzip2",
+    Zip = "zip"
+);
 
 /// The selected part of an image in an `oci` artifact. Without it: everything that the digest
 /// refers to.

@@ -3,7 +3,7 @@
 use super::{
     document_tree::{DocumentMapEntry, DocumentNode, DocumentNodeKind, ScalarNotation},
     error::{LockfileError, LockfileFieldError},
-    model::BundleFileMode,
+    model::{ArchiveCompression, BundleFileMode, OriginType},
 };
 use crate::core::{bundle_path::BundlePath, digest::Digest};
 
@@ -149,7 +149,6 @@ impl<'a> NodeView<'a> {
         }))
     }
 
-    /// The path of this node.
     pub(super) fn path(&self) -> &str {
         &self.path
     }
@@ -172,6 +171,24 @@ impl<'a> NodeView<'a> {
             .find(|(word, _)| *word == text)
             .map(|(_, value)| *value)
             .ok_or_else(wrong)
+    }
+
+    /// One of the values in `all`, by the name that it has in lockfiles.
+    fn read_named<T: Copy>(
+        &self,
+        all: &[T],
+        name: fn(T) -> &'static str,
+    ) -> Result<T, LockfileError> {
+        let table: Vec<_> = all.iter().map(|value| (name(*value), *value)).collect();
+        self.read_choice(&table)
+    }
+
+    pub(super) fn read_origin_type(&self) -> Result<OriginType, LockfileError> {
+        self.read_named(&OriginType::ALL, OriginType::as_str)
+    }
+
+    pub(super) fn read_compression(&self) -> Result<ArchiveCompression, LockfileError> {
+        self.read_named(&ArchiveCompression::ALL, ArchiveCompression::as_str)
     }
 
     /// `sha256:` and 64 hexadecimal digits of any case.
@@ -248,6 +265,21 @@ impl<'a> MapView<'a> {
         read(&self.required_field(key)?)
     }
 
+    /// A string; it must be there.
+    pub(super) fn read_string(&self, key: &'static str) -> Result<String, LockfileError> {
+        self.read_required(key, |view| view.read_text().map(str::to_owned))
+    }
+
+    /// A list whose items `read` reads; it must be there.
+    pub(super) fn read_list<T>(
+        &self,
+        key: &'static str,
+        read: impl Fn(&NodeView<'a>) -> Result<T, LockfileError>,
+    ) -> Result<Vec<T>, LockfileError> {
+        let list = self.required_field(key)?;
+        list.list_items()?.map(|view| read(&view)).collect()
+    }
+
     /// A string, if the field is there.
     pub(super) fn read_optional_string(
         &self,
@@ -256,7 +288,6 @@ impl<'a> MapView<'a> {
         self.read_optional(key, |view| view.read_text().map(str::to_owned))
     }
 
-    /// The path of a field of this map.
     pub(super) fn field_path(&self, key: &str) -> String {
         join_path(&self.path, key)
     }

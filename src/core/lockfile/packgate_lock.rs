@@ -5,8 +5,8 @@ use super::{
     canonical::PACK_FORMAT,
     error::{LockfileError, LockfileFieldError},
     model::{
-        ArchiveCompression, BundleFileMode, LockedArtifact, LockedEntrypoint, Lockfile,
-        LockfileGeneration, OciSelection, OriginType, RecordedLayer, UnpackSpec,
+        BundleFileMode, LockedArtifact, LockedEntrypoint, Lockfile, LockfileGeneration,
+        OciSelection, RecordedLayer, UnpackSpec,
     },
     node_view::{MapView, NodeView},
     validation::entrypoint_target,
@@ -43,17 +43,6 @@ pub(super) const ARTIFACT: &[&str] = &[
 pub(super) const ENTRYPOINT: &[&str] = &["script", "mode", "checksum", "size"];
 const LAYER: &[&str] = &["artifacts", "diffID", "size", "platform"];
 
-pub(super) const ORIGIN_TYPES: &[(&str, OriginType)] = &[
-    ("file", OriginType::File),
-    ("http", OriginType::Http),
-    ("oci", OriginType::Oci),
-];
-const COMPRESSIONS: &[(&str, ArchiveCompression)] = &[
-    ("gzip", ArchiveCompression::Gzip),
-    ("bzip2", ArchiveCompression::Bzip2),
-    ("zip", ArchiveCompression::Zip),
-];
-
 /// Reads a lock of packgate's generation. Rules between fields are checked afterwards.
 pub(super) fn read_packgate_lock(root: &NodeView<'_>) -> Result<Lockfile, LockfileError> {
     let fields = root.known_fields(LOCK)?;
@@ -63,11 +52,7 @@ pub(super) fn read_packgate_lock(root: &NodeView<'_>) -> Result<Lockfile, Lockfi
         name: fields.read_optional_string("name")?,
         version: fields.read_optional_string("version")?,
         entrypoint: fields.read_optional("entrypoint", read_entrypoint)?,
-        artifacts: fields
-            .required_field("artifacts")?
-            .list_items()?
-            .map(|view| read_artifact(&view))
-            .collect::<Result<_, _>>()?,
+        artifacts: fields.read_list("artifacts", read_artifact)?,
         layers: fields
             .read_optional("layers", |view| {
                 view.list_items()?
@@ -94,7 +79,6 @@ fn read_entrypoint(view: &NodeView<'_>) -> Result<LockedEntrypoint, LockfileErro
     })
 }
 
-/// A script and its path in the bundle.
 pub(super) fn read_script(view: &NodeView<'_>) -> Result<(String, BundlePath), LockfileError> {
     let script = view.read_text()?;
     let target = entrypoint_target(script).map_err(|fault| view.error_at(fault))?;
@@ -104,13 +88,9 @@ pub(super) fn read_script(view: &NodeView<'_>) -> Result<(String, BundlePath), L
 fn read_artifact(view: &NodeView<'_>) -> Result<LockedArtifact, LockfileError> {
     let fields = view.known_fields(ARTIFACT)?;
     Ok(LockedArtifact {
-        name: fields
-            .read_required("name", NodeView::read_text)?
-            .to_owned(),
-        origin_type: fields.read_required("type", |view| view.read_choice(ORIGIN_TYPES))?,
-        origin: fields
-            .read_required("origin", NodeView::read_text)?
-            .to_owned(),
+        name: fields.read_string("name")?,
+        origin_type: fields.read_required("type", NodeView::read_origin_type)?,
+        origin: fields.read_string("origin")?,
         target: fields.read_required("target", NodeView::read_target)?,
         checksum: fields.read_required("checksum", NodeView::read_digest)?,
         size: fields.read_required("size", NodeView::read_number)?,
@@ -153,7 +133,7 @@ pub(super) fn read_unpack(fields: &MapView<'_>) -> Result<Option<UnpackSpec>, Lo
     let wanted = fields
         .read_optional("unpack", NodeView::read_bool)?
         .unwrap_or_default();
-    let compression = fields.read_optional("compression", |view| view.read_choice(COMPRESSIONS))?;
+    let compression = fields.read_optional("compression", NodeView::read_compression)?;
     let path = fields.read_optional("unpackedPath", NodeView::read_folder)?;
     let only = |key| {
         LockfileError::at_field(

@@ -59,12 +59,11 @@ impl TemplateExpander {
         }
     }
 
-    /// Is the text named `source` sound?
+    /// Checks the text named `source`.
     pub(super) fn check_variable(&mut self, source: &str) -> Result<(), LockfileFieldError> {
         self.resolve_source(source).map(drop)
     }
 
-    /// Expands one text.
     pub(super) fn expand_text(&mut self, text: &str) -> Result<String, LockfileFieldError> {
         let mut result = String::new();
         let mut rest = text;

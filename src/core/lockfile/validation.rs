@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::{
     document_tree::MAX_TEXT,
     error::{LockfileError, LockfileFieldError},
-    model::{LockedArtifact, LockedEntrypoint, Lockfile, OciSelection, OriginType, RecordedLayer},
+    model::{ArtifactEntry, EntrypointEntry, Lockfile, OriginType, RecordedLayer},
     origin,
 };
 use crate::core::{
@@ -23,24 +23,6 @@ const MAX_LAYERS: usize = 63;
 /// The largest whole number that every JSON reader keeps exactly (RFC 8785, section 3.2.2.3).
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
-/// The fields of an artifact, of a lock or of a manifest, that the rules use.
-pub(super) struct ArtifactOutline<'a> {
-    pub(super) name: &'a str,
-    pub(super) origin_type: OriginType,
-    pub(super) origin: &'a str,
-    pub(super) target: &'a BundlePath,
-    pub(super) size: u64,
-    pub(super) oci: Option<&'a OciSelection>,
-    pub(super) platforms: &'a [Platform],
-}
-
-/// The same for an entrypoint.
-pub(super) struct EntrypointOutline<'a> {
-    pub(super) script: &'a str,
-    pub(super) target: &'a BundlePath,
-    pub(super) size: u64,
-}
-
 impl Lockfile {
     /// Checks everything that the parser checks, so that a lock that was made in code is as good as
     /// one that was read.
@@ -50,13 +32,7 @@ impl Lockfile {
     /// canonical form is over `limits.lock_bytes`.
     pub fn into_checked(self, limits: &InputLimits) -> Result<Self, LockfileError> {
         check_name_and_version("", self.name.as_deref(), self.version.as_deref())?;
-        let artifacts: Vec<ArtifactOutline<'_>> =
-            self.artifacts.iter().map(artifact_outline).collect();
-        check_contents(
-            self.entrypoint.as_ref().map(entrypoint_outline).as_ref(),
-            &artifacts,
-            limits,
-        )?;
+        check_contents(self.entrypoint.as_ref(), &self.artifacts, limits)?;
         check_layers(&self)?;
         let size = self.to_canonical().bytes.len();
         if size > limits.lock_bytes {
@@ -67,45 +43,6 @@ impl Lockfile {
         } else {
             Ok(self)
         }
-    }
-}
-
-fn artifact_outline(artifact: &LockedArtifact) -> ArtifactOutline<'_> {
-    let LockedArtifact {
-        name,
-        origin_type,
-        origin,
-        target,
-        checksum: _,
-        size,
-        mode: _,
-        unpack: _,
-        oci,
-        platforms,
-    } = artifact;
-    ArtifactOutline {
-        name,
-        origin_type: *origin_type,
-        origin,
-        target,
-        size: *size,
-        oci: oci.as_ref(),
-        platforms,
-    }
-}
-
-const fn entrypoint_outline(entrypoint: &LockedEntrypoint) -> EntrypointOutline<'_> {
-    let LockedEntrypoint {
-        script,
-        target,
-        mode: _,
-        checksum: _,
-        size,
-    } = entrypoint;
-    EntrypointOutline {
-        script: script.as_str(),
-        target,
-        size: *size,
     }
 }
 
@@ -122,10 +59,11 @@ pub(super) fn check_name_and_version(
         .map_err(|fault| LockfileError::at_field(format!("{before}version"), fault))
 }
 
-/// Each artifact and the entrypoint, then all of them together.
-pub(super) fn check_contents(
-    entrypoint: Option<&EntrypointOutline<'_>>,
-    artifacts: &[ArtifactOutline<'_>],
+/// Each artifact and the entrypoint, then all of them together. What has no size yet has none to
+/// check.
+pub(super) fn check_contents<C, S: Copy + Into<Option<u64>>>(
+    entrypoint: Option<&EntrypointEntry<C, S>>,
+    artifacts: &[ArtifactEntry<C, S>],
     limits: &InputLimits,
 ) -> Result<(), LockfileError> {
     check_artifact_count(artifacts.len(), limits)?;
@@ -140,7 +78,7 @@ pub(super) fn check_contents(
         })?;
     }
     check_unique_names(artifacts)?;
-    check_target_conflicts(entrypoint.map(|e| e.target), artifacts)?;
+    check_target_conflicts(entrypoint.map(|entrypoint| &entrypoint.target), artifacts)?;
     check_platform_count(artifacts)
 }
 
@@ -161,15 +99,15 @@ fn check_artifact_count(count: usize, limits: &InputLimits) -> Result<(), Lockfi
 
 type NamedFieldError = (&'static str, LockfileFieldError);
 
-fn check_artifact(
-    artifact: &ArtifactOutline<'_>,
+fn check_artifact<C, S: Copy + Into<Option<u64>>>(
+    artifact: &ArtifactEntry<C, S>,
     limits: &InputLimits,
 ) -> Result<(), NamedFieldError> {
-    check_name(artifact.name).map_err(|fault| ("name", fault))?;
-    check_text(artifact.origin, MAX_TEXT).map_err(|fault| ("origin", fault))?;
-    origin::check_origin(artifact.origin_type, artifact.origin)
+    check_name(&artifact.name).map_err(|fault| ("name", fault))?;
+    check_text(&artifact.origin, MAX_TEXT).map_err(|fault| ("origin", fault))?;
+    origin::check_origin(artifact.origin_type, &artifact.origin)
         .map_err(|fault| ("origin", fault))?;
-    check_size(artifact.size, limits)?;
+    check_size(artifact.size.into(), limits)?;
     if artifact.oci.is_some() && artifact.origin_type != OriginType::Oci {
         return Err(("oci", LockfileFieldError::OnlyWith("type oci")));
     }
@@ -187,17 +125,18 @@ fn check_artifact(
     }
 }
 
-fn check_entrypoint(
-    entrypoint: &EntrypointOutline<'_>,
+fn check_entrypoint<C, S: Copy + Into<Option<u64>>>(
+    entrypoint: &EntrypointEntry<C, S>,
     limits: &InputLimits,
 ) -> Result<(), NamedFieldError> {
-    check_text(entrypoint.script, MAX_TEXT).map_err(|fault| ("script", fault))?;
-    origin::check_origin(OriginType::File, entrypoint.script).map_err(|fault| ("script", fault))?;
-    let base = entrypoint_target(entrypoint.script).map_err(|fault| ("script", fault))?;
-    if base != *entrypoint.target {
+    check_text(&entrypoint.script, MAX_TEXT).map_err(|fault| ("script", fault))?;
+    origin::check_origin(OriginType::File, &entrypoint.script)
+        .map_err(|fault| ("script", fault))?;
+    let base = entrypoint_target(&entrypoint.script).map_err(|fault| ("script", fault))?;
+    if base != entrypoint.target {
         return Err(("script", LockfileFieldError::EntrypointTarget));
     }
-    check_size(entrypoint.size, limits)
+    check_size(entrypoint.size.into(), limits)
 }
 
 /// Where an entrypoint goes: the base name of its script.
@@ -205,12 +144,13 @@ pub(super) fn entrypoint_target(script: &str) -> Result<BundlePath, LockfileFiel
     Ok(script.rsplit('/').next().unwrap_or_default().parse()?)
 }
 
-fn check_size(size: u64, limits: &InputLimits) -> Result<(), NamedFieldError> {
+fn check_size(size: Option<u64>, limits: &InputLimits) -> Result<(), NamedFieldError> {
     let limit = limits.artifact_bytes.min(MAX_SAFE_INTEGER);
-    if size > limit {
-        Err(("size", LockfileFieldError::OverLimit { found: size, limit }))
-    } else {
-        Ok(())
+    match size {
+        Some(found) if found > limit => {
+            Err(("size", LockfileFieldError::OverLimit { found, limit }))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -236,14 +176,14 @@ fn check_text(text: &str, limit: usize) -> Result<(), LockfileFieldError> {
     }
 }
 
-fn check_unique_names(artifacts: &[ArtifactOutline<'_>]) -> Result<(), LockfileError> {
+fn check_unique_names<C, S>(artifacts: &[ArtifactEntry<C, S>]) -> Result<(), LockfileError> {
     let mut seen = HashMap::with_capacity(artifacts.len());
     for (index, artifact) in artifacts.iter().enumerate() {
-        if let Some(other) = seen.insert(artifact.name, index) {
+        if let Some(other) = seen.insert(artifact.name.as_str(), index) {
             return Err(LockfileError::at_field(
                 format!("artifacts[{index}].name"),
                 LockfileFieldError::TakenName {
-                    value: artifact.name.to_owned(),
+                    value: artifact.name.clone(),
                     other,
                 },
             ));
@@ -254,15 +194,15 @@ fn check_unique_names(artifacts: &[ArtifactOutline<'_>]) -> Result<(), LockfileE
 
 /// Sorted by segments, a path directly precedes the paths below it, so only neighbours need to be
 /// compared.
-fn check_target_conflicts(
+fn check_target_conflicts<C, S>(
     entrypoint: Option<&BundlePath>,
-    artifacts: &[ArtifactOutline<'_>],
+    artifacts: &[ArtifactEntry<C, S>],
 ) -> Result<(), LockfileError> {
     let count = artifacts.len();
     let mut targets: Vec<(&BundlePath, usize)> = artifacts
         .iter()
         .enumerate()
-        .map(|(index, artifact)| (artifact.target, index))
+        .map(|(index, artifact)| (&artifact.target, index))
         .collect();
     targets.extend(entrypoint.map(|target| (target, count)));
     targets.sort_by(|(a, i), (b, j)| a.segments().cmp(b.segments()).then(i.cmp(j)));
@@ -315,10 +255,10 @@ fn check_target_pair(
     Ok(())
 }
 
-fn check_platform_count(artifacts: &[ArtifactOutline<'_>]) -> Result<(), LockfileError> {
+fn check_platform_count<C, S>(artifacts: &[ArtifactEntry<C, S>]) -> Result<(), LockfileError> {
     let mut all = BTreeSet::new();
     for (index, artifact) in artifacts.iter().enumerate() {
-        all.extend(artifact.platforms);
+        all.extend(&artifact.platforms);
         if all.len() > MAX_PLATFORMS {
             let fault = LockfileFieldError::OverLimit {
                 found: all.len() as u64,

@@ -9,7 +9,7 @@ use crate::core::{
     json::{self, JsonError},
     limits::InputLimits,
     media_type,
-    reason::{ClassifiedError, Reason},
+    reason::{Reason, classify},
 };
 
 /// An image manifest.
@@ -176,34 +176,26 @@ struct ManifestFieldPresence {
 
 /// Why a manifest or index was refused.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum ManifestError {
     /// Not JSON, too large, too deep, or a field is missing or of another type.
     #[error("manifest cannot be read: {0}")]
     Json(#[from] JsonError),
-    /// `schemaVersion` is not 2.
     #[error("manifest has schemaVersion {0}, only 2 is supported")]
     SchemaVersion(u32),
-    /// The document's own media type is another one.
     #[error("manifest has mediaType {own:?} but was served as {outer:?}")]
     MediaType {
-        /// The `mediaType` in the document.
         own: String,
         /// `mediaType` of the descriptor, or the response's `Content-Type`.
         outer: String,
     },
-    /// Both `layers` and `manifests`.
     #[error("manifest has both layers and manifests, so it is ambiguous")]
     Ambiguous,
-    /// The fields do not fit the media type.
     #[error("content does not have the fields of {0:?}")]
     Shape(String),
 }
 
-impl ClassifiedError for ManifestError {
-    fn reason(&self) -> Reason {
-        Reason::MalformedManifest
-    }
-}
+classify!(ManifestError, |_| Reason::MalformedManifest);
 
 #[cfg(test)]
 mod tests {

@@ -18,7 +18,7 @@ use crate::core::{
         Annotations, Descriptor, ImageIndex, ImageManifest, ManifestOrIndex, Platform,
         descriptor::EMPTY_CONTENT,
     },
-    reason::{ClassifiedError, Reason},
+    reason::{Reason, classify},
 };
 
 /// Bytes with their descriptor.
@@ -326,29 +326,21 @@ pub fn require_manifest(document: ManifestOrIndex) -> Result<ImageManifest, Bund
 
 /// Why something is not a packgate bundle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum BundleFormatError {
-    /// The pack format annotation is missing.
     #[error("not a packgate bundle: the manifest has no annotation dev.packgate.pack-format")]
     NotABundle,
-    /// This version does not support the pack format.
     #[error("bundle has pack format {0:?}, this version reads \"1\"; use a newer packgate")]
     PackFormat(String),
-    /// The config cannot be parsed.
     #[error("config cannot be read: {0}")]
     Config(String),
-    /// The creation time is invalid.
     #[error("creation time {0:?} is not in RFC 3339")]
     Created(String),
-    /// The first layer is not exactly the lock.
     #[error("first layer must contain exactly the file .packgate/lock.json")]
     Layer,
 }
 
-impl ClassifiedError for BundleFormatError {
-    fn reason(&self) -> Reason {
-        match self {
-            Self::NotABundle | Self::PackFormat(_) => Reason::InvalidSpec,
-            _ => Reason::MalformedManifest,
-        }
-    }
-}
+classify!(BundleFormatError, |error| match error {
+    Self::NotABundle | Self::PackFormat(_) => Reason::InvalidSpec,
+    _ => Reason::MalformedManifest,
+});

@@ -6,8 +6,9 @@ use super::*;
 use crate::core::{
     digest::DigestHasher,
     limits::InputLimits,
-    lockfile::{LockfileGeneration, OriginType},
+    lockfile::{BundleFileMode, LockedEntrypoint, LockfileGeneration, OriginType},
     oci::Annotations,
+    reason::{ClassifiedError, Reason},
 };
 
 const GOLDEN: &[(&str, &str)] = &[

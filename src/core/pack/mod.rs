@@ -8,9 +8,11 @@
 //! verification derives the same plan again from the lock in the bundle and compares.
 
 mod documents;
+mod error;
 #[cfg(test)]
 mod golden_tests;
 mod options;
+mod planned_files;
 #[cfg(test)]
 mod platform_tests;
 mod tar;
@@ -26,54 +28,28 @@ pub use documents::{
     BundleFormatError, DescribedBlob, LayerBlob, ManifestDocuments, artifact_documents,
     image_documents, platform_index, read_lock_from_layer, read_pack_options, require_manifest,
 };
+pub use error::PackError;
 pub use options::{
     BundleFormat, CREATED_ANNOTATION, LOCK_ANNOTATION, LayerCompression, MODE_ANNOTATION,
     PACK_FORMAT_ANNOTATION, PackOptions, TITLE_ANNOTATION, is_reserved_annotation,
 };
+pub use planned_files::{LockItem, MAX_ARTIFACT_LAYERS, PackedFile};
+use planned_files::{PlannedFile, planned_files, split_into_layers};
 pub use tar::{TarFile, TarSegment, plan_tar_segments, total_segment_bytes};
 
 use super::{
-    bundle_path::BundlePath,
     digest::Digest,
     limits::InputLimits,
-    lockfile::{BundleFileMode, CanonicalLock, LockedArtifact, LockedEntrypoint, Lockfile},
+    lockfile::{CanonicalLock, LockedArtifact, Lockfile},
     oci::{Descriptor, Platform},
-    reason::{ClassifiedError, Reason},
 };
 
 /// The version of the rules in this module.
 pub const PACK_FORMAT: &str = "1";
 /// The level that `Zstd` layers are compressed with.
 pub const ZSTD_LEVEL: i32 = 3;
-/// The maximum number of layers with artifacts; one more contains the lock. Runtimes pull layers in
-/// parallel, but hundreds are too many for them.
-pub const MAX_ARTIFACT_LAYERS: usize = 63;
 /// The path of the lock in an `Image` bundle.
 pub const LOCK_PATH: &str = ".packgate/lock.json";
-
-/// A file of a bundle.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PackedFile {
-    /// The item of the lock.
-    pub item: LockItem,
-    /// Its path in the bundle.
-    pub path: BundlePath,
-    /// Its file mode.
-    pub mode: BundleFileMode,
-    /// The digest of its bytes.
-    pub checksum: Digest,
-    /// The size of its bytes.
-    pub size: u64,
-}
-
-/// An item of a lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LockItem {
-    /// The artifact with this index.
-    Artifact(usize),
-    /// The entrypoint.
-    Entrypoint,
-}
 
 /// The plan of a whole bundle. Files are stored once, for however many platforms; a manifest is
 /// planned on demand.
@@ -85,15 +61,6 @@ pub struct PackPlan {
     pub output: PackOptions,
     files: Vec<PlannedFile>,
     choices: Vec<PlatformPlan>,
-}
-
-/// A file, and the platforms that it is for.
-#[derive(Clone, Debug)]
-struct PlannedFile {
-    file: Arc<PackedFile>,
-    /// One bit for each platform of the lock, in their order. Every bit for a file that is for all
-    /// of them.
-    platforms: u64,
 }
 
 /// One planned manifest.
@@ -373,89 +340,6 @@ fn check_platform_limits(
     Ok(())
 }
 
-fn planned_files(lock: &Lockfile, bits: &BTreeMap<&Platform, u64>) -> Vec<PlannedFile> {
-    let platforms = |artifact: &LockedArtifact| {
-        let own = artifact
-            .platforms
-            .iter()
-            .filter_map(|platform| bits.get(platform))
-            .fold(0, |all, bit| all | bit);
-        if artifact.platforms.is_empty() {
-            u64::MAX
-        } else {
-            own
-        }
-    };
-    let planned = |file, platforms| PlannedFile {
-        file: Arc::new(file),
-        platforms,
-    };
-    let artifacts =
-        lock.artifacts.iter().enumerate().map(|(index, artifact)| {
-            planned(file_from_artifact(index, artifact), platforms(artifact))
-        });
-    artifacts
-        .chain(
-            lock.entrypoint
-                .as_ref()
-                .map(|entrypoint| planned(file_from_entrypoint(entrypoint), u64::MAX)),
-        )
-        .collect()
-}
-
-fn file_from_artifact(index: usize, artifact: &LockedArtifact) -> PackedFile {
-    let LockedArtifact {
-        target,
-        mode,
-        checksum,
-        size,
-        ..
-    } = artifact;
-    PackedFile {
-        item: LockItem::Artifact(index),
-        path: target.clone(),
-        mode: *mode,
-        checksum: *checksum,
-        size: *size,
-    }
-}
-
-fn file_from_entrypoint(entrypoint: &LockedEntrypoint) -> PackedFile {
-    let LockedEntrypoint {
-        target,
-        mode,
-        checksum,
-        size,
-        ..
-    } = entrypoint;
-    PackedFile {
-        item: LockItem::Entrypoint,
-        path: target.clone(),
-        mode: *mode,
-        checksum: *checksum,
-        size: *size,
-    }
-}
-
-/// Up to 63 files: one a layer. More: 63 runs in order, the first `n mod 63` of them one file
-/// longer.
-fn split_into_layers(files: Vec<Arc<PackedFile>>) -> Vec<Vec<Arc<PackedFile>>> {
-    let count = files.len().min(MAX_ARTIFACT_LAYERS);
-    if count == 0 {
-        return Vec::new();
-    }
-    let (length, longer) = (files.len() / count, files.len() % count);
-    let mut files = files.into_iter();
-    (0..count)
-        .map(|run| {
-            files
-                .by_ref()
-                .take(length + usize::from(run < longer))
-                .collect()
-        })
-        .collect()
-}
-
 /// The recorded diffIDs of a manifest's layers.
 fn recorded_diff_ids(lock: &Lockfile, manifest: &ManifestPlan) -> Result<Vec<Digest>, PackError> {
     let recorded: Vec<_> = lock
@@ -483,79 +367,4 @@ fn recorded_diff_ids(lock: &Lockfile, manifest: &ManifestPlan) -> Result<Vec<Dig
         }
     }
     Ok(recorded.into_iter().map(|layer| layer.diff_id).collect())
-}
-
-/// Why a lock cannot be packed with these options.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PackError {
-    /// An annotation that only packgate may set.
-    #[error(
-        "annotation {0:?} is reserved for packgate, choose another key (the creation time comes \
-            from --source-date-epoch)"
-    )]
-    ReservedAnnotation(String),
-    /// The epoch is out of range.
-    #[error("source date epoch {0} must be seconds from 1970 to 9999")]
-    Epoch(i64),
-    /// `Artifact` with compression.
-    #[error(
-        "format Artifact does not support compression, choose compression None or format Image"
-    )]
-    CompressedArtifact,
-    /// The format `Artifact` does not support platforms.
-    #[error(
-        "format Artifact does not support platforms, choose format Image for a lock whose artifacts have \
-            platforms"
-    )]
-    ArtifactPlatforms,
-    /// The lock's `layers` do not match its artifacts.
-    #[error(
-        "the lock's recorded layers do not match its artifacts: {0}; record them again: packgate \
-            lock LOCK"
-    )]
-    RecordedLayers(String),
-    /// The digest does not follow from the lock.
-    #[error("digest cannot be predicted: {0}; {1}")]
-    NotPredictable(String, &'static str),
-    /// A config, manifest or index would exceed what registries accept.
-    #[error(
-        "{what} would have {size} bytes, registries accept {limit}; choose format Image, or fewer or \
-            shorter annotations"
-    )]
-    TooLarge {
-        /// The media type of the document.
-        what: String,
-        /// Its size in bytes.
-        size: usize,
-        /// The limit in bytes.
-        limit: usize,
-    },
-    /// A limit is exceeded.
-    #[error("the lock has {count} {what}, the limit is {limit}; split it into several bundles")]
-    TooMany {
-        /// The items that are counted.
-        what: &'static str,
-        /// Their number.
-        count: usize,
-        /// The maximum number.
-        limit: usize,
-    },
-    /// A document could not be serialised.
-    #[error("document cannot be written in canonical form: {0}")]
-    Canonical(String),
-}
-
-impl ClassifiedError for PackError {
-    fn reason(&self) -> Reason {
-        match self {
-            Self::ReservedAnnotation(_)
-            | Self::Epoch(_)
-            | Self::CompressedArtifact
-            | Self::TooLarge { .. } => Reason::InvalidSpec,
-            Self::ArtifactPlatforms | Self::RecordedLayers(_) => Reason::InvalidLock,
-            Self::TooMany { .. } => Reason::LimitExceeded,
-            Self::NotPredictable(..) => Reason::NotPredictable,
-            Self::Canonical(_) => Reason::Internal,
-        }
-    }
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::PackError;
-use crate::core::oci::Annotations;
+use crate::core::{names::names, oci::Annotations};
 
 /// The annotation that carries [`super::PACK_FORMAT`].
 pub const PACK_FORMAT_ANNOTATION: &str = "dev.packgate.pack-format";
@@ -28,15 +28,7 @@ pub enum BundleFormat {
     Artifact,
 }
 
-impl BundleFormat {
-    /// The name in options, fields and provenance.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Image => "Image",
-            Self::Artifact => "Artifact",
-        }
-    }
-}
+names!(BundleFormat, Image = "Image", Artifact = "Artifact");
 
 /// How the layers of an `Image` are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -48,15 +40,7 @@ pub enum LayerCompression {
     Zstd,
 }
 
-impl LayerCompression {
-    /// The name in options, fields and provenance.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "None",
-            Self::Zstd => "Zstd",
-        }
-    }
-}
+names!(LayerCompression, None = "None", Zstd = "Zstd");
 
 /// The user's options.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@ use super::{
     golden_tests::{test_artifact, test_lock},
     *,
 };
+use crate::core::reason::{ClassifiedError, Reason};
 
 /// Artifacts for every platform, and one for each of this many platforms.
 fn lock_for_platforms(shared: usize, platforms: usize) -> Lockfile {

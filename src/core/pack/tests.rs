@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io::Read};
 use proptest::{collection, prelude::*};
 
 use super::*;
-use crate::core::{limits::InputLimits, lockfile::CanonicalLock};
+use crate::core::{bundle_path::BundlePath, limits::InputLimits, lockfile::CanonicalLock};
 
 /// A segment of a path: mostly short, sometimes as long as USTAR's fields, sometimes not ASCII.
 fn segment() -> impl Strategy<Value = String> {

@@ -24,17 +24,14 @@ const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// Why text is not a valid registry host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum RegistryHostError {
-    /// Not a valid name, address or port.
     #[error("write a name or an address and, if need be, a port")]
     Malformed,
-    /// Only numbers, and not an IPv4 address in its usual notation.
     #[error("write an IPv4 address as four decimal numbers up to 255 without leading zeros")]
     Number,
-    /// An IPv6 address that maps to an IPv4 address.
     #[error("this IPv6 address embeds an IPv4 address, write the IPv4 address")]
     Ipv4InIpv6,
-    /// `0.0.0.0` and `::`.
     #[error("this is the unspecified address, write the address of the registry")]
     Unspecified,
 }

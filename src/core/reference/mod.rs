@@ -16,7 +16,7 @@ use host::{DOCKER_HUB, looks_like_host};
 
 use super::{
     digest::{Digest, DigestError},
-    reason::{ClassifiedError, Reason},
+    reason::{Reason, classify},
 };
 
 const MAX_REFERENCE: usize = 4_096;
@@ -72,26 +72,22 @@ pub enum TagOrDigest {
 
 /// Why a string is not a valid reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum ImageReferenceError {
-    /// It is empty.
     #[error("reference is empty, write REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
     Empty,
     /// It is longer than any valid reference; its size in bytes.
     #[error("reference of {0} characters is too long")]
     TooLong(usize),
-    /// It has a scheme, like `https://…`.
     #[error("reference {0:?} must not have a scheme, write REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
     Scheme(String),
-    /// The host is invalid.
     #[error("reference {0:?} does not start with a valid registry host: {1}")]
     Host(String, RegistryHostError),
-    /// The repository path is invalid.
     #[error(
         "repository {0:?} must consist of lower-case letters, digits and single separators (. _ - \
             /)"
     )]
     Path(String),
-    /// The tag is invalid.
     #[error(
         "tag {0:?} must have 1 to 128 characters of A-Z a-z 0-9 _ . - and not start with . or -"
     )]
@@ -99,19 +95,14 @@ pub enum ImageReferenceError {
     /// The digest is invalid.
     #[error(transparent)]
     Digest(#[from] DigestError),
-    /// A digest is required here.
     #[error("reference {0} must have a digest (@sha256:…)")]
     NotPinned(String),
 }
 
-impl ClassifiedError for ImageReferenceError {
-    fn reason(&self) -> Reason {
-        match self {
-            Self::NotPinned(_) => Reason::DigestRequired,
-            _ => Reason::InvalidSpec,
-        }
-    }
-}
+classify!(ImageReferenceError, |error| match error {
+    Self::NotPinned(_) => Reason::DigestRequired,
+    _ => Reason::InvalidSpec,
+});
 
 impl ImageRepository {
     /// The registry's host with its port, canonical ([`canonical_host`]): lower case, no trailing

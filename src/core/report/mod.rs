@@ -1,6 +1,8 @@
 //! The report on one evaluated reference, in the common format of all of packgate's interfaces.
 
-mod policy_title;
+mod evidence_report;
+mod outcome;
+mod policy_report;
 mod text;
 mod verify_command;
 
@@ -10,18 +12,17 @@ use super::{
     digest::Digest,
     intoto::Statement,
     policy::{
-        AdmissionVerdict, AuthorityFinding, Denial, EnforcementMode, LockRule, PolicyDecision,
-        PolicyOutcome, PolicyVerdict, ReferenceUse, SlsaFinding,
+        AdmissionVerdict, Denial, EnforcementMode, PolicyDecision, PolicyOutcome, PolicyVerdict,
+        ReferenceUse,
     },
-    reason::{Class, ClassifiedError, Reason},
-    verify::{
-        RejectedEvidence, SigningTime, StoredSignatureFormat, TimeEvidenceStatus,
-        VerificationFindings, Verified, sanitize_text,
-    },
+    reason::{Class, ClassifiedError},
+    verify::{VerificationFindings, Verified, sanitize_text},
 };
 
-pub use policy_title::PolicyKind;
-use policy_title::{policy_kind_of, policy_namespace_of};
+pub use evidence_report::{RejectedEvidenceReport, TransparencyLogReport, VerifiedEvidenceReport};
+pub use outcome::ReportOutcome;
+use policy_report::denial_report;
+pub use policy_report::{AuthorityReport, DenialReport, PolicyKind, PolicyReport, SlsaReport};
 pub use verify_command::{cluster_verify_command, shell_quote};
 
 const API_VERSION: &str = "packgate.dev/v1alpha1";
@@ -48,7 +49,6 @@ const KIND: &str = "Report";
 pub struct AdmissionReport {
     /// `packgate.dev/v1alpha1`.
     api_version: String,
-    /// `Report`.
     kind: String,
     /// The verdict of all policies, before enforcement modes.
     outcome: ReportOutcome,
@@ -84,149 +84,6 @@ pub struct AdmissionReport {
     elapsed_ms: u64,
     /// The number of registry requests.
     registry_requests: u64,
-}
-
-/// The name of a verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-pub enum ReportOutcome {
-    /// All requirements are met.
-    Admitted,
-    /// A requirement is not met.
-    Denied,
-    /// A requirement is not met, but an exemption applies.
-    Exempt,
-    /// No policy governs this use.
-    Ungoverned,
-}
-
-/// The verdict of one policy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PolicyReport {
-    /// Its name, which alone does not identify it: a namespace's policy may have the name of a
-    /// cluster policy.
-    pub name: String,
-    /// `ClusterBundlePolicy` or `BundlePolicy`. Absent for flags of the command line.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<PolicyKind>,
-    /// The namespace of a `BundlePolicy`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// Its `metadata.generation`.
-    pub generation: i64,
-    /// What happens with its denials.
-    pub mode: EnforcementMode,
-    /// The verdict.
-    pub verdict: ReportOutcome,
-    /// The findings for each of its authorities.
-    pub authorities: Vec<AuthorityReport>,
-    /// What the provenance proves.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub slsa: Option<SlsaReport>,
-}
-
-/// Whether an authority's signature was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AuthorityReport {
-    /// The authority's name in the policy.
-    pub name: String,
-    /// True if it has a signature that counts.
-    pub verified: bool,
-    /// How that signature is stored.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub format: Option<StoredSignatureFormat>,
-    /// A key's fingerprint, or an identity with its issuer in parentheses.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub signer: Option<String>,
-    /// The signing time, by the evidence of a third party.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub time: Option<jiff::Timestamp>,
-}
-
-/// What the SLSA provenance proves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SlsaReport {
-    /// The builder id.
-    pub builder: String,
-    /// The SLSA Build level that the policy gives that builder.
-    pub level: u8,
-    /// `Exact` if the dependencies are those of the lock in the bundle.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lock: Option<LockRule>,
-}
-
-/// One reason for a denial.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DenialReport {
-    /// The stable reason code.
-    pub reason: Reason,
-    /// The class of the failure.
-    pub class: Class,
-    /// What is missing, and how to resolve it.
-    pub message: String,
-    /// The name of the policy that denies.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub policy: Option<String>,
-    /// The kind of that policy.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub policy_kind: Option<PolicyKind>,
-    /// The namespace of that policy, if it is a `BundlePolicy`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub policy_namespace: Option<String>,
-    /// The authority that the denial is about.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub authority: Option<String>,
-    /// The field of an object that the denial is about.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub field: Option<String>,
-}
-
-/// A verified referrer: its signature, subject, time and log entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct VerifiedEvidenceReport {
-    /// The digest of the referrer.
-    pub referrer: Digest,
-    /// The predicate type of the statement.
-    pub predicate_type: String,
-    /// How the signature is stored.
-    pub format: StoredSignatureFormat,
-    /// A key's fingerprint, or an identity with its issuer in parentheses.
-    pub signer: String,
-    /// The signing time, by the evidence of a third party.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub time: Option<jiff::Timestamp>,
-    /// The transparency log's evidence.
-    pub log: TransparencyLogReport,
-    /// The trust root that verifies signer, time or log entry.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trust_root: Option<Digest>,
-}
-
-/// The evidence of a transparency log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-pub enum TransparencyLogReport {
-    /// It is in a log of the trust root.
-    Included,
-    /// There is a log entry that no trust root verifies.
-    Unchecked,
-    /// There is no log entry.
-    None,
-}
-
-/// One rejected referrer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RejectedEvidenceReport {
-    /// The digest of the referrer.
-    pub referrer: Digest,
-    /// The reason code.
-    pub reason: Reason,
-    /// The message.
-    pub message: String,
 }
 
 /// The request that a report is about, and its cost.
@@ -421,25 +278,6 @@ impl AdmissionReport {
     }
 }
 
-fn denial_report(denial: &Denial, field: Option<&String>) -> DenialReport {
-    DenialReport {
-        reason: denial.reason,
-        class: denial.class(),
-        message: denial.message.clone(),
-        policy: denial.policy.as_ref().map(|policy| policy.name.clone()),
-        policy_kind: denial
-            .policy
-            .as_ref()
-            .and_then(|policy| policy_kind_of(&policy.kind)),
-        policy_namespace: denial
-            .policy
-            .as_ref()
-            .and_then(|policy| policy_namespace_of(&policy.kind)),
-        authority: denial.authority.clone(),
-        field: field.cloned(),
-    }
-}
-
 /// Evidence by a key alone is omitted if a trust root verifies the same signature: it is one
 /// evidence item.
 fn strongest_evidence(
@@ -480,101 +318,6 @@ fn unsafe_settings_of(policy: &PolicyVerdict) -> Vec<String> {
         _ => {}
     }
     all
-}
-
-impl From<&AdmissionVerdict> for ReportOutcome {
-    fn from(verdict: &AdmissionVerdict) -> Self {
-        match verdict {
-            AdmissionVerdict::Admit(_) => Self::Admitted,
-            AdmissionVerdict::Deny(_) => Self::Denied,
-            AdmissionVerdict::Exempt(_) => Self::Exempt,
-        }
-    }
-}
-
-impl ReportOutcome {
-    /// The name in reports.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Admitted => "Admitted",
-            Self::Denied => "Denied",
-            Self::Exempt => "Exempt",
-            Self::Ungoverned => "Ungoverned",
-        }
-    }
-}
-
-impl From<&PolicyVerdict> for PolicyReport {
-    fn from(policy: &PolicyVerdict) -> Self {
-        Self {
-            name: policy.identity.name.clone(),
-            kind: policy_kind_of(&policy.identity.kind),
-            namespace: policy_namespace_of(&policy.identity.kind),
-            generation: policy.generation,
-            mode: policy.mode,
-            verdict: (&policy.verdict).into(),
-            authorities: policy
-                .authorities
-                .iter()
-                .map(AuthorityReport::from)
-                .collect(),
-            slsa: policy.slsa.as_ref().map(SlsaReport::from),
-        }
-    }
-}
-
-impl From<&AuthorityFinding> for AuthorityReport {
-    fn from(finding: &AuthorityFinding) -> Self {
-        let signature = finding.signature.as_ref();
-        Self {
-            name: finding.name.clone(),
-            verified: signature.is_some(),
-            format: signature.map(|(format, ..)| *format),
-            signer: signature.map(|(_, signer, _)| signer.to_string()),
-            time: signature.and_then(|(.., time): &(_, _, SigningTime)| time.timestamp()),
-        }
-    }
-}
-
-impl From<&SlsaFinding> for SlsaReport {
-    fn from(finding: &SlsaFinding) -> Self {
-        Self {
-            builder: finding.builder.clone(),
-            level: finding.level,
-            lock: finding.lock_checked.then_some(LockRule::Exact),
-        }
-    }
-}
-
-impl From<&Verified<Statement>> for VerifiedEvidenceReport {
-    fn from(verified: &Verified<Statement>) -> Self {
-        let log = match verified.time_evidence() {
-            _ if verified.is_logged() => TransparencyLogReport::Included,
-            TimeEvidenceStatus::Unchecked => TransparencyLogReport::Unchecked,
-            TimeEvidenceStatus::Absent | TimeEvidenceStatus::Verified => {
-                TransparencyLogReport::None
-            }
-        };
-        Self {
-            referrer: *verified.referrer(),
-            predicate_type: sanitize_text(&verified.claim().predicate_type),
-            format: verified.signature_format(),
-            signer: verified.signer().to_string(),
-            time: verified.signing_time().timestamp(),
-            log,
-            trust_root: verified.trust_root().copied(),
-        }
-    }
-}
-
-impl From<&RejectedEvidence> for RejectedEvidenceReport {
-    fn from(rejected: &RejectedEvidence) -> Self {
-        Self {
-            referrer: rejected.referrer,
-            reason: rejected.reason,
-            message: rejected.message.clone(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::core::{
         AdHocPolicyOptions, AdmissionSubject, AuthorityKind, Policy, PolicyAuthority,
         evaluate_policies, trusted_material,
     },
+    reason::Reason,
     verify::{
         PublicKeyError, TrustRoot, TrustedMaterial, VerificationKey,
         testing::{TestKey, evidence, with_content},

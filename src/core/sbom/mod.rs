@@ -19,9 +19,10 @@ use super::{
     intoto::Statement,
     lockfile::{BundleFileMode, Lockfile},
     media_type,
+    names::names,
     oci::Platform,
-    provenance::format_rfc3339,
-    reason::{ClassifiedError, Reason},
+    reason::{Reason, classify},
+    timestamp::format_rfc3339,
 };
 
 /// Predicate type of a statement that names a document elsewhere (in-toto attestation framework,
@@ -41,18 +42,9 @@ pub enum SbomFormat {
     CycloneDX,
 }
 
+names!(SbomFormat, Spdx = "SPDX", CycloneDX = "CycloneDX");
+
 impl SbomFormat {
-    /// Both formats.
-    pub const ALL: [Self; 2] = [Self::Spdx, Self::CycloneDX];
-
-    /// The name in specifications.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Spdx => "SPDX",
-            Self::CycloneDX => "CycloneDX",
-        }
-    }
-
     /// The predicate type of such a document.
     pub const fn predicate_type(self) -> &'static str {
         match self {
@@ -80,23 +72,18 @@ impl SbomFormat {
 
 /// Why an SBOM cannot be generated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum SbomError {
-    /// The epoch is out of range.
     #[error("source date epoch {0} is out of range")]
     Epoch(i64),
-    /// It cannot be serialised, which is a bug.
     #[error("cannot serialise the software bill of materials: {0}")]
     Canonical(String),
 }
 
-impl ClassifiedError for SbomError {
-    fn reason(&self) -> Reason {
-        match self {
-            Self::Epoch(_) => Reason::InvalidSpec,
-            Self::Canonical(_) => Reason::Internal,
-        }
-    }
-}
+classify!(SbomError, |error| match error {
+    Self::Epoch(_) => Reason::InvalidSpec,
+    Self::Canonical(_) => Reason::Internal,
+});
 
 /// An SBOM of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]

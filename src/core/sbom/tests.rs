@@ -1,4 +1,5 @@
 use super::*;
+use crate::core::reason::ClassifiedError;
 
 const LOCK: &str = r#"
 apiVersion: packgate.dev/v1alpha1

@@ -11,11 +11,9 @@ pub mod rekor;
 mod signing_config;
 pub mod timestamp;
 
-pub use signing_config::{
-    RekorLog, RekorVersion, SelectedServices, SigningConfigError, SigstoreSigningConfig,
-};
+pub use signing_config::{RekorLog, RekorVersion, SelectedServices, SigstoreSigningConfig};
 
-use super::reason::{ClassifiedError, Reason};
+use super::reason::{Reason, classify};
 
 /// Why the response of a service is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,8 +26,4 @@ impl SigstoreResponseError {
     }
 }
 
-impl ClassifiedError for SigstoreResponseError {
-    fn reason(&self) -> Reason {
-        Reason::MalformedEvidence
-    }
-}
+classify!(SigstoreResponseError, |_| Reason::MalformedEvidence);

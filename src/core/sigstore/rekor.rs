@@ -18,15 +18,12 @@ use crate::core::digest::Digest;
 /// The signature to log, and what it covers.
 #[derive(Clone, Copy, Debug)]
 pub struct ProposedRekorEntry<'a> {
-    /// The signed content.
     pub signed: RekorSignedContent<'a>,
-    /// The signature.
     pub signature: &'a [u8],
     /// The key or certificate that verifies it.
     pub verifier: RekorVerifier<'a>,
 }
 
-/// The signed content.
 #[derive(Clone, Copy, Debug)]
 pub enum RekorSignedContent<'a> {
     /// A DSSE envelope.
@@ -47,19 +44,9 @@ pub enum RekorSignedContent<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum RekorVerifier<'a> {
     /// A key in a certificate.
-    Certificate {
-        /// The certificate in DER.
-        der: &'a [u8],
-        /// The certificate in PEM.
-        pem: &'a str,
-    },
+    Certificate { der: &'a [u8], pem: &'a str },
     /// A plain key.
-    PublicKey {
-        /// The key in DER.
-        der: &'a [u8],
-        /// The key in PEM.
-        pem: &'a str,
-    },
+    PublicKey { der: &'a [u8], pem: &'a str },
 }
 
 /// The path of a request, below the log's URL.

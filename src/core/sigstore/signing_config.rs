@@ -13,7 +13,7 @@ use url::Url;
 use crate::core::{
     json::{self, JsonError},
     limits::InputLimits,
-    reason::{ClassifiedError, Reason},
+    reason::{Reason, classify},
 };
 
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.signingconfig.v0.2+json";
@@ -86,7 +86,6 @@ pub struct SelectedServices {
 /// A transparency log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RekorLog {
-    /// Its URL.
     pub url: Url,
     /// Its API version.
     pub version: RekorVersion,
@@ -104,61 +103,40 @@ pub enum RekorVersion {
 /// Why a signing configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SigningConfigError {
-    /// Too large, not JSON, or ambiguous.
     #[error("signing configuration cannot be read: {0}")]
     Json(#[from] JsonError),
-    /// Its media type is another one.
     #[error(
         "signing configuration has the media type {0:?}, only {MEDIA_TYPE} is supported; cosign \
             signing-config create writes it"
     )]
     MediaType(String),
-    /// A list has too many services.
     #[error(
         "signing configuration names {count} services under {field}, the limit is {MAX_SERVICES}"
     )]
-    TooMany {
-        /// The field of the list.
-        field: &'static str,
-        /// The number of services.
-        count: usize,
-    },
-    /// No service of a list is valid now.
+    TooMany { field: &'static str, count: usize },
     #[error(
         "signing configuration has no service under {field} that is valid at {now} and has a \
             supported version ({versions})"
     )]
     NoneUsable {
-        /// The field of the list.
         field: &'static str,
-        /// The time of the selection.
         now: Timestamp,
-        /// The supported versions.
         versions: &'static str,
     },
-    /// The selector is missing or invalid.
     #[error(
         "signing configuration has no usable selector under {field}; it must be ANY, ALL, or EXACT \
             with a count"
     )]
-    Selector {
-        /// The field of the selection.
-        field: &'static str,
-    },
-    /// It requires more services than there are.
+    Selector { field: &'static str },
     #[error(
         "signing configuration asks for {wanted} services under {field}, of distinct operators \
             there are {found}"
     )]
     TooFewServices {
-        /// The field of the selection.
         field: &'static str,
-        /// The required number.
         wanted: usize,
-        /// The available number.
         found: usize,
     },
-    /// It contains an invalid service URL.
     #[error(
         "signing configuration names {0:?}, which is no http or https URL without user, query and \
             fragment"
@@ -172,11 +150,7 @@ pub enum SigningConfigError {
     NoTimestampAuthority,
 }
 
-impl ClassifiedError for SigningConfigError {
-    fn reason(&self) -> Reason {
-        Reason::InvalidSpec
-    }
-}
+classify!(SigningConfigError, |_| Reason::InvalidSpec);
 
 impl SigstoreSigningConfig {
     /// Parses a `signing_config.json` of at most `limits.manifest_bytes`.
@@ -368,6 +342,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::core::reason::ClassifiedError;
 
     fn service(url: &str, version: u32, operator: &str, start: &str, end: Option<&str>) -> Value {
         let mut window = json!({"start": start});

@@ -8,7 +8,7 @@ pub mod tar;
 use super::{
     bundle_path::{BundlePath, BundlePathError},
     lockfile::{ArchiveCompression, BundleFileMode, LockedArtifact},
-    reason::{ClassifiedError, Reason},
+    reason::{Reason, classify},
 };
 
 /// The longest target of a symbolic link, in bytes.
@@ -27,49 +27,33 @@ pub struct ArchiveExtractionPlan {
 
 /// Why an archive, or an entry of it, is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum ArchiveUnpackError {
-    /// The compression cannot be detected from the target's name.
     #[error(
         "the compression of {0} cannot be detected from its name; add compression: gzip, bzip2 or zip"
     )]
     UnknownCompression(BundlePath),
-    /// The bytes are not such an archive.
     #[error("archive cannot be read: {0}")]
     Malformed(String),
-    /// A name is not valid UTF-8.
     #[error("entry {0:?} has a name that is not UTF-8")]
     NotUtf8(String),
-    /// The name starts with `/`.
     #[error("entry {0:?} has an absolute path")]
     Absolute(String),
-    /// The name is not a valid path in a bundle.
     #[error("entry {0:?} {1}")]
     Path(String, BundlePathError),
     /// A hard link, a device, a FIFO, a sparse file, or another unsupported kind.
     #[error("entry {name:?} is {what}, only files, folders and symbolic links are unpacked")]
-    Kind {
-        /// The name of the entry.
-        name: String,
-        /// The kind of the entry.
-        what: &'static str,
-    },
+    Kind { name: String, what: &'static str },
     /// A symbolic link that could lead out of the folder.
     #[error("entry {name:?} links to {target:?}, which {why}")]
     Link {
-        /// The name of the entry.
         name: String,
-        /// The target of the link.
         target: String,
-        /// What is wrong with it.
         why: &'static str,
     },
 }
 
-impl ClassifiedError for ArchiveUnpackError {
-    fn reason(&self) -> Reason {
-        Reason::InvalidLock
-    }
-}
+classify!(ArchiveUnpackError, |_| Reason::InvalidLock);
 
 /// The extraction of `artifact`: `None`, unless the lock sets `unpack`.
 pub fn plan_extraction(
@@ -225,6 +209,7 @@ pub fn displayed_name(name: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::reason::ClassifiedError;
     use crate::core::{
         digest::Digest,
         lockfile::{OriginType, UnpackSpec},
