@@ -8,7 +8,7 @@ use super::{args::CliOutputFormat, output::CommandResult};
 use crate::{
     core::{
         reason::{Class, ClassifiedError, Reason},
-        text_escaping::{escape_invisible, escape_invisible_json},
+        display_text::{escape_invisible, escape_invisible_json},
     },
     telemetry::stderr::write_line,
 };

@@ -12,9 +12,9 @@ use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, ScanError
 
 use super::error::{LineColumn, LockfileError, LockfileFieldError};
 use crate::core::{
+    display_text::{MAX_SANITIZED_CHARACTERS, remove_invisible},
     json::{self, JsonError},
     limits::InputLimits,
-    text_escaping::is_invisible,
 };
 
 /// The longest text anywhere in a lock, in bytes. Origins with long queries fit.
@@ -185,19 +185,10 @@ fn parse_json(text: &str, limits: &InputLimits) -> Result<Option<DocumentNode>, 
 }
 
 fn strip_position(message: &str) -> String {
-    printable_message(
-        message
-            .rsplit_once(" at line ")
-            .map_or(message, |(before, _)| before),
-    )
-}
-
-fn printable_message(message: &str) -> String {
-    message
-        .chars()
-        .filter(|c| !is_invisible(*c))
-        .take(300)
-        .collect()
+    let message = message
+        .rsplit_once(" at line ")
+        .map_or(message, |(before, _)| before);
+    remove_invisible(message, MAX_SANITIZED_CHARACTERS)
 }
 
 fn parse_yaml(text: &str, limits: &InputLimits) -> Result<DocumentNode, LockfileError> {
@@ -220,7 +211,7 @@ fn scan_error(error: &ScanError) -> LockfileError {
     };
     LockfileError::at_position(
         mark,
-        LockfileFieldError::Syntax(printable_message(&error.info())),
+        LockfileFieldError::Syntax(remove_invisible(&error.info(), MAX_SANITIZED_CHARACTERS)),
     )
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{
     digest::Digest,
+    display_text::sanitize_text,
     intoto::Statement,
     policy::{
         AdmissionVerdict, AuthorityFinding, Denial, EnforcementMode, LockRule, PolicyDecision,
@@ -16,7 +17,7 @@ use super::{
     reason::{Class, ClassifiedError, Reason},
     verify::{
         RejectedEvidence, SigningTime, StoredSignatureFormat, TimeEvidenceStatus,
-        VerificationFindings, Verified, sanitize_text,
+        VerificationFindings, Verified,
     },
 };
 
