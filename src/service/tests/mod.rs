@@ -15,7 +15,7 @@ use super::{
     bundle_contents::{self, BundleContents, BundleContentsError},
     pack::{PackService, PackServiceError, StoredBundle},
     progress::SilentProgress,
-    unpack::{self, BundleUnpackError, UnpackPermission, UnpackSelection},
+    unpack::{self, BundleUnpackError, UnpackPermission, UnpackRequest, UnpackSelection},
 };
 use crate::{
     core::{
@@ -175,17 +175,16 @@ async fn unpacked(
         descriptor: Descriptor::of_bytes(media_type::MANIFEST, b""),
         bytes: bytes::Bytes::new(),
     };
-    let (staging, count) = unpack::unpack_bundle(
+    let request = UnpackRequest {
         source,
-        &root,
-        UnpackPermission::WithoutVerification,
+        root: &root,
         contents,
-        selection,
-        staging,
-        &InputLimits::DEFAULT,
-        Arc::new(SilentProgress),
-    )
-    .await?;
+        selection: selection.clone(),
+        limits: &InputLimits::DEFAULT,
+        progress: Arc::new(SilentProgress),
+    };
+    let (staging, count) =
+        unpack::unpack_bundle(request, UnpackPermission::WithoutVerification, staging).await?;
     staging.commit_folder().expect("committed");
     let mut tree = Tree::new();
     collect(&folder.path().join("out"), "", &mut tree);
