@@ -90,6 +90,8 @@ pub mod oci;
 #[cfg(not(fuzzing))]
 mod outdir;
 #[cfg(not(fuzzing))]
+pub mod process;
+#[cfg(not(fuzzing))]
 pub mod service;
 #[cfg(not(fuzzing))]
 pub mod signing;

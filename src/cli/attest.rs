@@ -9,10 +9,10 @@ use super::{
     bundle_signer::{BundleSignerArgs, SelectedSigner},
     certificate::CertificateArgs,
     context::CliContext,
-    exit::CliError,
+    destination::subject_name,
+    error::CliError,
     input_file::InputFile,
     output::CommandResult,
-    pack::subject_name,
     signer::SignatureFormatArg,
 };
 use crate::{

@@ -10,7 +10,7 @@ use clap::Args;
 use super::{
     certificate::CertificateArgs,
     context::CliContext,
-    exit::CliError,
+    error::CliError,
     input_file::InputFile,
     signer::{KeyArgs, SignatureFormatArg},
 };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{exit::CliError, input_file::InputFile};
+use super::{error::CliError, input_file::InputFile};
 use crate::{
     core::reason::Reason,
     signing::{CertificateSigner, MAX_CHAIN, Signer},

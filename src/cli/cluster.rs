@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, api::ListParams};
 
 use super::{
-    exit::CliError,
+    error::CliError,
     in_cluster::{admission_http_options, cluster_http_options, kube_client},
     registry_clients::RegistryClients,
 };

@@ -1,10 +1,10 @@
 //! `packgate completion`
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 use serde_json::json;
 
-use super::{args::Cli, exit::CliError, output::CommandResult};
+use super::{error::CliError, output::CommandResult};
 
 const EXAMPLES: &str = "Examples:
   packgate completion bash > ~/.local/share/bash-completion/completions/packgate
@@ -18,9 +18,13 @@ pub(super) struct CompletionArgs {
     shell: Shell,
 }
 
-pub(super) fn run_completion(args: &CompletionArgs) -> Result<CommandResult, CliError> {
+/// The completion script for `command`, the whole command line.
+pub(super) fn run_completion(
+    args: &CompletionArgs,
+    command: &mut Command,
+) -> Result<CommandResult, CliError> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "packgate", &mut script);
+    clap_complete::generate(args.shell, command, "packgate", &mut script);
     let script = String::from_utf8(script).map_err(|e| CliError::internal(e.to_string()))?;
     CommandResult::new(
         script.clone(),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    args::GlobalArgs, exit::CliError, plain_http::PlainHttp, progress::TerminalProgress,
+    error::CliError, global_args::GlobalArgs, plain_http::PlainHttp, progress::TerminalProgress,
     registry_clients::RegistryClients,
 };
 use crate::{
@@ -22,7 +22,10 @@ use crate::{
         auth::{AnonymousCredentials, CredentialStore, DockerConfig},
         remote::RegistryTarget,
     },
-    service::progress::{Progress, SilentProgress},
+    service::{
+        progress::{Progress, SilentProgress},
+        release_context::ReleaseContext,
+    },
     trust::FileTrustCache,
 };
 
@@ -66,6 +69,19 @@ impl CliContext {
             Arc::new(SilentProgress)
         } else {
             Arc::new(TerminalProgress::new())
+        }
+    }
+
+    /// What every step of a release to `target` works with.
+    pub(super) fn release_context<'a>(
+        &'a self,
+        target: &'a dyn ContentTarget,
+    ) -> ReleaseContext<'a> {
+        ReleaseContext {
+            target,
+            clock: self.clock(),
+            limits: self.limits(),
+            progress: self.progress_reporter(),
         }
     }
 

@@ -5,10 +5,9 @@ use serde_json::json;
 
 use super::{
     context::CliContext,
-    exit::CliError,
+    destination::{destination_tag, registry_host, reject_digest},
+    error::CliError,
     output::CommandResult,
-    pack::{destination_tag, reject_digest},
-    plain_http::registry_host,
 };
 use crate::{
     core::{

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{exit::CliError, output::CommandResult};
+use super::{error::CliError, output::CommandResult};
 use crate::{api, core::reason::Reason};
 
 const EXAMPLES: &str = "Examples:

@@ -1,50 +1,17 @@
-//! Errors and exit codes of the command line.
+//! Prints the result or the error of a subcommand, and chooses the exit code.
 
 use std::{io::Write, process::ExitCode};
 
 use serde_json::json;
 
-use super::{args::CliOutputFormat, output::CommandResult};
+use super::{error::CliError, global_args::CliOutputFormat, output::CommandResult};
 use crate::{
     core::{
-        reason::{Class, ClassifiedError, Reason},
-        text_escaping::{escape_invisible, escape_invisible_json},
+        display_text::{escape_invisible, escape_invisible_json},
+        reason::Class,
     },
     telemetry::stderr::write_line,
 };
-
-/// An error with its reason, for output.
-#[derive(Debug)]
-pub(super) struct CliError {
-    pub(super) reason: Reason,
-    pub(super) message: String,
-}
-
-impl CliError {
-    pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-        }
-    }
-
-    pub(super) fn invalid(message: impl Into<String>) -> Self {
-        Self::new(Reason::InvalidSpec, message)
-    }
-
-    pub(super) fn internal(message: impl Into<String>) -> Self {
-        Self::new(Reason::Internal, message)
-    }
-}
-
-impl<E: ClassifiedError> From<E> for CliError {
-    fn from(error: E) -> Self {
-        Self {
-            reason: error.reason(),
-            message: error.to_string(),
-        }
-    }
-}
 
 /// Prints an error, and maps its class to the exit code.
 pub(super) fn print_error(error: &CliError, format: CliOutputFormat) -> ExitCode {

@@ -8,13 +8,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{exit::CliError, input_file::InputFile, registry_clients};
+use super::{error::CliError, input_file::InputFile, registry_clients};
 use crate::{
     api::installation::{InstallationConfig, MAX_CONFIG},
     core::{job, reason::Reason, reference::ImageRepository},
     http::{
         AddressPolicy, ConnectionErrorDetail, HttpClient, HttpOptions, HttpRetryPolicy,
-        MinTransferRate, PrivateAddresses, address_policy::CidrError,
+        MinTransferRate, PrivateAddresses, address_policy::parse_networks,
     },
     oci::{
         ContentSource,
@@ -91,11 +91,7 @@ pub(super) fn stop_on_signal() -> Result<CancellationToken, CliError> {
 ///
 /// Errors reveal nothing about the network: tenants name registries, and must not scan it.
 pub(super) fn cluster_http_options(private_networks: &[String]) -> Result<HttpOptions, CliError> {
-    let networks: Result<Vec<_>, CidrError> = private_networks
-        .iter()
-        .map(|network| network.parse())
-        .collect();
-    let networks = networks
+    let networks = parse_networks(private_networks)
         .map_err(|error| CliError::invalid(format!("network.registryPrivateCIDRs: {error}")))?;
     let private = if networks.is_empty() {
         PrivateAddresses::Allowed

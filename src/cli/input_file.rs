@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::exit::CliError;
+use super::error::CliError;
 use crate::core::{limits::InputLimits, lockfile::Lockfile, reason::Reason};
 
 /// The bytes of an input, and the folder that relative paths in it are relative to.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     context::CliContext,
-    exit::CliError,
+    error::CliError,
     input_file::InputFile,
     output::{CommandResult, format_bytes, format_table},
 };

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::{
-    exit::CliError,
+    error::CliError,
     output::CommandResult,
     signer::{KeyArgs, PasswordArgs, PasswordPrompt},
 };

@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use serde_json::json;
 
-use super::{context::CliContext, exit::CliError, input_file::InputFile, output::CommandResult};
+use super::{context::CliContext, error::CliError, input_file::InputFile, output::CommandResult};
 use crate::{
     core::{
         lockfile::{LockInput, LockManifest, Lockfile, oci_reference},

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::exit::CliError;
+use super::error::CliError;
 use crate::core::reason::Class;
 
 /// A result, as text and as data.

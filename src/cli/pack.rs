@@ -1,31 +1,35 @@
 //! `packgate pack`
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use clap::{Args, ValueEnum};
-use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
-    bundle_signer::BundleSignerArgs, certificate::CertificateArgs, context::CliContext,
-    exit::CliError, input_file::InputFile, output::CommandResult, plain_http::registry_host,
+    bundle_signer::BundleSignerArgs,
+    certificate::CertificateArgs,
+    context::CliContext,
+    destination::{destination_tag, registry_host, reject_digest, subject_name},
+    error::CliError,
+    input_file::InputFile,
+    output::CommandResult,
+    output_args::OutputArgs,
 };
 use crate::{
     core::{
+        digest::Digest,
         job::JobTagPolicy,
         lockfile::{LockedArtifact, Lockfile},
-        oci::Descriptor,
-        pack::{BundleFormat, LayerCompression, PACK_FORMAT, PackOptions, ZSTD_LEVEL},
-        provenance::{self, BuildRun, RecordedCompression},
-        reference::{BundleLocation, ImageReference, ImageTag},
-        sbom::{self, SbomDocument},
-        slsa::{CLI_BUILDER, Provenance},
+        reference::{BundleLocation, ImageReference},
+        sbom::SbomFormat,
+        slsa::CLI_BUILDER,
     },
-    fetch::OutsideFolderPolicy,
-    oci::{ContentTarget, LocalContentStore, OciLayoutTarget, ResolvedManifest, fetch_content},
+    fetch::{OriginDispatcher, OutsideFolderPolicy},
+    oci::{ContentTarget, OciLayoutTarget},
     service::{
-        pack::{PackService, StoredBundle, push_bundle},
-        publish::{PublishOutcome, SigningRequest, TagAssignment, publish_bundle},
+        pack::StoredBundle,
+        publish::{PublishOutcome, TagAssignment},
+        release::{self, BuildRecord, PackRequest, PackingStore, ReleaseError, SignRequest},
     },
 };
 
@@ -35,71 +39,6 @@ const EXAMPLES: &str = "Examples:
   packgate pack lock.yaml --to registry.example.com/team-a/siem:v1.4.0 --key packgate.key --sbom \
   SPDX
   packgate pack lock.yaml --to oci-archive:siem.tar:v1 --format Artifact";
-
-/// Options that shape the bundle's bytes.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Output")]
-pub(super) struct OutputArgs {
-    /// Shape of the bundle: Image can be mounted as an image volume, Artifact is for `oras pull`
-    #[arg(long, value_enum, ignore_case = true, default_value_t = BundleFormatArg::Image)]
-    format: BundleFormatArg,
-    /// Compression of the layers
-    #[arg(long, value_enum, ignore_case = true, default_value_t = CompressionArg::None)]
-    compression: CompressionArg,
-    /// Further annotation of the manifest; can be given several times
-    #[arg(long = "annotation", value_name = "KEY=VALUE")]
-    annotations: Vec<String>,
-    /// Creation time in seconds since 1970; without it the bundle carries none
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
-    source_date_epoch: Option<i64>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum BundleFormatArg {
-    #[value(name = "Image")]
-    Image,
-    #[value(name = "Artifact")]
-    Artifact,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum CompressionArg {
-    #[value(name = "None")]
-    None,
-    #[value(name = "Zstd")]
-    Zstd,
-}
-
-impl OutputArgs {
-    pub(super) fn bundle_output(&self) -> Result<PackOptions, CliError> {
-        let mut annotations = BTreeMap::new();
-        for pair in &self.annotations {
-            let (key, value) = pair.split_once('=').ok_or_else(|| {
-                CliError::invalid(format!("annotation {pair:?} must be KEY=VALUE"))
-            })?;
-            if annotations
-                .insert(key.to_owned(), value.to_owned())
-                .is_some()
-            {
-                return Err(CliError::invalid(format!(
-                    "annotation {key:?} is given twice"
-                )));
-            }
-        }
-        Ok(PackOptions {
-            format: match self.format {
-                BundleFormatArg::Image => BundleFormat::Image,
-                BundleFormatArg::Artifact => BundleFormat::Artifact,
-            },
-            compression: match self.compression {
-                CompressionArg::None => LayerCompression::None,
-                CompressionArg::Zstd => LayerCompression::Zstd,
-            },
-            source_date_epoch: self.source_date_epoch,
-            annotations,
-        })
-    }
-}
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -133,15 +72,15 @@ enum SbomArg {
 
 impl SbomArg {
     /// The format, if any. An SBOM is not attested without a signer.
-    fn sbom_format(self, is_signed: bool) -> Result<Option<sbom::SbomFormat>, CliError> {
+    fn sbom_format(self, is_signed: bool) -> Result<Option<SbomFormat>, CliError> {
         match self {
             Self::None => Ok(None),
             _ if !is_signed => Err(CliError::invalid(
                 "--sbom needs --key or --identity-token: a software bill of materials is attested, \
                     not only attached",
             )),
-            Self::Spdx => Ok(Some(sbom::SbomFormat::Spdx)),
-            Self::CycloneDX => Ok(Some(sbom::SbomFormat::CycloneDX)),
+            Self::Spdx => Ok(Some(SbomFormat::Spdx)),
+            Self::CycloneDX => Ok(Some(SbomFormat::CycloneDX)),
         }
     }
 }
@@ -158,139 +97,93 @@ pub(super) async fn run_pack(
         .signer
         .load_bundle_signer(&CertificateArgs::default(), context)
         .await?;
-    let format = args.sbom.sbom_format(signer.is_some())?;
-    let started = context.clock().now();
-    let outside = if args.allow_outside {
-        OutsideFolderPolicy::Allowed
-    } else {
-        OutsideFolderPolicy::Refused
-    };
-    let origins = Arc::new(context.artifact_origins(input.folder.clone(), outside)?);
-    lock.check_packable(args.allow_outside)
-        .map_err(|error| input.prefix_file_name(error.into()))?;
-    let images: Vec<ImageReference> = lock
-        .artifacts
-        .iter()
-        .filter_map(LockedArtifact::oci_reference)
-        .collect();
-    context.check_plain_http_hosts(
-        registry_host(&args.to)
-            .into_iter()
-            .chain(images.iter().map(|image| image.repository.host())),
-    )?;
+    let sbom = args.sbom.sbom_format(signer.is_some())?;
+    let started_on = context.clock().now();
+    let origins = args.artifact_origins(&input, &lock, context)?;
     let destination = PackDestination::new(&args.to, context)?;
-    let service = PackService::new(
-        destination.packing_store(),
-        origins,
-        context.progress_reporter(),
-    );
-    let packed = service
-        .pack_lock(&lock, output.clone(), args.allow_outside)
-        .await
-        .map_err(|error| input.prefix_file_name(error.into()))?;
-    let (target, root) = destination.deliver_bundle(&packed.root, context).await?;
-    let work = PackRun {
-        args: &args,
+    let release = context.release_context(&*destination.target);
+    let request = PackRequest {
         lock: &lock,
         output: &output,
-        packed: &packed,
-        started,
-        finished: context.clock().now(),
+        allow_outside: args.allow_outside,
     };
-    let subject_name = subject_name(&args.to, lock.name.as_deref());
-    let sbom = format
-        .map(|format| SbomDocument::new(format, &lock, output.source_date_epoch))
-        .transpose()?;
-    let provenance = work.build_provenance(sbom.as_ref());
+    let pushed = release::pack_and_push(&release, &destination.packing, origins, request)
+        .await
+        .map_err(|error| match error {
+            ReleaseError::Pack(error) => input.prefix_file_name(error.into()),
+            error => error.into(),
+        })?;
     let lock_digest = lock.to_canonical().digest;
-    let signing = signer.as_ref().map(|signer| SigningRequest {
-        signer: &**signer,
-        subject_name: &subject_name,
-        provenance: &provenance,
-        lock: lock_digest,
-        sbom: sbom.as_ref(),
-    });
     let tag = destination_tag(&args.to)?;
-    let label = tag.as_ref().map(|tag| TagAssignment {
-        tag,
-        policy: JobTagPolicy::Mutable,
-    });
-    let published = publish_bundle(
-        &*target,
-        &root,
-        signing,
-        label,
-        context.clock(),
-        context.limits(),
-    )
-    .await?;
-    pack_result(&args.to, &lock, &packed, &published)
-}
-
-/// What was done, in the form for provenance.
-struct PackRun<'a> {
-    args: &'a PackArgs,
-    lock: &'a Lockfile,
-    output: &'a PackOptions,
-    packed: &'a StoredBundle,
-    started: Timestamp,
-    finished: Timestamp,
-}
-
-impl PackRun<'_> {
-    fn build_provenance(&self, sbom: Option<&SbomDocument>) -> Provenance {
-        let PackOptions {
-            format,
-            compression,
-            source_date_epoch,
-            annotations,
-        } = self.output;
-        let lock_digest = self.lock.to_canonical().digest;
-        let encoder = format!("libzstd {}", zstd::zstd_safe::version_string());
-        let packed = provenance::BuildParameters {
-            lock: self.lock,
+    let request = SignRequest {
+        root: &pushed.root,
+        build: BuildRecord {
+            request,
             lock_digest,
-            pack_format: PACK_FORMAT,
-            format: format.as_str(),
-            compression: match compression {
-                LayerCompression::None => RecordedCompression::Uncompressed,
-                LayerCompression::Zstd => RecordedCompression::Zstd {
-                    encoder: &encoder,
-                    level: ZSTD_LEVEL,
-                },
-            },
-            annotations,
-            allow_outside: self.args.allow_outside,
-            source_date_epoch: *source_date_epoch,
-            downloads: &self.packed.download_locations.iter().cloned().collect(),
-        };
-        let run = BuildRun {
+            zstd_encoder: Some(&format!("libzstd {}", zstd::zstd_safe::version_string())),
+            downloads: &pushed.stored.download_locations.iter().cloned().collect(),
             builder_id: CLI_BUILDER,
-            version: env!("CARGO_PKG_VERSION"),
-            invocation_id: &format!("cli/{}/{}", lock_digest.hex_digits(), self.started),
-            started_on: self.started,
-            finished_on: self.finished,
+            invocation_id: &format!("cli/{}/{started_on}", lock_digest.hex_digits()),
+            started_on,
             requested: None,
-            sbom,
+        },
+        sbom,
+        signer: signer.as_deref(),
+        subject_name: &subject_name(&args.to, lock.name.as_deref()),
+        tag: tag.as_ref().map(|tag| TagAssignment {
+            tag,
+            policy: JobTagPolicy::Mutable,
+        }),
+    };
+    let released = release::sign_and_tag(&release, request).await?;
+    pack_result(&args.to, lock_digest, &pushed.stored, &released.published)
+}
+
+impl PackArgs {
+    /// Where the artifacts come from, once it is clear that all of them may be fetched.
+    fn artifact_origins(
+        &self,
+        input: &InputFile,
+        lock: &Lockfile,
+        context: &CliContext,
+    ) -> Result<Arc<OriginDispatcher>, CliError> {
+        let outside = if self.allow_outside {
+            OutsideFolderPolicy::Allowed
+        } else {
+            OutsideFolderPolicy::Refused
         };
-        provenance::build_provenance(&packed, &run)
+        let origins = context.artifact_origins(input.folder.clone(), outside)?;
+        lock.check_packable(self.allow_outside)
+            .map_err(|error| input.prefix_file_name(error.into()))?;
+        let images: Vec<ImageReference> = lock
+            .artifacts
+            .iter()
+            .filter_map(LockedArtifact::oci_reference)
+            .collect();
+        context.check_plain_http_hosts(
+            registry_host(&self.to)
+                .into_iter()
+                .chain(images.iter().map(|image| image.repository.host())),
+        )?;
+        Ok(Arc::new(origins))
     }
 }
 
-/// Where a bundle is packed, and where it is pushed to.
-enum PackDestination {
-    Local(Arc<dyn LocalContentStore>),
-    Remote {
-        staging: Arc<dyn LocalContentStore>,
-        target: Arc<dyn ContentTarget>,
-        _folder: tempfile::TempDir,
-    },
+/// Where a bundle is packed, and where it goes.
+struct PackDestination {
+    packing: PackingStore,
+    target: Arc<dyn ContentTarget>,
+    _staging_folder: Option<tempfile::TempDir>,
 }
 
 impl PackDestination {
     fn new(to: &BundleLocation, context: &CliContext) -> Result<Self, CliError> {
         if let Some(store) = CliContext::create_local_store(to)? {
-            return Ok(Self::Local(store));
+            return Ok(Self {
+                packing: PackingStore::Target(Arc::clone(&store)),
+                target: store,
+                _staging_folder: None,
+            });
         }
         let folder = tempfile::Builder::new()
             .prefix("packgate-")
@@ -298,84 +191,17 @@ impl PackDestination {
             .map_err(|e| CliError::internal(format!("no temporary folder: {e}")))?;
         let layout =
             OciLayoutTarget::open_or_create(&folder.path().join("layout").to_string_lossy())?;
-        Ok(Self::Remote {
-            staging: Arc::new(layout),
+        Ok(Self {
+            packing: PackingStore::Staging(Arc::new(layout)),
             target: context.open_target(to)?,
-            _folder: folder,
+            _staging_folder: Some(folder),
         })
-    }
-
-    fn packing_store(&self) -> Arc<dyn LocalContentStore> {
-        match self {
-            Self::Local(store) => Arc::clone(store),
-            Self::Remote { staging, .. } => Arc::clone(staging),
-        }
-    }
-
-    async fn deliver_bundle(
-        &self,
-        root: &Descriptor,
-        context: &CliContext,
-    ) -> Result<(Arc<dyn ContentTarget>, ResolvedManifest), CliError> {
-        match self {
-            Self::Local(store) => {
-                let target: Arc<dyn ContentTarget> = Arc::<dyn LocalContentStore>::clone(store);
-                let bytes = fetch_content(&*target, root, context.limits().manifest_bytes).await?;
-                Ok((
-                    target,
-                    ResolvedManifest {
-                        descriptor: root.clone(),
-                        bytes,
-                    },
-                ))
-            }
-            Self::Remote {
-                staging, target, ..
-            } => {
-                let root = push_bundle(
-                    &**staging,
-                    &**target,
-                    root,
-                    context.limits(),
-                    &*context.progress_reporter(),
-                )
-                .await?;
-                Ok((Arc::clone(target), root))
-            }
-        }
-    }
-}
-
-/// A digest follows from the content, so it cannot be requested.
-pub(super) fn reject_digest(to: &BundleLocation) -> Result<(), CliError> {
-    match to.digest() {
-        Some(_) => Err(CliError::invalid(format!(
-            "target {to} must not carry a digest, it follows from the content"
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// The default tag of a target: `latest` on this machine, none in a registry.
-pub(super) fn destination_tag(to: &BundleLocation) -> Result<Option<ImageTag>, CliError> {
-    match (to.tag(), to) {
-        (Some(tag), _) => Ok(Some(tag.clone())),
-        (None, BundleLocation::Registry(_)) => Ok(None),
-        (None, _) => Ok(Some("latest".parse()?)),
-    }
-}
-
-/// The name of an attestation's subject: the repository, or on this machine the lock's name.
-pub(super) fn subject_name(to: &BundleLocation, lock_name: Option<&str>) -> String {
-    match to {
-        BundleLocation::Registry(reference) => reference.repository.to_string(),
-        _ => lock_name.unwrap_or_default().to_owned(),
     }
 }
 
 fn pack_result(
     to: &BundleLocation,
-    lock: &Lockfile,
+    lock_digest: Digest,
     packed: &StoredBundle,
     published: &PublishOutcome,
 ) -> Result<CommandResult, CliError> {
@@ -383,7 +209,7 @@ fn pack_result(
     let mut fields = json!({
         "reference": reference,
         "digest": packed.root.digest,
-        "lockDigest": lock.to_canonical().digest,
+        "lockDigest": lock_digest,
         "size": packed.size,
         "layers": packed.layers,
         "signed": false,

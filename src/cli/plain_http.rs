@@ -8,8 +8,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use super::{exit::CliError, registry_clients::canonical_registry_host};
-use crate::{core::reference::BundleLocation, oci::OciError};
+use super::error::CliError;
+use crate::{core::reference::canonical_host, oci::OciError};
 
 /// The registries that are used without TLS. Clones share the state.
 #[derive(Clone, Debug, Default)]
@@ -64,12 +64,13 @@ impl PlainHttp {
     }
 }
 
-/// The registry of a location, if it has one.
-pub(super) fn registry_host(location: &BundleLocation) -> Option<&str> {
-    match location {
-        BundleLocation::Registry(reference) => Some(reference.repository.host()),
-        BundleLocation::Layout(_) | BundleLocation::Archive(_) => None,
-    }
+/// The host in the form of repositories.
+pub(super) fn canonical_registry_host(host: &str) -> Result<String, CliError> {
+    canonical_host(host).map_err(|error| {
+        CliError::invalid(format!(
+            "registry {host:?} must be HOST or HOST:PORT: {error}"
+        ))
+    })
 }
 
 fn ambiguous_host_message(one: &str, other: &str) -> String {

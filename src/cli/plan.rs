@@ -6,8 +6,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    context::CliContext, exit::CliError, input_file::InputFile, output::CommandResult,
-    pack::OutputArgs,
+    context::CliContext, error::CliError, input_file::InputFile, output::CommandResult,
+    output_args::OutputArgs,
 };
 use crate::core::pack::PackPlan;
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     cluster,
     context::CliContext,
-    exit::CliError,
+    error::CliError,
     output::CommandResult,
     policy_files::PolicyFiles,
     verify::{TrustArgs, UseArg, verify_and_report},

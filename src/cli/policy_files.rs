@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{context::CliContext, exit::CliError, input_file::InputFile, trust_root};
+use super::{context::CliContext, error::CliError, input_file::InputFile, trust_root};
 use crate::{
     api::{
         API_VERSION,

@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{exit::CliError, output::CommandResult};
+use super::{error::CliError, output::CommandResult};
 use crate::api::rbac::{RbacError, RbacInstallation, SYSTEM_NAMESPACE, to_yaml};
 
 const EXAMPLES: &str = "Examples:

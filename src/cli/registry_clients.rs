@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{exit::CliError, plain_http::PlainHttp};
+use super::{
+    error::CliError,
+    plain_http::{PlainHttp, canonical_registry_host},
+};
 use crate::{
-    core::{
-        job::JobRegistry,
-        reference::{ImageRepository, canonical_host},
-    },
+    core::{job::JobRegistry, reference::ImageRepository},
     fetch::RepositoryOpener,
     http::{HttpClient, HttpOptions},
     oci::{
@@ -151,15 +151,6 @@ fn client_trusting(pem: &str, host: &str, options: &HttpOptions) -> Result<HttpC
     HttpClient::new(&options).map_err(|error| {
         let CliError { reason, message } = error.into();
         CliError::new(reason, format!("registry {host}: {message}"))
-    })
-}
-
-/// The host in the form of repositories.
-pub(super) fn canonical_registry_host(host: &str) -> Result<String, CliError> {
-    canonical_host(host).map_err(|error| {
-        CliError::invalid(format!(
-            "registry {host:?} must be HOST or HOST:PORT: {error}"
-        ))
     })
 }
 

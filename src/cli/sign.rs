@@ -7,9 +7,9 @@ use super::{
     bundle_signer::{BundleSignerArgs, SelectedSigner},
     certificate::CertificateArgs,
     context::CliContext,
-    exit::CliError,
+    destination::subject_name,
+    error::CliError,
     output::CommandResult,
-    pack::subject_name,
     signer::SignatureFormatArg,
 };
 use crate::{

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::{exit::CliError, input_file::InputFile};
+use super::{error::CliError, input_file::InputFile};
 use crate::{
     clock::{Clock, SystemClock},
     core::reason::Reason,

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 
-use super::{context::CliContext, exit::CliError, input_file::InputFile};
+use super::{context::CliContext, error::CliError, input_file::InputFile};
 use crate::{
     core::{limits::InputLimits, reason::Reason, verify::TrustRoot},
     service::trust_root::{TrustError, TrustRefreshPolicy, TufRepositoryConfig, renew_with_cache},

@@ -5,16 +5,17 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{context::CliContext, exit::CliError, output::CommandResult, verify::TrustArgs};
+use super::{context::CliContext, error::CliError, output::CommandResult, verify::TrustArgs};
 use crate::{
     core::{
         oci::Platform, path_glob::PathGlob, reason::Reason, reference::BundleLocation,
         report::AdmissionReport,
     },
+    oci::{ContentSource, ResolvedManifest},
     outdir::OutDirStaging,
     service::{
         bundle_contents,
-        unpack::{self, UnpackPermission, UnpackSelection},
+        unpack::{self, UnpackPermission, UnpackRequest, UnpackSelection},
     },
 };
 
@@ -50,53 +51,24 @@ pub(super) async fn run_unpack(
     context: &CliContext,
 ) -> Result<CommandResult, CliError> {
     let limits = context.limits();
-    let globs = args
-        .select
-        .iter()
-        .map(|glob| {
-            glob.parse::<PathGlob>()
-                .map_err(|e| CliError::invalid(e.to_string()))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    if args.insecure_skip_verify == args.trust.is_given() {
-        let say = if args.insecure_skip_verify {
-            "--insecure-skip-verify conflicts with keys and policies to verify with"
-        } else {
-            NOTHING_TO_TRUST
-        };
-        return Err(CliError::invalid(say));
-    }
+    let selection = args.selection()?;
+    args.check_trust()?;
     let source = context.open_target(&args.reference)?;
     let root = source
         .resolve_manifest(&args.reference.tag_or_digest(), limits)
         .await?;
-    let permission = if args.insecure_skip_verify {
-        UnpackPermission::WithoutVerification
-    } else {
-        let evaluated = args
-            .trust
-            .evaluate_resolved(&*source, &args.reference, &root, context)
-            .await?;
-        let clearance = evaluated.map_err(|report| not_cleared_error(&args.reference, &report))?;
-        UnpackPermission::Cleared(clearance)
-    };
+    let permission = args.permission(&*source, &root, context).await?;
     let contents = bundle_contents::open_bundle(&*source, &root, limits).await?;
     let staging = OutDirStaging::create(&args.to)?;
-    let selection = UnpackSelection {
-        globs,
-        platform: args.platform,
-    };
-    let (staging, files) = unpack::unpack_bundle(
-        &*source,
-        &root,
-        permission,
-        &contents,
-        &selection,
-        staging,
+    let request = UnpackRequest {
+        source: &*source,
+        root: &root,
+        contents: &contents,
+        selection,
         limits,
-        context.progress_reporter(),
-    )
-    .await?;
+        progress: context.progress_reporter(),
+    };
+    let (staging, files) = unpack::unpack_bundle(request, permission, staging).await?;
     staging.commit_folder()?;
     let path = args.to.display().to_string();
     let reference = args
@@ -113,6 +85,51 @@ pub(super) async fn run_unpack(
             "verified": !args.insecure_skip_verify,
         }),
     )
+}
+
+impl UnpackArgs {
+    fn selection(&self) -> Result<UnpackSelection, CliError> {
+        let globs = self
+            .select
+            .iter()
+            .map(|glob| {
+                glob.parse::<PathGlob>()
+                    .map_err(|e| CliError::invalid(e.to_string()))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(UnpackSelection {
+            globs,
+            platform: self.platform.clone(),
+        })
+    }
+
+    /// Refuses arguments that neither say whom to trust nor that nobody is asked, or both.
+    fn check_trust(&self) -> Result<(), CliError> {
+        if self.insecure_skip_verify != self.trust.is_given() {
+            return Ok(());
+        }
+        Err(CliError::invalid(if self.insecure_skip_verify {
+            "--insecure-skip-verify conflicts with keys and policies to verify with"
+        } else {
+            NOTHING_TO_TRUST
+        }))
+    }
+
+    async fn permission(
+        &self,
+        source: &dyn ContentSource,
+        root: &ResolvedManifest,
+        context: &CliContext,
+    ) -> Result<UnpackPermission, CliError> {
+        if self.insecure_skip_verify {
+            return Ok(UnpackPermission::WithoutVerification);
+        }
+        self.trust
+            .evaluate_resolved(source, &self.reference, root, context)
+            .await?
+            .map(UnpackPermission::Cleared)
+            .map_err(|report| not_cleared_error(&self.reference, &report))
+    }
 }
 
 fn not_cleared_error(reference: &BundleLocation, report: &AdmissionReport) -> CliError {

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    exit::CliError,
+    error::CliError,
     in_cluster::{
         admission_http_options, cluster_http_options, kube_client, open_registries, read_config,
         server_ended_error, stop_on_signal,

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Serialize, Serializer};
 
-use super::text_escaping::is_invisible;
+use super::display_text::is_invisible;
 
 /// The longest path in a bundle, in bytes.
 pub const MAX_PATH: usize = 1_024;

@@ -8,11 +8,15 @@ use std::collections::BTreeMap;
 
 use super::{
     bundle_path::{BundlePath, BundlePathError},
+    display_text::truncate_text,
     media_type,
     oci::{Descriptor, ManifestOrIndex},
     pack::{MODE_ANNOTATION, TITLE_ANNOTATION},
     reason::{Reason, classify},
 };
+
+/// Characters of a refused text in messages.
+const MAX_SHOWN: usize = 120;
 
 pub const DEFAULT_LOCK_PATH: &str = "lock.yaml";
 
@@ -70,6 +74,7 @@ impl ContextArtifactFiles {
             _ => {
                 return Err(ContextArtifactError::Type(truncate_text(
                     document.artifact_type().unwrap_or_default(),
+                    MAX_SHOWN,
                 )));
             }
         };
@@ -111,10 +116,12 @@ impl ContextArtifactFiles {
 
 fn parse_title(title: &str) -> Result<BundlePath, ContextArtifactError> {
     if title.starts_with('/') {
-        return Err(ContextArtifactError::Absolute(truncate_text(title)));
+        return Err(ContextArtifactError::Absolute(truncate_text(
+            title, MAX_SHOWN,
+        )));
     }
     title.parse().map_err(|cause| ContextArtifactError::Title {
-        title: truncate_text(title),
+        title: truncate_text(title, MAX_SHOWN),
         cause,
     })
 }
@@ -168,10 +175,6 @@ pub fn resolve_origin_path(folder: &str, origin: &str) -> Option<String> {
         }
     }
     Some(segments.join("/"))
-}
-
-fn truncate_text(text: &str) -> String {
-    text.chars().take(120).collect()
 }
 
 #[cfg(test)]

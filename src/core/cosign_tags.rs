@@ -136,10 +136,7 @@ pub fn manifest_with_layers(
         .unwrap_or_default();
     let known = layers.len();
     for layer in more {
-        if !layers
-            .iter()
-            .any(|there| there.digest == layer.digest && there.annotations == layer.annotations)
-        {
+        if !layers.iter().any(|there| is_same_layer(there, layer)) {
             layers.push(layer.clone());
         }
     }
@@ -159,6 +156,11 @@ pub fn manifest_with_layers(
             .unwrap_or_default(),
     };
     Some((manifest, config))
+}
+
+/// True if both layers are one signature or attestation: the same payload with the same annotations.
+pub fn is_same_layer(one: &Descriptor, other: &Descriptor) -> bool {
+    one.digest == other.digest && one.annotations == other.annotations
 }
 
 /// An image configuration as cosign writes it: layers of no platform.

@@ -8,11 +8,13 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    str::FromStr,
 };
 
+use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
+
+use crate::core::display_text::truncate_text;
 
 /// The addresses that may be reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,14 +36,7 @@ pub enum PrivateAddresses {
     /// All are allowed: for registries.
     Allowed,
     /// Those in these networks are allowed; an empty list allows none.
-    Listed(Vec<Cidr>),
-}
-
-/// A network: an address and a prefix length in bits, written `10.0.0.0/8`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cidr {
-    address: IpAddr,
-    prefix: u8,
+    Listed(Vec<IpNet>),
 }
 
 /// Why an address is not allowed.
@@ -152,7 +147,7 @@ impl PrivateAddresses {
     fn contains(&self, address: IpAddr) -> bool {
         match self {
             Self::Allowed => true,
-            Self::Listed(networks) => networks.iter().any(|network| network.contains(address)),
+            Self::Listed(networks) => networks.iter().any(|network| network.contains(&address)),
         }
     }
 }
@@ -218,40 +213,25 @@ fn kind_v6(address: Ipv6Addr) -> Option<AddressKind> {
     }
 }
 
-impl Cidr {
-    fn contains(self, address: IpAddr) -> bool {
-        let (own, other, width) = match (self.address, address) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                (u128::from(own.to_bits()), u128::from(other.to_bits()), 32)
-            }
-            (IpAddr::V6(own), IpAddr::V6(other)) => (own.to_bits(), other.to_bits(), 128),
-            _ => return false,
-        };
-        let shift = width - u32::from(self.prefix);
-        own.checked_shr(shift).unwrap_or(0) == other.checked_shr(shift).unwrap_or(0)
-    }
-}
-
 /// A string is not a valid network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("network {0:?} must be an address with the length of its prefix, such as 10.0.0.0/8")]
 pub struct CidrError(String);
 
-impl FromStr for Cidr {
-    type Err = CidrError;
+/// Parses networks: addresses with the length of their prefix in bits, `10.0.0.0/8`.
+///
+/// Addresses are parsed by the standard library and not by `ipnet`, which accepts leading zeros,
+/// that other programs read as octal numbers.
+pub fn parse_networks(texts: &[String]) -> Result<Vec<IpNet>, CidrError> {
+    texts.iter().map(|text| parse_network(text)).collect()
+}
 
-    fn from_str(text: &str) -> Result<Self, CidrError> {
-        let parse = || {
-            let (address, prefix) = text.split_once('/')?;
-            let network = Self {
-                address: address.parse().ok()?,
-                prefix: prefix.parse().ok()?,
-            };
-            let width = if network.address.is_ipv4() { 32 } else { 128 };
-            (network.prefix <= width).then_some(network)
-        };
-        parse().ok_or_else(|| CidrError(text.chars().take(100).collect()))
-    }
+fn parse_network(text: &str) -> Result<IpNet, CidrError> {
+    let parse = || {
+        let (address, prefix) = text.split_once('/')?;
+        IpNet::new(address.parse().ok()?, prefix.parse().ok()?).ok()
+    };
+    parse().ok_or_else(|| CidrError(truncate_text(text, 100)))
 }
 
 /// Resolves names and passes only allowed addresses to the connector.
@@ -276,7 +256,10 @@ mod tests {
 
     fn listed(networks: &[&str]) -> AddressPolicy {
         cluster(PrivateAddresses::Listed(
-            networks.iter().map(|n| n.parse().expect(n)).collect(),
+            networks
+                .iter()
+                .map(|n| parse_network(n).expect(n))
+                .collect(),
         ))
     }
 
@@ -397,7 +380,7 @@ mod tests {
             "x/8",
             "10.0.0.0/-1",
         ] {
-            assert!(wrong.parse::<Cidr>().is_err(), "{wrong}");
+            assert!(parse_network(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -4,11 +4,11 @@ use std::error::Error;
 
 use url::Url;
 
-use super::{
-    address_policy::AddressError,
-    redact::{redact_url, sanitize_text},
+use super::{address_policy::AddressError, redact::redact_url};
+use crate::core::{
+    display_text::sanitize_line,
+    reason::{ClassifiedError, Reason},
 };
-use crate::core::reason::{ClassifiedError, Reason};
 
 /// Why there was no response, or an invalid one. An HTTP status is not an error here: its meaning
 /// depends on the request.
@@ -155,7 +155,7 @@ fn find_cause<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
 
 /// The innermost message: "connection refused" rather than "error sending request".
 pub(super) fn root_cause(error: &reqwest::Error) -> String {
-    sanitize_text(
+    sanitize_line(
         &error_chain(error)
             .last()
             .map(ToString::to_string)

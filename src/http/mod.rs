@@ -16,6 +16,7 @@
 pub mod address_policy;
 mod client;
 pub mod error;
+mod location;
 pub mod options;
 pub mod redact;
 mod redirect;
@@ -24,7 +25,7 @@ mod response;
 mod retry;
 mod transfer_rate;
 
-pub use address_policy::{AddressPolicy, Cidr, PrivateAddresses};
+pub use address_policy::{AddressPolicy, PrivateAddresses};
 pub use client::HttpClient;
 pub use error::HttpError;
 pub use options::{ConnectionErrorDetail, HttpOptions, HttpProxy, HttpRetryPolicy};

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
-use crate::core::text_escaping::is_invisible;
+use crate::core::display_text::sanitize_line;
 
 /// A secret. It prints as `***` and is only read with [`Redacted::expose`], so that every use can
 /// be found.
@@ -54,7 +54,7 @@ pub fn redact_url(url: &Url) -> String {
     url.set_query(None);
     url.set_fragment(None);
     strip_user_info(&mut url);
-    sanitize_text(url.as_str(), 300)
+    sanitize_line(url.as_str(), 300)
 }
 
 /// Removes user info. The library would turn it into an `Authorization` header.
@@ -62,27 +62,6 @@ pub(super) fn strip_user_info(url: &mut Url) {
     // Both fail for URLs without a host only, and those have no user info.
     let _ = url.set_username("");
     let _ = url.set_password(None);
-}
-
-/// Untrusted text for output: one line, no control characters, at most `limit` characters.
-pub fn sanitize_text(text: &str, limit: usize) -> String {
-    let visible = text.chars().map(|c| if is_printable(c) { c } else { ' ' });
-    let line = visible
-        .collect::<String>()
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
-    if line.chars().count() > limit {
-        line.chars().take(limit).chain(['…']).collect()
-    } else {
-        line
-    }
-}
-
-/// Control characters move a terminal's cursor; the bidirectional ones change how a line is
-/// displayed.
-fn is_printable(c: char) -> bool {
-    !is_invisible(c)
 }
 
 #[cfg(test)]
@@ -110,14 +89,5 @@ mod tests {
         ] {
             assert_eq!(redact_url(&url.parse().expect(url)), text);
         }
-    }
-
-    #[test]
-    fn foreign_text_is_one_short_line() {
-        assert_eq!(
-            sanitize_text("a\u{1b}[2Jb\r\n\tc\u{202e}d", 100),
-            "a [2Jb c d"
-        );
-        assert_eq!(sanitize_text(&"x".repeat(50), 10), "xxxxxxxxxx…");
     }
 }

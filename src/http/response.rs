@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::{
-    HttpError, MinTransferRate, redact::redact_url, redirect, transfer_rate::TransferRateMonitor,
+    HttpError, MinTransferRate, location, redact::redact_url, transfer_rate::TransferRateMonitor,
 };
 
 /// The status, headers and origin of a response.
@@ -74,7 +74,7 @@ impl HttpResponseHead {
     /// Resolves `location` (of a `Location` or `Link` header) relative to the URL of this response.
     /// Never from `https` to `http`.
     pub fn resolve_location(&self, location: &str) -> Result<Url, HttpError> {
-        redirect::resolve_location(&self.url, location).map_err(|cause| HttpError::Redirect {
+        location::resolve_location(&self.url, location).map_err(|cause| HttpError::Redirect {
             url: redact_url(&self.url),
             cause,
         })

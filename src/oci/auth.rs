@@ -4,32 +4,30 @@
 //! only run after [`DockerConfig::allow_helpers`], because a file from a Secret must never start a
 //! process.
 
-use std::{collections::BTreeMap, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use serde::Deserialize;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    process::{Child, Command},
-    time::timeout,
-};
 
 use crate::{
     core::{
-        environment::SECRET_VARIABLES,
+        display_text::truncate_text,
         reason::{ClassifiedError, Reason},
         reference::canonical_host,
     },
     http::Redacted,
+    process::{Command, ProcessLimits, run_helper_process},
 };
 
 /// The key of Docker Hub's credentials, for every name of its host.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
-/// The timeout of a credential helper, which may ask the user.
-const HELPER_TIMEOUT: Duration = Duration::from_secs(30);
-/// The maximum size of a helper's output in bytes: a token may have some kilobytes.
-const MAX_HELPER_OUTPUT_BYTES: u64 = 64 << 10;
+/// The limits of a credential helper: it may ask the user, and a token may have some kilobytes.
+const HELPER_LIMITS: ProcessLimits = ProcessLimits {
+    timeout: Duration::from_secs(30),
+    stdout_bytes: 64 << 10,
+    stderr_bytes: 0,
+};
 
 /// Credentials for a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,7 +230,7 @@ impl DockerConfig {
         host: &str,
     ) -> Result<Option<RegistryCredentials>, RegistryCredentialError> {
         let helper_error = |cause: String| RegistryCredentialError::Helper {
-            helper: helper.chars().take(60).collect(),
+            helper: truncate_text(helper, 60),
             cause,
         };
         if !helper
@@ -253,57 +251,32 @@ impl DockerConfig {
         } else {
             host
         };
-        let run = run_helper(Command::new(format!("docker-credential-{helper}")), server);
-        let late = |_| helper_error(format!("no response within {} s", HELPER_TIMEOUT.as_secs()));
-        timeout(HELPER_TIMEOUT, run)
+        run_helper(Command::new(format!("docker-credential-{helper}")), server)
             .await
-            .map_err(late)?
             .map_err(helper_error)
     }
 }
 
 /// docker/docker-credential-helpers: the server's address on stdin, JSON on stdout. Its output is
 /// never shown: it may be the secret.
-async fn run_helper(program: Command, server: &str) -> Result<Option<RegistryCredentials>, String> {
-    let mut child = spawn_helper(program)?;
-    if let Some(mut input) = child.stdin.take() {
-        // A helper may close its input without reading it: its output is more useful than the
-        // broken pipe.
-        let _ = input.write_all(server.as_bytes()).await;
-    }
-    let mut output = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        stdout
-            .take(MAX_HELPER_OUTPUT_BYTES)
-            .read_to_end(&mut output)
-            .await
-            .map_err(|e| e.to_string())?;
-    }
-    let status = child.wait().await.map_err(|e| e.to_string())?;
-    if status.success() {
-        return parse_helper_output(&output).map(Some);
-    }
-    let unknown = String::from_utf8_lossy(&output).contains("credentials not found");
-    if unknown {
-        Ok(None)
-    } else {
-        Err(format!("it exited with {status}"))
+async fn run_helper(
+    mut program: Command,
+    server: &str,
+) -> Result<Option<RegistryCredentials>, String> {
+    program.arg("get");
+    let ended = run_helper_process(program, server.as_bytes(), HELPER_LIMITS)
+        .await
+        .map_err(|error| error.to_string())?;
+    match ended.status {
+        None => parse_helper_output(&[]).map(Some),
+        Some(status) if status.success() => parse_helper_output(&ended.stdout).map(Some),
+        Some(_) if is_unknown_host(&ended.stdout) => Ok(None),
+        Some(status) => Err(format!("it exited with {status}")),
     }
 }
 
-fn spawn_helper(mut command: Command) -> Result<Child, String> {
-    for secret in SECRET_VARIABLES {
-        command.env_remove(secret);
-    }
-    command
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true);
-    command
-        .spawn()
-        .map_err(|e| format!("it cannot be run: {e}"))
+fn is_unknown_host(output: &[u8]) -> bool {
+    String::from_utf8_lossy(output).contains("credentials not found")
 }
 
 #[derive(Deserialize)]
@@ -337,7 +310,7 @@ impl DockerAuthEntry {
         if let Some(auth) = self.auth.as_ref().filter(filled) {
             return decode_auth(auth.expose()).map(Some).ok_or_else(|| {
                 RegistryCredentialError::Encoding {
-                    key: key.chars().take(100).collect(),
+                    key: truncate_text(key, 100),
                 }
             });
         }

@@ -9,6 +9,7 @@ pub mod error;
 pub mod layout;
 pub mod memory;
 pub mod remote;
+pub(crate) mod shared_tag;
 pub mod verify_stream;
 
 use async_trait::async_trait;
@@ -85,6 +86,12 @@ pub trait ContentSource: Send + Sync {
     /// redirect and token request.
     fn request_count(&self) -> u64 {
         0
+    }
+
+    /// True if others may write to this place at the same time, so that what a tag names may change
+    /// between reading and writing it.
+    fn has_other_writers(&self) -> bool {
+        false
     }
 }
 
@@ -191,6 +198,16 @@ pub async fn fetch_stored_content(
         .await
         .map_err(|e| OciError::from_io_error(e, &source.location()))?;
     Ok(bytes.into())
+}
+
+/// A referrer's descriptor as a list has it, with its type and annotations, which readers use
+/// (distribution-spec 1.1, "Listing Referrers").
+fn listed_referrer(descriptor: &Descriptor, document: &ManifestOrIndex) -> Descriptor {
+    Descriptor {
+        artifact_type: document.artifact_type().map(Into::into),
+        annotations: document.annotations().clone(),
+        ..descriptor.without_metadata()
+    }
 }
 
 /// Reads the manifest or index of a descriptor.

@@ -7,6 +7,7 @@
 
 mod error;
 mod extraction;
+mod extraction_sink;
 mod tar;
 mod tree;
 mod zip;
@@ -27,9 +28,6 @@ use crate::core::{
     bundle_path::BundlePath, limits::InputLimits, lockfile::BundleFileMode,
     unpack::ArchiveExtractionPlan,
 };
-
-/// The mode of every folder.
-const FOLDER_MODE: u32 = 0o755;
 
 /// A folder that becomes the destination when it is complete. Dropped without
 /// [`OutDirStaging::commit_folder`], it leaves nothing behind.
@@ -106,7 +104,8 @@ impl OutDirStaging {
         let failed =
             |error: std::io::Error| OutDirError::storage_error(destination.display(), &error);
         drop(root);
-        fs::set_permissions(folder.path(), Permissions::from_mode(FOLDER_MODE)).map_err(failed)?;
+        fs::set_permissions(folder.path(), Permissions::from_mode(tree::FOLDER_MODE))
+            .map_err(failed)?;
         fs::rename(folder.path(), &destination).map_err(|error| match error.kind() {
             ErrorKind::DirectoryNotEmpty | ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
                 OutDirError::Destination {

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::{OutDirError, extraction::ExtractionSink};
+use super::{OutDirError, extraction_sink::ExtractionSink};
 use crate::core::unpack::tar::{BLOCK, MAX_METADATA, PendingTarMetadata, TarEntryKind, TarHeader};
 
 /// Passes every entry to `sink`. After the end marker only zeros are allowed.

@@ -8,8 +8,11 @@ use std::{
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt, Permissions, PermissionsExt};
 
-use super::{FOLDER_MODE, OutDirError};
+use super::OutDirError;
 use crate::core::{bundle_path::BundlePath, lockfile::BundleFileMode};
+
+/// The mode of every folder.
+pub(super) const FOLDER_MODE: u32 = 0o755;
 
 /// Creates a file that does not exist yet, with exactly this mode.
 pub(super) fn create_file(

@@ -11,7 +11,7 @@ use zip::{ZipArchive, read::ZipFile, result::ZipError};
 
 use super::{
     OutDirError,
-    extraction::{ByteLimitedReader, ExtractionSink, is_byte_limit_error},
+    extraction_sink::{ByteLimitedReader, ExtractionSink, is_byte_limit_error},
 };
 use crate::core::unpack::{ArchiveUnpackError, displayed_name};
 

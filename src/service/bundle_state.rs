@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use super::{
     bundle_contents::{self, BundleContents, BundleContentsError},
     registries::{RepositoryOpenError, TenantRepositoryOpener},
-    verify::{self, BundleEvaluation, EvidenceDepth, VerificationRequest, VerifyError},
+    verification_request::{EvidenceDepth, VerificationRequest, VerifyError},
+    verify::{self, BundleEvaluation},
 };
 use crate::{
     core::{

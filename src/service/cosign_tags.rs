@@ -1,11 +1,11 @@
 //! cosign's tags of a subject: found, read as evidence, and added to.
 
-use std::time::Duration;
+use async_trait::async_trait;
 
-use super::evidence::is_caused_by_evidence;
+use super::evidence::read_errors::is_caused_by_evidence;
 use crate::{
     core::{
-        cosign_tags::{CosignTagKind, manifest_with_layers},
+        cosign_tags::{CosignTagKind, is_same_layer, manifest_with_layers},
         digest::Digest,
         limits::InputLimits,
         media_type,
@@ -14,15 +14,15 @@ use crate::{
         reference::TagOrDigest,
         verify::{CosignTagCandidate, RejectedEvidence},
     },
-    oci::{ContentSource, ContentTarget, OciError, PushContent, ResolvedManifest},
+    oci::{
+        ContentSource, ContentTarget, OciError, PushContent, ResolvedManifest,
+        shared_tag::{self, SharedTag},
+    },
 };
 
-/// Attempts to add a layer under a tag while others write it too.
-const ATTEMPTS: u32 = 24;
-/// The number of checks after a layer was written.
-const LOOKS: u32 = 2;
-/// The wait before the first check; the second is twice as long, with jitter against other writers.
-const WAIT: Duration = Duration::from_millis(60);
+/// The maximum number of layers under a tag that are kept while others write it. More do not fit
+/// into a manifest.
+const MAX_LAYERS: usize = 1 << 14;
 
 /// The manifest that a cosign tag of `subject` names, if the tag exists.
 pub(super) async fn resolve_cosign_tag(
@@ -154,11 +154,9 @@ impl CosignTagContents {
     }
 }
 
-/// Adds layers, whose blobs exist already, to the manifest that a cosign tag of `subject` names.
-/// Existing layers are kept, and those that other writers add meanwhile as well.
-///
-/// A registry has no atomic update of a tag. So the tag is read again right before it is written,
-/// and a few times afterwards: a writer whose layers were overwritten notices, and writes again.
+/// Adds layers, whose blobs exist already, to the manifest that a cosign tag of `subject` names, and
+/// returns its digest. Existing layers are kept, and those that other writers add meanwhile as well
+/// ([`shared_tag`]).
 ///
 /// Errors: the tag names something other than a manifest, or other writers change it all the time.
 pub(super) async fn add_cosign_layers(
@@ -168,98 +166,150 @@ pub(super) async fn add_cosign_layers(
     layers: &[Descriptor],
     limits: &InputLimits,
 ) -> Result<Digest, OciError> {
-    let (mut attempts, mut looks) = (0, 0);
-    while attempts < ATTEMPTS {
-        let there = resolve_cosign_tag(target, tag_kind, subject, limits).await?;
-        let named = there.as_ref().map(|there| there.descriptor.digest);
-        let before = there
-            .as_ref()
-            .map(|there| parse_tagged_manifest(target, tag_kind, there, limits))
-            .transpose()?;
-        match (manifest_with_layers(before.as_ref(), layers), named) {
-            (None, Some(named)) => {
-                // A local layout has no concurrent writers.
-                if looks == LOOKS || target.request_count() == 0 {
-                    return Ok(named);
-                }
-                looks += 1;
-                tokio::time::sleep(
-                    WAIT * looks + Duration::from_millis(named.as_bytes()[0].into()),
-                )
-                .await;
-            }
-            (None, None) => return Err(OciError::Invalid("there is nothing to add".into())),
-            (Some(next), _) => {
-                attempts += 1;
-                looks = 0;
-                write_cosign_tag(target, tag_kind, subject, next, named, limits).await?;
-            }
-        }
-    }
-    let cause = format!(
-        "a layer was lost from {} {ATTEMPTS} times while others wrote it",
-        tag_kind.tag_for(subject)
-    );
-    Err(OciError::Unavailable {
-        location: target.location(),
-        cause,
-    })
+    let tag = CosignTag {
+        target,
+        tag_kind,
+        subject,
+        limits,
+    };
+    let written = shared_tag::add_entries(&tag, layers.to_vec()).await?;
+    written
+        .named
+        .ok_or_else(|| OciError::Invalid("there is nothing to add".into()))
 }
 
-fn parse_tagged_manifest(
-    target: &dyn ContentTarget,
+/// A cosign tag that layers are added to.
+struct CosignTag<'a> {
+    target: &'a dyn ContentTarget,
     tag_kind: CosignTagKind,
-    there: &ResolvedManifest,
-    limits: &InputLimits,
-) -> Result<ImageManifest, OciError> {
-    match there.parse_document(limits)? {
-        ManifestOrIndex::Manifest(manifest) => Ok(manifest),
-        ManifestOrIndex::Index(_) => {
-            let cause = format!(
-                "its {} tag names an index and not a manifest with signatures",
-                tag_kind.suffix()
-            );
-            Err(OciError::Malformed {
-                location: target.location(),
-                cause,
-            })
-        }
-    }
+    subject: &'a Digest,
+    limits: &'a InputLimits,
 }
 
-/// Writes the tag, unless it changed since it was read.
-async fn write_cosign_tag(
-    target: &dyn ContentTarget,
-    tag_kind: CosignTagKind,
-    subject: &Digest,
-    (manifest, config): (ImageManifest, Vec<u8>),
+/// The manifest that such a tag names, if the tag exists.
+struct CosignTagManifest {
     named: Option<Digest>,
-    limits: &InputLimits,
-) -> Result<(), OciError> {
-    let bytes =
-        serde_json::to_vec(&manifest).map_err(|error| OciError::Invalid(error.to_string()))?;
-    if bytes.len() > limits.manifest_bytes {
-        let what = tag_kind.tag_for(subject).to_string();
-        return Err(OciError::LimitExceeded {
-            what,
+    manifest: Option<ImageManifest>,
+}
+
+#[async_trait]
+impl SharedTag for CosignTag<'_> {
+    type Entry = Descriptor;
+    type Content = CosignTagManifest;
+
+    fn name(&self) -> String {
+        let tag = self.tag_kind.tag_for(self.subject);
+        format!("{}:{tag}", self.target.location())
+    }
+
+    fn has_other_writers(&self) -> bool {
+        self.target.has_other_writers()
+    }
+
+    fn entries(content: &CosignTagManifest) -> &[Descriptor] {
+        content
+            .manifest
+            .as_ref()
+            .map_or(&[], |manifest| &manifest.layers)
+    }
+
+    /// One payload may be signed several times; the signature is in the annotations.
+    fn is_same_entry(one: &Descriptor, other: &Descriptor) -> bool {
+        is_same_layer(one, other)
+    }
+
+    fn check_entry_count(&self, count: usize) -> Result<(), OciError> {
+        if count <= MAX_LAYERS {
+            return Ok(());
+        }
+        Err(OciError::LimitExceeded {
+            what: format!("the layers of {}", self.tag_kind.tag_for(self.subject)),
+            size: count as u64,
+            limit: MAX_LAYERS as u64,
+        })
+    }
+
+    async fn read_content(&self) -> Result<CosignTagManifest, OciError> {
+        let there =
+            resolve_cosign_tag(self.target, self.tag_kind, self.subject, self.limits).await?;
+        let manifest = there
+            .as_ref()
+            .map(|there| self.parse_tagged_manifest(there));
+        Ok(CosignTagManifest {
+            manifest: manifest.transpose()?,
+            named: there.map(|there| there.descriptor.digest),
+        })
+    }
+
+    /// Writes the tag, unless it changed since it was read: config and manifest are sent before.
+    async fn write_content(
+        &self,
+        found: CosignTagManifest,
+        missing: Vec<Descriptor>,
+    ) -> Result<(), OciError> {
+        let Some((manifest, config)) = manifest_with_layers(found.manifest.as_ref(), &missing)
+        else {
+            return Ok(());
+        };
+        let bytes = self.manifest_bytes(&manifest)?;
+        let descriptor = Descriptor::of_bytes(media_type::MANIFEST, &bytes);
+        let target = self.target;
+        target
+            .push_content(&manifest.config, PushContent::Bytes(&config.into()))
+            .await?;
+        target
+            .push_content(&descriptor, PushContent::Bytes(&bytes.into()))
+            .await?;
+        let there = resolve_cosign_tag(target, self.tag_kind, self.subject, self.limits)
+            .await?
+            .map(|there| there.descriptor.digest);
+        if there != found.named {
+            return Ok(());
+        }
+        target
+            .tag_manifest(&descriptor, &self.tag_kind.tag_for(self.subject))
+            .await
+    }
+
+    fn not_kept_error(&self, cause: String) -> OciError {
+        OciError::Unavailable {
+            location: self.target.location(),
+            cause: format!(
+                "a layer of {} was lost: {cause}",
+                self.tag_kind.tag_for(self.subject)
+            ),
+        }
+    }
+}
+
+impl CosignTag<'_> {
+    fn parse_tagged_manifest(&self, there: &ResolvedManifest) -> Result<ImageManifest, OciError> {
+        match there.parse_document(self.limits)? {
+            ManifestOrIndex::Manifest(manifest) => Ok(manifest),
+            ManifestOrIndex::Index(_) => {
+                let cause = format!(
+                    "its {} tag names an index and not a manifest with signatures",
+                    self.tag_kind.suffix()
+                );
+                Err(OciError::Malformed {
+                    location: self.target.location(),
+                    cause,
+                })
+            }
+        }
+    }
+
+    fn manifest_bytes(&self, manifest: &ImageManifest) -> Result<Vec<u8>, OciError> {
+        let bytes =
+            serde_json::to_vec(manifest).map_err(|error| OciError::Invalid(error.to_string()))?;
+        let limit = self.limits.manifest_bytes;
+        if bytes.len() <= limit {
+            return Ok(bytes);
+        }
+        Err(OciError::LimitExceeded {
+            what: self.tag_kind.tag_for(self.subject).to_string(),
             size: bytes.len() as u64,
-            limit: limits.manifest_bytes as u64,
-        });
+            limit: limit as u64,
+        })
     }
-    let descriptor = Descriptor::of_bytes(media_type::MANIFEST, &bytes);
-    target
-        .push_content(&manifest.config, PushContent::Bytes(&config.into()))
-        .await?;
-    target
-        .push_content(&descriptor, PushContent::Bytes(&bytes.into()))
-        .await?;
-    let there = resolve_cosign_tag(target, tag_kind, subject, limits)
-        .await?
-        .map(|there| there.descriptor.digest);
-    if there != named {
-        return Ok(());
-    }
-    target
-        .tag_manifest(&descriptor, &tag_kind.tag_for(subject))
-        .await
 }

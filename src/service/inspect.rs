@@ -10,12 +10,12 @@ use crate::{
     core::{
         cosign_tags::{CosignTagKind, PREDICATE_TYPE},
         digest::Digest,
+        display_text::sanitize_text,
         limits::InputLimits,
         oci::{Descriptor, ManifestOrIndex},
         pack::{BundleFormatError, PACK_FORMAT_ANNOTATION},
         reason::{ClassifiedError, Reason},
         referrer::BUNDLE_PREDICATE_TYPE,
-        verify::sanitize_text,
     },
     oci::{ContentSource, OciError, ResolvedManifest},
 };

@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 use super::{
     fair_queue::{FairQueue, FairQueueKey, FairQueueLimits, FairQueuePermit},
     verdict_stage::{VerdictStage, VerdictStageTracker},
-    verify::{VerificationRequest, VerifyError},
+    verification_request::{VerificationRequest, VerifyError},
 };
 use crate::{
     core::{

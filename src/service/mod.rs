@@ -18,6 +18,8 @@ pub mod progress;
 pub mod publish;
 pub mod rebuild_and_sign;
 pub mod registries;
+pub mod release;
+pub mod release_context;
 pub mod sign;
 #[cfg(test)]
 mod tests;
@@ -26,4 +28,5 @@ pub mod trust_root;
 pub mod unpack;
 pub mod verdict;
 pub mod verdict_stage;
+pub mod verification_request;
 pub mod verify;

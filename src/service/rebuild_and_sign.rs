@@ -6,31 +6,31 @@
 //! lock and compared ([`super::bundle_contents`]), and each layer is read completely and compared
 //! ([`super::layer`]). The provenance contains what these inputs say, and nothing else.
 
+use std::collections::BTreeMap;
+
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
     bundle_contents::{self, BundleContents, BundleContentsError},
     layer::{self, DiscardLayerFiles, ExpectedLayer, LayerError},
     progress::Progress,
-    publish::{PublishError, PublishOutcome, SigningRequest, TagAssignment, publish_bundle},
+    publish::{PublishOutcome, TagAssignment},
+    release::{self, BuildRecord, PackRequest, ReleaseError, ReleaseOutcome, SignRequest},
+    release_context::ReleaseContext,
 };
 use crate::{
-    clock::Clock,
     core::{
         digest::Digest,
         intoto::COSIGN_SIGN,
         job::{EvidenceDigest, JobInputs, JobInputsError, JobSigningMode, JobSuccess},
         limits::InputLimits,
-        pack::{
-            BundleFormatError, LayerCompression, PACK_FORMAT, PackError, PackOptions, PackPlan,
-        },
-        provenance::{self, BuildParameters, BuildRun, RecordedCompression, RequestingObject},
+        pack::{BundleFormatError, PackError, PackOptions, PackPlan},
+        provenance::RequestingObject,
         reason::{ClassifiedError, Reason},
         reference::TagOrDigest,
-        sbom::{SbomDocument, SbomError},
-        slsa::{PROVENANCE_V1, Provenance},
+        slsa::PROVENANCE_V1,
     },
-    oci::{ContentSource, ContentTarget, OciError, ResolvedManifest},
+    oci::{ContentSource, OciError, ResolvedManifest},
     signing::BundleSigner,
 };
 
@@ -77,12 +77,9 @@ pub enum RebuildAndSignError {
     /// A layer differs from the lock.
     #[error(transparent)]
     Layer(#[from] LayerError),
-    /// Its SBOM cannot be generated.
-    #[error(transparent)]
-    Sbom(#[from] SbomError),
     /// It could not be signed, attested, verified or tagged.
     #[error(transparent)]
-    Publish(#[from] PublishError),
+    Release(#[from] ReleaseError),
 }
 
 impl ClassifiedError for RebuildAndSignError {
@@ -101,60 +98,48 @@ impl ClassifiedError for RebuildAndSignError {
             Self::Contents(error) => error.reason(),
             Self::Plan(error) => error.reason(),
             Self::Layer(error) => error.reason(),
-            Self::Sbom(error) => error.reason(),
-            Self::Publish(error) => error.reason(),
+            Self::Release(error) => error.reason(),
         }
     }
 }
 
-/// Rebuilds and signs the bundle `digest` in `target`, the destination of `inputs`: derives it
+/// Rebuilds and signs the bundle `digest` in the target, the destination of `inputs`: derives it
 /// again, and unless the mode is `None` signs, attests, verifies and tags it.
 pub async fn rebuild_and_sign(
-    target: &dyn ContentTarget,
+    context: &ReleaseContext<'_>,
     digest: &Digest,
     inputs: &JobInputs,
     signer: Option<&dyn BundleSigner>,
-    clock: &dyn Clock,
-    limits: &InputLimits,
-    progress: &dyn Progress,
 ) -> Result<JobSuccess, RebuildAndSignError> {
     let signer = signer_for(inputs.signing.mode, signer)?;
-    let (repository, tag) = (
-        inputs.destination_repository()?.to_string(),
-        inputs.destination_tag()?,
-    );
+    let repository = inputs.destination_repository()?.to_string();
+    let tag = inputs.destination_tag()?;
+    let (target, limits) = (context.target, context.limits);
     let (root, contents) = open_pushed_bundle(target, digest, limits).await?;
     check_matches_inputs(&contents, &root, inputs)?;
-    compare_layers(target, &contents, progress).await?;
-    let sbom = inputs
-        .sbom
-        .map(|format| SbomDocument::new(format, &contents.lock, inputs.output.source_date_epoch))
-        .transpose()?;
-    let published = match signer {
-        None => PublishOutcome::Unsigned,
-        Some(signer) => {
-            let provenance = build_provenance(&contents, inputs, sbom.as_ref(), clock);
-            let request = SigningRequest {
-                signer,
-                subject_name: &repository,
-                provenance: &provenance,
-                lock: inputs.lock_digest,
-                sbom: sbom.as_ref(),
-            };
-            let label = tag.as_ref().map(|tag| TagAssignment {
-                tag,
-                policy: inputs.destination.tag_policy,
-            });
-            publish_bundle(target, &root, Some(request), label, clock, limits).await?
-        }
+    compare_layers(target, &contents, &*context.progress).await?;
+    let assignment = tag.as_ref().map(|tag| TagAssignment {
+        tag,
+        policy: inputs.destination.tag_policy,
+    });
+    let invocation_id = invocation_id(inputs);
+    let request = SignRequest {
+        root: &root,
+        build: build_record(&contents, inputs, &invocation_id),
+        sbom: inputs.sbom,
+        signer,
+        subject_name: &repository,
+        // An unsigned bundle gets no tag in a cluster.
+        tag: signer.and(assignment),
     };
+    let released = release::sign_and_tag(context, request).await?;
     Ok(JobSuccess {
         lock_digest: inputs.lock_digest,
         digest: *digest,
         size: contents.total_size()?,
         layers: contents.layer_count(),
         artifacts: contents.lock.artifacts.len(),
-        evidence: evidence_digests(&published, sbom.as_ref()),
+        evidence: evidence_digests(&released),
     })
 }
 
@@ -281,18 +266,16 @@ async fn compare_layers(
     outcome.map(drop)
 }
 
-/// The provenance from the inputs. Where the packing side really fetched its artifacts, and which
-/// encoder it used, are unverified claims and are not part of it.
-fn build_provenance(
-    contents: &BundleContents,
-    inputs: &JobInputs,
-    sbom: Option<&SbomDocument>,
-    clock: &dyn Clock,
-) -> Provenance {
+/// The build, from the inputs. Where the packing side really fetched its artifacts, and which encoder
+/// it used, are unverified claims and are not part of it.
+fn build_record<'a>(
+    contents: &'a BundleContents,
+    inputs: &'a JobInputs,
+    invocation_id: &'a str,
+) -> BuildRecord<'a> {
+    static NO_DOWNLOADS: BTreeMap<String, String> = BTreeMap::new();
     let JobInputs {
-        run,
         bundle,
-        cluster,
         started_on,
         source,
         output,
@@ -300,55 +283,48 @@ fn build_provenance(
         packer,
         ..
     } = inputs;
-    let packed = BuildParameters {
-        lock: &contents.lock,
-        lock_digest: inputs.lock_digest,
-        pack_format: PACK_FORMAT,
-        format: output.format.as_str(),
-        compression: match output.compression {
-            LayerCompression::None => RecordedCompression::Uncompressed,
-            LayerCompression::Zstd => RecordedCompression::ZstdUnknownEncoder,
+    BuildRecord {
+        request: PackRequest {
+            lock: &contents.lock,
+            output,
+            allow_outside: false,
         },
-        annotations: &output.annotations,
-        allow_outside: false,
-        source_date_epoch: output.source_date_epoch,
-        downloads: &std::collections::BTreeMap::new(),
-    };
-    let requested = RequestingObject {
-        namespace: &bundle.namespace,
-        name: &bundle.name,
-        uid: &bundle.uid,
-        lock_uri: &source.uri,
-        packer: packer
-            .as_ref()
-            .map(|packer| (packer.uri.as_str(), packer.digest)),
-    };
-    let invocation_id = format!(
+        lock_digest: inputs.lock_digest,
+        zstd_encoder: None,
+        downloads: &NO_DOWNLOADS,
+        builder_id: &signing.builder_id,
+        invocation_id,
+        started_on: *started_on,
+        requested: Some(RequestingObject {
+            namespace: &bundle.namespace,
+            name: &bundle.name,
+            uid: &bundle.uid,
+            lock_uri: &source.uri,
+            packer: packer
+                .as_ref()
+                .map(|packer| (packer.uri.as_str(), packer.digest)),
+        }),
+    }
+}
+
+fn invocation_id(inputs: &JobInputs) -> String {
+    let JobInputs {
+        run,
+        bundle,
+        cluster,
+        ..
+    } = inputs;
+    format!(
         "{cluster}/{}/{}/{}/{}",
         bundle.namespace,
         bundle.name,
         bundle.generation,
         run.sign_job_name()
-    );
-    provenance::build_provenance(
-        &packed,
-        &BuildRun {
-            builder_id: &signing.builder_id,
-            version: env!("CARGO_PKG_VERSION"),
-            invocation_id: &invocation_id,
-            started_on: *started_on,
-            finished_on: clock.now(),
-            requested: Some(requested),
-            sbom,
-        },
     )
 }
 
-fn evidence_digests(
-    published: &PublishOutcome,
-    attested: Option<&SbomDocument>,
-) -> Vec<EvidenceDigest> {
-    match published {
+fn evidence_digests(released: &ReleaseOutcome) -> Vec<EvidenceDigest> {
+    match &released.published {
         PublishOutcome::Unsigned => Vec::new(),
         PublishOutcome::Signed {
             signature,
@@ -356,7 +332,7 @@ fn evidence_digests(
             sbom,
         } => {
             let sbom = sbom
-                .zip(attested)
+                .zip(released.sbom.as_ref())
                 .map(|(digest, sbom)| (sbom.predicate_type(), digest));
             let all = [(COSIGN_SIGN, *signature), (PROVENANCE_V1, *provenance)]
                 .into_iter()

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     clock::Clock,
     core::{
+        display_text::truncate_text,
         intoto::{COSIGN_SIGN, Statement},
         limits::InputLimits,
         oci::Descriptor,
@@ -155,9 +156,10 @@ pub(super) fn check_signable(subject: &Descriptor) -> Result<(), SignError> {
     if subject.is_manifest_or_index() {
         Ok(())
     } else {
-        Err(SignError::NoDocument(
-            subject.media_type.chars().take(120).collect(),
-        ))
+        Err(SignError::NoDocument(truncate_text(
+            &subject.media_type,
+            120,
+        )))
     }
 }
 

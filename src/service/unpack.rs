@@ -102,18 +102,36 @@ pub enum UnpackPermission {
     WithoutVerification,
 }
 
+/// An opened bundle, and what of it to unpack.
+pub struct UnpackRequest<'a> {
+    /// Where its layers are read.
+    pub source: &'a dyn ContentSource,
+    /// Its manifest or index.
+    pub root: &'a ResolvedManifest,
+    /// Its contents.
+    pub contents: &'a BundleContents,
+    /// The files to write.
+    pub selection: UnpackSelection,
+    /// The limits of archives that are extracted.
+    pub limits: &'a InputLimits,
+    /// Shows the work to people.
+    pub progress: Arc<dyn Progress>,
+}
+
 /// Unpacks an opened bundle into `staging`, extracts archives as the lock says, and returns the
 /// number of files written. The caller commits.
 pub async fn unpack_bundle(
-    source: &dyn ContentSource,
-    root: &ResolvedManifest,
+    request: UnpackRequest<'_>,
     permission: UnpackPermission,
-    contents: &BundleContents,
-    selection: &UnpackSelection,
     staging: OutDirStaging,
-    limits: &InputLimits,
-    progress: Arc<dyn Progress>,
 ) -> Result<(OutDirStaging, usize), BundleUnpackError> {
+    let UnpackRequest {
+        root,
+        contents,
+        selection,
+        limits,
+        ..
+    } = &request;
     if let UnpackPermission::Cleared(clearance) = permission
         && *clearance.digest() != root.descriptor.digest
     {
@@ -134,16 +152,23 @@ pub async fn unpack_bundle(
         let globs: Vec<String> = selection.globs.iter().map(ToString::to_string).collect();
         return Err(BundleUnpackError::NothingSelected(globs.join(" ")));
     }
-    progress.begin_task(
-        "unpacking",
-        Some(
-            part.layers
-                .iter()
-                .map(|layer| layer.descriptor.size)
-                .fold(0, u64::saturating_add),
-        ),
-    );
+    let layer_sizes = part.layers.iter().map(|layer| layer.descriptor.size);
+    let total = layer_sizes.fold(0, u64::saturating_add);
+    request.progress.begin_task("unpacking", Some(total));
     let wanted = selected_extractions(&contents.lock, &manifest, selection)?;
+    let staging = write_selected_files(&request, part, &manifest, staging).await?;
+    request.progress.end_task();
+    Ok((extract_archives(wanted, staging, **limits).await?, selected))
+}
+
+/// Reads and compares every layer that has a selected file, and writes these files.
+async fn write_selected_files(
+    request: &UnpackRequest<'_>,
+    part: &PlatformManifest,
+    manifest: &ManifestPlan,
+    staging: OutDirStaging,
+) -> Result<OutDirStaging, BundleUnpackError> {
+    let selection = &request.selection;
     let mut files = SelectedFileSink {
         selection: selection.clone(),
         staging,
@@ -157,16 +182,12 @@ pub async fn unpack_bundle(
             platform: part.platform.as_ref(),
             plan,
             blob,
-            format: contents.plan.output.format,
+            format: request.contents.plan.output.format,
         };
-        files = layer::compare_layer(source, layer, files).await?;
-        progress.advance_bytes(blob.descriptor.size);
+        files = layer::compare_layer(request.source, layer, files).await?;
+        request.progress.advance_bytes(blob.descriptor.size);
     }
-    progress.end_task();
-    Ok((
-        extract_archives(wanted, files.staging, *limits).await?,
-        selected,
-    ))
+    Ok(files.staging)
 }
 
 fn choose_manifest<'a>(

@@ -10,16 +10,18 @@ use tokio::time::timeout;
 use super::{
     memory_budget::MemoryBudget,
     verdict_stage::VerdictStageTracker,
-    verify::{self, BundleEvaluation, VerificationRequest, VerifyError},
+    verification_request::{VerificationRequest, VerifyError},
+    verify::{self, BundleEvaluation},
 };
 use crate::{
     core::{
         digest::Digest,
+        display_text::sanitize_text,
         limits::InputLimits,
         policy::{Denial, PolicyDecision, deny_without_evidence},
         reason::{ClassifiedError, Reason},
         reference::TagOrDigest,
-        verify::{VerificationFindings, sanitize_text},
+        verify::VerificationFindings,
     },
     oci::{ContentSource, OciError},
 };

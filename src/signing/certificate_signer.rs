@@ -2,7 +2,6 @@
 //! place of a key hint.
 
 use async_trait::async_trait;
-use base64::{Engine, engine::general_purpose::STANDARD};
 use sigstore_types::{DerCertificate, VerificationMaterialContent, bundle::CertificateContent};
 use x509_cert::{
     Certificate,
@@ -12,6 +11,7 @@ use x509_cert::{
 use super::{SignatureWithMaterial, Signer, SigningError};
 use crate::core::{
     digest::Digest,
+    pem::{decode_pem_body, pem_blocks},
     reason::{ClassifiedError, Reason},
 };
 
@@ -92,11 +92,8 @@ impl CertificateSigner {
 
 /// The content of the first block with this label.
 fn first_pem_block(label: &str, text: &str) -> Option<Vec<u8>> {
-    let (_, rest) = text.split_once(&format!("-----BEGIN {label}-----"))?;
-    let (body, _) = rest.split_once(&format!("-----END {label}-----"))?;
-    STANDARD
-        .decode(body.split_ascii_whitespace().collect::<String>())
-        .ok()
+    let block = pem_blocks(text).find(|block| block.label() == label)?;
+    decode_pem_body(block.body()?)
 }
 
 #[async_trait]

@@ -8,13 +8,11 @@ use sigstore_types::{
 use zeroize::Zeroizing;
 
 use super::{
-    Password, SignatureWithMaterial, Signer, SigningError, key_encryption, pem,
+    Password, SignatureWithMaterial, Signer, SigningError, key_encryption,
+    key_file::{self, MAX_KEY_FILE},
     private_key::{PrivateKey, SigningAlgorithm},
 };
-use crate::core::digest::Digest;
-
-/// The largest key file that is read, in bytes.
-pub const MAX_KEY_FILE: usize = 64 << 10;
+use crate::core::{digest::Digest, pem::encode_pem_block};
 
 /// The PEM label of cosign's keys since 2.0.
 const SIGSTORE: &str = "ENCRYPTED SIGSTORE PRIVATE KEY";
@@ -57,7 +55,7 @@ pub fn generate_key(
     let sealed = key_encryption::encrypt_key(&key.to_pkcs8()?, password)?;
     let public_pem = KeySigner::new(key)?.public_pem;
     Ok(GeneratedKey {
-        private_pem: Zeroizing::new(pem::encode_block(SIGSTORE, &sealed)),
+        private_pem: Zeroizing::new(encode_pem_block(SIGSTORE, &sealed)),
         public_pem,
     })
 }
@@ -94,18 +92,20 @@ impl KeySigner {
         let spki = key.to_spki()?;
         let hint = STANDARD.encode(Digest::of_bytes(&spki).as_bytes());
         Ok(Self {
-            public_pem: pem::encode_block("PUBLIC KEY", &spki),
+            public_pem: encode_pem_block("PUBLIC KEY", &spki),
             hint,
             key,
         })
     }
 }
 
-fn read_block(key_file: &[u8]) -> Result<pem::PemBlock, SigningError> {
+fn read_block(key_file: &[u8]) -> Result<key_file::PrivateKeyBlock, SigningError> {
     if key_file.len() > MAX_KEY_FILE {
         return Err(SigningError::TooLarge(key_file.len()));
     }
-    pem::find_private_key(std::str::from_utf8(key_file).map_err(|_| SigningError::NoPrivateKey)?)
+    key_file::find_private_key(
+        std::str::from_utf8(key_file).map_err(|_| SigningError::NoPrivateKey)?,
+    )
 }
 
 #[async_trait]

@@ -9,7 +9,7 @@ use crypto_secretbox::{KeyInit, Nonce, XSalsa20Poly1305, aead::Aead};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Password, SigningError, key::MAX_KEY_FILE};
+use super::{Password, SigningError, key_file::MAX_KEY_FILE};
 use crate::core::json;
 
 const SCRYPT: &str = "scrypt";

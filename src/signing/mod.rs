@@ -10,11 +10,11 @@ mod bundle_signer;
 mod certificate_signer;
 mod key;
 mod key_encryption;
+mod key_file;
 mod keyless;
 pub mod kms;
 mod logged_key_signer;
 mod password;
-mod pem;
 mod private_key;
 mod service_error;
 mod services;
@@ -27,9 +27,8 @@ use sigstore_types::{SignatureBytes, VerificationMaterial};
 
 pub use bundle_signer::{BundleSigner, BundleSignerIdentity, SigningContent};
 pub use certificate_signer::{CertificateSigner, MAX_CHAIN, SignerCertificateError};
-pub use key::{
-    GeneratedKey, KeySigner, MAX_KEY_FILE, generate_default_key, generate_key, is_encrypted,
-};
+pub use key::{GeneratedKey, KeySigner, generate_default_key, generate_key, is_encrypted};
+pub use key_file::MAX_KEY_FILE;
 pub use keyless::{KeylessSigner, TokenSource};
 pub use logged_key_signer::LoggedKeySigner;
 pub use password::Password;

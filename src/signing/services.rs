@@ -11,14 +11,14 @@ use sigstore_types::{
 };
 use url::Url;
 
-use super::{
-    IdentityToken, SigningContent, SigningError, pem, service_error::SigstoreServiceError,
-};
+use super::{IdentityToken, SigningContent, SigningError, service_error::SigstoreServiceError};
 use crate::{
     core::{
         digest::Digest,
+        display_text::sanitize_line,
         limits::InputLimits,
         media_type,
+        pem::encode_pem_block,
         sigstore::{
             RekorLog, RekorVersion, SelectedServices, SigstoreResponseError, fulcio,
             rekor::{self, ProposedRekorEntry, RekorSignedContent, RekorVerifier},
@@ -26,7 +26,7 @@ use crate::{
         },
         verify::{self, TrustRoot, VerificationKey},
     },
-    http::{HttpClient, HttpRequest, HttpResponseHead, StatusCode, header, redact},
+    http::{HttpClient, HttpRequest, HttpResponseHead, StatusCode, header, redact::redact_url},
 };
 
 /// The maximum size of a response in bytes. Certificates, log entries and timestamps have a few
@@ -120,8 +120,8 @@ impl SigstoreServices {
             return fulcio::parse_certificate(&body)
                 .map_err(|cause| SigstoreServiceError::from_response(FULCIO, base, cause));
         }
-        let message = redact::sanitize_text(&error_text(&body).replace(token.expose(), "***"), 300);
-        let url = redact::redact_url(base);
+        let message = sanitize_line(&error_text(&body).replace(token.expose(), "***"), 300);
+        let url = redact_url(base);
         let status = head.status().as_u16();
         match status {
             400 | 401 | 403 => Err(SigstoreServiceError::Token {
@@ -214,7 +214,7 @@ impl SigstoreServices {
                 pem,
             },
             SignatureHolder::Certificate(der) => {
-                certificate_pem = pem::encode_block("CERTIFICATE", der.as_bytes());
+                certificate_pem = encode_pem_block("CERTIFICATE", der.as_bytes());
                 RekorVerifier::Certificate {
                     der: der.as_bytes(),
                     pem: &certificate_pem,
@@ -334,9 +334,9 @@ fn check_status(
     }
     Err(SigstoreServiceError::Refused {
         service,
-        url: redact::redact_url(base),
+        url: redact_url(base),
         status: head.status().as_u16(),
-        message: redact::sanitize_text(&error_text(body), 300),
+        message: sanitize_line(&error_text(body), 300),
     })
 }
 

@@ -11,8 +11,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::{
-    core::reason::{ClassifiedError, Reason},
-    http::{Redacted, redact::sanitize_text},
+    core::{
+        display_text::sanitize_line,
+        reason::{ClassifiedError, Reason},
+    },
+    http::Redacted,
 };
 
 /// The largest token that is read, in bytes.
@@ -94,7 +97,7 @@ impl IdentityToken {
         };
         Ok(Self {
             raw: Redacted::new(raw.to_owned()),
-            issuer: sanitize_text(&iss, 200),
+            issuer: sanitize_line(&iss, 200),
             audience,
         })
     }
@@ -110,7 +113,7 @@ impl IdentityToken {
             .audience
             .iter()
             .take(4)
-            .map(|audience| format!("{:?}", sanitize_text(audience, 100)))
+            .map(|audience| format!("{:?}", sanitize_line(audience, 100)))
             .collect();
         if all.is_empty() {
             "nobody".into()

@@ -40,7 +40,7 @@ use crate::{
         registries::{OpenedRepository, TenantRepositoryOpener},
         verdict::{self, ReferenceVerdict, denial_from_error},
         verdict_stage::{VerdictStage, VerdictStageTracker},
-        verify::{EvidenceDepth, VerificationRequest},
+        verification_request::{EvidenceDepth, VerificationRequest},
     },
 };
 

@@ -11,6 +11,8 @@ use kube::core::{
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
+use crate::core::display_text::{sanitize_text, truncate_text};
+
 /// Bytes of a review: two objects of at most the size that etcd accepts, and the fields of the
 /// request.
 pub(super) const MAX_REVIEW: usize = 8 << 20;
@@ -321,10 +323,7 @@ fn shorten_for_message(text: &str) -> String {
     if text.is_empty() {
         "nothing".to_owned()
     } else {
-        crate::core::verify::sanitize_text(text)
-            .chars()
-            .take(80)
-            .collect()
+        truncate_text(&sanitize_text(text), 80)
     }
 }
 

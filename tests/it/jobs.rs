@@ -40,6 +40,7 @@ use packgate::{
         pack::{PackService, push_bundle},
         progress::SilentProgress,
         rebuild_and_sign::rebuild_and_sign,
+        release_context::ReleaseContext,
     },
     signing::KeySigner,
 };
@@ -241,17 +242,15 @@ async fn pack(lock: &[u8], inputs: &JobInputs) -> Digest {
 async fn sign(digest: &Digest, inputs: &JobInputs) -> Result<JobSuccess, Reason> {
     let signer = KeySigner::from_pem(&std::fs::read(KEY).expect("a key"), None).expect("a key");
     let target = Local::new().target(&inputs.destination_repository().expect("valid"));
-    rebuild_and_sign(
-        &target,
-        digest,
-        inputs,
-        Some(&signer),
-        &SystemClock,
-        &InputLimits::DEFAULT,
-        &SilentProgress,
-    )
-    .await
-    .map_err(|e| e.reason())
+    let context = ReleaseContext {
+        target: &target,
+        clock: &SystemClock,
+        limits: &InputLimits::DEFAULT,
+        progress: Arc::new(SilentProgress),
+    };
+    rebuild_and_sign(&context, digest, inputs, Some(&signer))
+        .await
+        .map_err(|e| e.reason())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

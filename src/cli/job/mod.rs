@@ -1,35 +1,22 @@
 //! `packgate job`: the processes of the controller's Jobs. Each one ends with a [`JobReport`] in
 //! the termination message.
 
+mod job_files;
 mod pack;
 mod sign;
 
-use std::{
-    fs::OpenOptions,
-    io::Write,
-    panic::AssertUnwindSafe,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs::OpenOptions, io::Write, panic::AssertUnwindSafe, path::Path};
 
 use clap::{Args, Subcommand};
 use futures::FutureExt;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::spawn_blocking,
-};
+use tokio::signal::unix::{SignalKind, signal};
 
-use super::{context::CliContext, exit::CliError, input_file::InputFile, output::CommandResult};
+use super::{context::CliContext, error::CliError, output::CommandResult};
 use crate::{
     core::{
-        job::{
-            INPUTS_FILE, JobFailure, JobInputs, JobReport, JobStep, JobSuccess, LOCK_FILE,
-            MAX_SNAPSHOT,
-        },
-        lockfile::Lockfile,
+        job::{INPUTS_FILE, JobFailure, JobReport, JobStep, JobSuccess},
         reason::Reason,
     },
-    oci::auth::{AnonymousCredentials, CredentialStore, DockerConfig},
     telemetry::stderr::write_line,
 };
 
@@ -44,8 +31,6 @@ nowhere else. Both write a report: one JSON document of at most 4,096 bytes.";
 /// Where the kubelet reads a container's termination message. The file exists in every container,
 /// so it is never created.
 const TERMINATION_LOG: &str = "/dev/termination-log";
-/// Bytes of a Docker configuration: the maximum size of a Secret.
-const MAX_CONFIG: usize = 1 << 20;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -60,23 +45,6 @@ enum JobCommand {
     Pack(pack::PackJobArgs),
     /// Re-derive a pushed bundle from the frozen lock; then sign, attest, verify and tag it
     Sign(sign::SignJobArgs),
-}
-
-/// Where a Job's inputs come from, and where its report goes.
-#[derive(Clone, Debug, Args)]
-struct JobFileArgs {
-    /// Folder with inputs.json and lock.json, as the controller froze them
-    #[arg(long, value_name = "DIR")]
-    inputs: PathBuf,
-    /// File for the report [default: /dev/termination-log]
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
-}
-
-/// The frozen inputs from the controller.
-struct JobSnapshot {
-    inputs: JobInputs,
-    lock: Lockfile,
 }
 
 pub(super) async fn run_job(
@@ -171,47 +139,6 @@ fn write_report(path: Option<&Path>, message: &str) -> std::io::Result<()> {
     options
         .open(path.unwrap_or_else(|| Path::new(TERMINATION_LOG)))?
         .write_all(message.as_bytes())
-}
-
-impl JobSnapshot {
-    /// Reads and checks both files. On a thread of its own: a blocked file system must not keep the
-    /// Job from terminating.
-    async fn read_snapshot(folder: &Path) -> Result<Self, CliError> {
-        let folder = folder.to_owned();
-        let read = move || {
-            let file = |name: &str| {
-                InputFile::read_limited(&folder.join(name), MAX_SNAPSHOT, Reason::InvalidSpec)
-            };
-            let inputs = JobInputs::parse(&file(INPUTS_FILE)?.bytes)?;
-            let lock = inputs.parse_lock(&file(LOCK_FILE)?.bytes)?;
-            Ok(Self { inputs, lock })
-        };
-        run_blocking(read).await
-    }
-}
-
-/// The credentials in a Docker configuration, none if there is no file. A configuration from a
-/// Secret never starts a helper.
-async fn read_credentials(config: Option<&Path>) -> Result<Arc<dyn CredentialStore>, CliError> {
-    let Some(path) = config.map(ToOwned::to_owned) else {
-        return Ok(Arc::new(AnonymousCredentials));
-    };
-    let read = move || {
-        let input = InputFile::read_limited(&path, MAX_CONFIG, Reason::InvalidSpec)?;
-        let config = DockerConfig::parse(&input.bytes)
-            .map_err(|error| input.prefix_file_name(error.into()))?;
-        let store: Arc<dyn CredentialStore> = Arc::new(config);
-        Ok(store)
-    };
-    run_blocking(read).await
-}
-
-async fn run_blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, CliError> + Send + 'static,
-) -> Result<T, CliError> {
-    spawn_blocking(work)
-        .await
-        .map_err(|e| CliError::internal(format!("the worker thread ended early: {e}")))?
 }
 
 #[cfg(test)]

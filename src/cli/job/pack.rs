@@ -7,10 +7,10 @@ use std::{
 
 use clap::Args;
 
-use super::{JobFileArgs, JobSnapshot, read_credentials};
+use super::job_files::{JobFileArgs, JobSnapshot, read_credentials};
 use crate::{
     cli::{
-        context::CliContext, exit::CliError, in_cluster::job_http_options,
+        context::CliContext, error::CliError, in_cluster::job_http_options,
         registry_clients::RegistryClients,
     },
     core::{
@@ -25,10 +25,10 @@ use crate::{
     },
     http::{
         AddressPolicy, ConnectionErrorDetail, HttpClient, HttpOptions, MinTransferRate,
-        PrivateAddresses, address_policy::CidrError,
+        PrivateAddresses, address_policy::parse_networks,
     },
     oci::{OciLayoutTarget, auth::CredentialStore},
-    service::pack::{PackService, StoredBundle, push_bundle},
+    service::release::{self, PackRequest, PackingStore},
 };
 
 const EXAMPLES: &str = "Examples:
@@ -63,35 +63,24 @@ pub(super) async fn run_pack_job(
     let pull = read_credentials(args.context_config.as_deref()).await?;
     let origins = artifact_origins(&inputs, &lock, &registries, push, pull, context).await?;
     let folder = create_scratch_dir(&args.work)?;
-    let layout = Arc::new(OciLayoutTarget::open_or_create(
-        &folder.path().join("layout").to_string_lossy(),
-    )?);
-    let service = PackService::new(
-        Arc::<OciLayoutTarget>::clone(&layout),
+    let layout = OciLayoutTarget::open_or_create(&folder.path().join("layout").to_string_lossy())?;
+    let request = PackRequest {
+        lock: &lock,
+        output: &inputs.output,
+        allow_outside: false,
+    };
+    let pushed = release::pack_and_push(
+        &context.release_context(&target),
+        &PackingStore::Staging(Arc::new(layout)),
         origins,
-        context.progress_reporter(),
-    );
-    let StoredBundle {
-        root,
-        size,
-        layers,
-        download_locations: _,
-    } = service
-        .pack_lock(&lock, inputs.output.clone(), false)
-        .await?;
-    push_bundle(
-        &*layout,
-        &target,
-        &root,
-        context.limits(),
-        &*context.progress_reporter(),
+        request,
     )
     .await?;
     Ok(JobSuccess {
         lock_digest: inputs.lock_digest,
-        digest: root.digest,
-        size,
-        layers,
+        digest: pushed.stored.root.digest,
+        size: pushed.stored.size,
+        layers: pushed.stored.layers,
         artifacts: lock.artifacts.len(),
         evidence: Vec::new(),
     })
@@ -162,12 +151,9 @@ async fn open_context_artifact(
 
 /// Downloads reach private addresses only where the installation lists them.
 fn download_client(inputs: &JobInputs) -> Result<HttpClient, CliError> {
-    let networks: Result<Vec<_>, CidrError> = inputs
-        .private_networks
-        .iter()
-        .map(|network| network.parse())
-        .collect();
-    let private = PrivateAddresses::Listed(networks.map_err(|e| CliError::invalid(e.to_string()))?);
+    let networks = parse_networks(&inputs.private_networks)
+        .map_err(|error| CliError::invalid(error.to_string()))?;
+    let private = PrivateAddresses::Listed(networks);
     let extra_ca_pem = inputs.fetch_ca.clone().map(Into::into);
     let least_rate = Some(MinTransferRate::DEFAULT);
     Ok(HttpClient::new(&HttpOptions {

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{JobFileArgs, JobSnapshot, read_credentials, run_blocking};
+use super::job_files::{JobFileArgs, JobSnapshot, read_credentials, run_blocking};
 use crate::{
     cli::{
         bundle_signer::{SigstoreServiceArgs, keyless_signer, token_from_file},
         context::CliContext,
-        exit::CliError,
+        error::CliError,
         in_cluster::job_http_options,
         input_file::InputFile,
         registry_clients::RegistryClients,
@@ -81,16 +81,8 @@ pub(super) async fn run_sign_job(
         &job_http_options(&inputs.registry_networks)?,
     )?
     .open_target(&inputs.destination_repository()?, credentials)?;
-    Ok(rebuild_and_sign(
-        &target,
-        &args.digest,
-        &inputs,
-        signer.as_deref(),
-        context.clock(),
-        context.limits(),
-        &*context.progress_reporter(),
-    )
-    .await?)
+    let release = context.release_context(&target);
+    Ok(rebuild_and_sign(&release, &args.digest, &inputs, signer.as_deref()).await?)
 }
 
 impl JobSignerArgs {

@@ -6,7 +6,7 @@ mod verify_bundle;
 
 use clap::{Args, Subcommand};
 
-use super::{context::CliContext, exit::CliError, output::CommandResult};
+use super::{context::CliContext, error::CliError, output::CommandResult};
 
 const EXAMPLES: &str = "Examples:
   packgate sigstore verify-bundle --bundle a.sigstore.json --certificate-identity \

@@ -11,7 +11,7 @@ use crate::{
             keyless_signer, services_from_files, services_from_tuf, token_from_argument,
         },
         context::CliContext,
-        exit::CliError,
+        error::CliError,
         input_file::InputFile,
         output::CommandResult,
     },

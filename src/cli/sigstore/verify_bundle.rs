@@ -12,7 +12,7 @@ use clap::{ArgGroup, Args};
 use serde_json::json;
 
 use super::super::{
-    context::CliContext, exit::CliError, input_file::InputFile, output::CommandResult,
+    context::CliContext, error::CliError, input_file::InputFile, output::CommandResult,
     trust_root::TrustRootArgs,
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
         digest::{Digest, DigestHasher},
         limits::InputLimits,
         policy::{AuthorityKind, ClaimsRule, PolicyAuthority, SubjectMatcher},
-        reason::{ClassifiedError, Reason},
+        reason::Reason,
         verify::{
             BlobArtifact, BlobTrustedMaterial, TrustRoot, VerificationKey, Verified, verify_blob,
         },
@@ -103,45 +103,7 @@ fn verify_artifact(
         root: root.clone(),
         key: key.clone(),
     };
-    let refused = |error: &dyn ClassifiedError| {
-        CliError::new(
-            error.reason(),
-            format!("{}: {error}", args.bundle.display()),
-        )
-    };
-    let verified = match &args.artifact {
-        FileOrDigest::Digest(digest) => verify_blob(
-            &bundle.bytes,
-            BlobArtifact {
-                digest: *digest,
-                content: None,
-            },
-            &trust,
-            limits,
-        ),
-        FileOrDigest::File(path) => {
-            let unreadable = |error: io::Error| {
-                CliError::new(
-                    Reason::SourceNotFound,
-                    format!("{}: {error}", path.display()),
-                )
-            };
-            let mut file = File::open(path).map_err(unreadable)?;
-            let digest = hash_file(&mut file)
-                .and_then(|digest| file.rewind().map(|()| digest))
-                .map_err(unreadable)?;
-            verify_blob(
-                &bundle.bytes,
-                BlobArtifact {
-                    digest,
-                    content: Some(&mut BufReader::new(file)),
-                },
-                &trust,
-                limits,
-            )
-        }
-    }
-    .map_err(|error| refused(&error))?;
+    let verified = args.artifact.verify_bundle(&bundle, &trust)?;
     let authority = args.expected_authority(root, key)?;
     if !authority.accepts_statement(&verified) {
         let message = format!(
@@ -153,6 +115,36 @@ fn verify_artifact(
         return Err(CliError::new(Reason::IdentityMismatch, message));
     }
     verification_result(&verified)
+}
+
+impl FileOrDigest {
+    /// Verifies the Sigstore bundle of this artifact.
+    fn verify_bundle(
+        &self,
+        bundle: &InputFile,
+        trust: &BlobTrustedMaterial,
+    ) -> Result<Verified<()>, CliError> {
+        let verify = |digest: Digest, content: Option<&mut dyn Read>| {
+            let artifact = BlobArtifact { digest, content };
+            verify_blob(&bundle.bytes, artifact, trust, &InputLimits::DEFAULT)
+                .map_err(|error| bundle.prefix_file_name(error.into()))
+        };
+        let path = match self {
+            Self::Digest(digest) => return verify(*digest, None),
+            Self::File(path) => path,
+        };
+        let unreadable = |error: io::Error| {
+            CliError::new(
+                Reason::SourceNotFound,
+                format!("{}: {error}", path.display()),
+            )
+        };
+        let mut file = File::open(path).map_err(unreadable)?;
+        let digest = hash_file(&mut file)
+            .and_then(|digest| file.rewind().map(|()| digest))
+            .map_err(unreadable)?;
+        verify(digest, Some(&mut BufReader::new(file)))
+    }
 }
 
 impl VerifyBundleArgs {

@@ -1,8 +1,8 @@
 //! Builds the report on a verdict, with the command that reproduces it.
 
-use std::time::Instant;
+use std::{borrow::Cow, path::PathBuf, time::Instant};
 
-use super::{TransparencyArg, TrustArgs, UseArg};
+use super::trust_args::{TransparencyArg, TrustArgs, UseArg};
 use crate::{
     cli::context::CliContext,
     core::{
@@ -15,7 +15,8 @@ use crate::{
     },
     service::{
         verdict::{self, ReferenceVerdict},
-        verify::{BundleEvaluation, VerificationRequest, VerifyError},
+        verification_request::{VerificationRequest, VerifyError},
+        verify::BundleEvaluation,
     },
 };
 
@@ -125,14 +126,16 @@ impl TrustArgs {
             "verify".to_owned(),
             shell_quote(&pinned.to_string()),
         ];
-        let mut option =
-            |name: &str, value: &str| words.extend([name.to_owned(), shell_quote(value)]);
-        self.keys
-            .iter()
-            .for_each(|path| option("--key", &path.to_string_lossy()));
-        self.policies
-            .iter()
-            .for_each(|path| option("--policy", &path.to_string_lossy()));
+        for (name, value) in self.reproduce_options() {
+            words.extend([name.to_owned(), shell_quote(&value)]);
+        }
+        words.join(" ")
+    }
+
+    /// The options of that command, with their values.
+    fn reproduce_options<'a>(&'a self) -> Vec<(&'static str, Cow<'a, str>)> {
+        let keys = self.keys.iter().map(|path| ("--key", path));
+        let policies = self.policies.iter().map(|path| ("--policy", path));
         let paths = [
             ("--certificate-authority", &self.certificate_authority),
             (
@@ -154,26 +157,26 @@ impl TrustArgs {
             ("--builder-id", &self.builder_id),
             ("--namespace", &self.namespace),
         ];
-        texts
-            .iter()
-            .filter_map(|(name, text)| Some((name, text.as_ref()?)))
-            .for_each(|(name, text)| option(name, text));
-        paths
-            .iter()
-            .filter_map(|(name, path)| Some((name, path.as_ref()?)))
-            .for_each(|(name, path)| option(name, &path.to_string_lossy()));
+        let texts = texts
+            .into_iter()
+            .filter_map(|(name, text)| Some((name, Cow::from(text.as_deref()?))));
+        let paths = paths
+            .into_iter()
+            .filter_map(|(name, path)| Some((name, path.as_ref()?)));
+        let shown = |(name, path): (&'static str, &'a PathBuf)| (name, path.to_string_lossy());
+        let mut options: Vec<_> = keys.chain(policies).map(shown).collect();
+        options.extend(texts);
+        options.extend(paths.map(shown));
         if self.transparency == TransparencyArg::Required {
-            option("--transparency", "Required");
+            options.push(("--transparency", "Required".into()));
         }
-        self.formats.iter().for_each(|format| {
-            option(
-                "--signature-format",
-                StoredSignatureFormat::from(*format).as_str(),
-            );
-        });
+        options.extend(self.formats.iter().map(|format| {
+            let format = StoredSignatureFormat::from(*format).as_str();
+            ("--signature-format", format.into())
+        }));
         if self.used_as != UseArg::PackedBundle {
-            option("--use", ReferenceUse::from(self.used_as).as_str());
+            options.push(("--use", ReferenceUse::from(self.used_as).as_str().into()));
         }
-        words.join(" ")
+        options
     }
 }

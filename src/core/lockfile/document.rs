@@ -4,9 +4,10 @@
 use super::{
     document_tree::{DocumentNode, DocumentNodeKind, MAX_TEXT},
     error::{LineColumn, LockfileError, LockfileFieldError},
-    yaml_reader::{parse_yaml, printable_message},
+    yaml_reader::parse_yaml,
 };
 use crate::core::{
+    display_text::{MAX_SANITIZED_CHARACTERS, remove_invisible},
     json::{self, JsonError},
     limits::InputLimits,
 };
@@ -100,11 +101,10 @@ fn parse_json(text: &str, limits: &InputLimits) -> Result<Option<DocumentNode>, 
 }
 
 fn strip_position(message: &str) -> String {
-    printable_message(
-        message
-            .rsplit_once(" at line ")
-            .map_or(message, |(before, _)| before),
-    )
+    let message = message
+        .rsplit_once(" at line ")
+        .map_or(message, |(before, _)| before);
+    remove_invisible(message, MAX_SANITIZED_CHARACTERS)
 }
 
 /// Looks at every text of the document, those that are dropped too.

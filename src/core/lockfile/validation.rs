@@ -10,7 +10,7 @@ use super::{
     origin,
 };
 use crate::core::{
-    bundle_path::BundlePath, limits::InputLimits, oci::Platform, text_escaping::is_invisible,
+    bundle_path::BundlePath, display_text::is_invisible, limits::InputLimits, oci::Platform,
 };
 
 /// The longest name, and the longest version.

@@ -9,7 +9,10 @@ use super::{
     document_tree::{DocumentMapEntry, DocumentNode, DocumentNodeKind, ScalarNotation},
     error::{LineColumn, LockfileError, LockfileFieldError},
 };
-use crate::core::{limits::InputLimits, text_escaping::is_invisible};
+use crate::core::{
+    display_text::{MAX_SANITIZED_CHARACTERS, remove_invisible},
+    limits::InputLimits,
+};
 
 /// Values per artifact that a document may have: every field that there is, twice.
 const VALUES_PER_ARTIFACT: usize = 40;
@@ -34,7 +37,7 @@ fn scan_error(error: &ScanError) -> LockfileError {
     };
     LockfileError::at_position(
         mark,
-        LockfileFieldError::Syntax(printable_message(&error.info())),
+        LockfileFieldError::Syntax(remove_invisible(&error.info(), MAX_SANITIZED_CHARACTERS)),
     )
 }
 
@@ -227,13 +230,4 @@ fn check_duplicate_keys(
         )),
         None => Ok(()),
     }
-}
-
-/// A parser's message, cut and without what is not visible.
-pub(super) fn printable_message(message: &str) -> String {
-    message
-        .chars()
-        .filter(|c| !is_invisible(*c))
-        .take(300)
-        .collect()
 }

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Serialize, Serializer};
 
 use super::{
-    ImageReference, ImageReferenceError, ImageTag, RegistryHostError, TagOrDigest,
+    ImageReference, ImageReferenceError, ImageTag, MAX_SHOWN, RegistryHostError, TagOrDigest,
     choose_tag_or_digest, truncate_text, write_tag_and_digest,
 };
 use crate::core::digest::Digest;
@@ -86,7 +86,7 @@ impl FromStr for BundleLocation {
             let printed = reference.to_string();
             if printed.starts_with("oci:") || printed.starts_with("oci-archive:") {
                 return Err(ImageReferenceError::Host(
-                    truncate_text(text),
+                    truncate_text(text, MAX_SHOWN),
                     RegistryHostError::Malformed,
                 ));
             }

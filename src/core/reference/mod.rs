@@ -16,8 +16,12 @@ use host::{DOCKER_HUB, looks_like_host};
 
 use super::{
     digest::{Digest, DigestError},
+    display_text::truncate_text,
     reason::{Reason, classify},
 };
+
+/// Characters of a refused text in messages.
+const MAX_SHOWN: usize = 120;
 
 const MAX_REFERENCE: usize = 4_096;
 const MAX_REPOSITORY: usize = 255;
@@ -174,7 +178,7 @@ impl FromStr for ImageTag {
         if first && rest && text.len() <= 128 {
             Ok(Self(text.into()))
         } else {
-            Err(ImageReferenceError::Tag(truncate_text(text)))
+            Err(ImageReferenceError::Tag(truncate_text(text, MAX_SHOWN)))
         }
     }
 }
@@ -185,7 +189,7 @@ impl FromStr for ImageRepository {
     fn from_str(text: &str) -> Result<Self, ImageReferenceError> {
         let reference: ImageReference = text.parse()?;
         if reference.tag.is_some() || reference.digest.is_some() {
-            Err(ImageReferenceError::Path(truncate_text(text)))
+            Err(ImageReferenceError::Path(truncate_text(text, MAX_SHOWN)))
         } else {
             Ok(reference.repository)
         }
@@ -216,7 +220,7 @@ fn check_reference_text(text: &str) -> Result<(), ImageReferenceError> {
         return Err(ImageReferenceError::TooLong(text.len()));
     }
     if text.contains("://") {
-        Err(ImageReferenceError::Scheme(truncate_text(text)))
+        Err(ImageReferenceError::Scheme(truncate_text(text, MAX_SHOWN)))
     } else {
         Ok(())
     }
@@ -241,8 +245,9 @@ fn split_tag(name: &str) -> Result<(&str, Option<ImageTag>), ImageReferenceError
 fn parse_repository(name: &str) -> Result<ImageRepository, ImageReferenceError> {
     let (host, path) = match name.split_once('/') {
         Some((first, rest)) if looks_like_host(first) => (
-            canonical_host(first)
-                .map_err(|error| ImageReferenceError::Host(truncate_text(first), error))?,
+            canonical_host(first).map_err(|error| {
+                ImageReferenceError::Host(truncate_text(first, MAX_SHOWN), error)
+            })?,
             rest.to_owned(),
         ),
         _ => (DOCKER_HUB.to_owned(), name.to_owned()),
@@ -253,7 +258,7 @@ fn parse_repository(name: &str) -> Result<ImageRepository, ImageReferenceError> 
         path
     };
     if !path.split('/').all(is_path_component) || host.len() + 1 + path.len() > MAX_REPOSITORY {
-        return Err(ImageReferenceError::Path(truncate_text(&path)));
+        return Err(ImageReferenceError::Path(truncate_text(&path, MAX_SHOWN)));
     }
     Ok(ImageRepository { host, path })
 }
@@ -274,10 +279,6 @@ fn is_path_component(component: &str) -> bool {
         && separators
             .into_iter()
             .all(|s| matches!(s, "." | "_" | "__") || s.bytes().all(|b| b == b'-'))
-}
-
-fn truncate_text(text: &str) -> String {
-    text.chars().take(120).collect()
 }
 
 impl ImageTag {

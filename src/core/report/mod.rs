@@ -10,13 +10,14 @@ use serde::Serialize;
 
 use super::{
     digest::Digest,
+    display_text::sanitize_text,
     intoto::Statement,
     policy::{
         AdmissionVerdict, Denial, EnforcementMode, PolicyDecision, PolicyOutcome, PolicyVerdict,
         ReferenceUse,
     },
     reason::{Class, ClassifiedError},
-    verify::{VerificationFindings, Verified, sanitize_text},
+    verify::{VerificationFindings, Verified},
 };
 
 pub use evidence_report::{RejectedEvidenceReport, TransparencyLogReport, VerifiedEvidenceReport};

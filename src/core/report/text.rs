@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::core::verify::{StoredSignatureFormat, sanitize_text};
+use crate::core::{display_text::sanitize_long_text, verify::StoredSignatureFormat};
 
 use super::{
     AdmissionReport, AuthorityReport, DenialReport, PolicyReport, SlsaReport,
@@ -178,13 +178,4 @@ fn describe_denial(denial: &DenialReport) -> String {
         .map(|name| format!(" [authority {name}]"))
         .unwrap_or_default();
     format!("{}: {}{policy}{authority}", denial.reason, denial.message)
-}
-
-/// Like [`sanitize_text`], in chunks, so that nothing is cut off.
-fn sanitize_long_text(text: &str) -> String {
-    let characters: Vec<char> = text.chars().collect();
-    characters
-        .chunks(200)
-        .map(|piece| sanitize_text(&piece.iter().collect::<String>()))
-        .collect()
 }

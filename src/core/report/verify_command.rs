@@ -1,6 +1,6 @@
 //! Command lines for users to copy.
 
-use crate::core::{policy::ReferenceUse, text_escaping::is_invisible};
+use crate::core::{display_text::remove_invisible, policy::ReferenceUse};
 
 /// The maximum number of characters of a reference.
 const MAX_REFERENCE: usize = 512;
@@ -8,11 +8,7 @@ const MAX_REFERENCE: usize = 512;
 /// The command that reproduces the verdict of admission: with the cluster's own policies, for this
 /// use in this namespace.
 pub fn cluster_verify_command(reference: &str, used_as: ReferenceUse, namespace: &str) -> String {
-    let reference: String = reference
-        .chars()
-        .filter(|c| !is_invisible(*c))
-        .take(MAX_REFERENCE)
-        .collect();
+    let reference = remove_invisible(reference, MAX_REFERENCE);
     let namespace = if namespace.is_empty() {
         String::new()
     } else {

@@ -2,12 +2,12 @@
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
-use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use x509_cert::{Certificate, der::Decode};
 
 use crate::core::{
     digest::Digest,
     limits::InputLimits,
+    pem::{PemBlock, decode_pem_body, pem_blocks},
     reason::{ClassifiedError, Reason},
 };
 
@@ -222,28 +222,24 @@ pub(super) fn decode_pem_blocks(
 ) -> Result<Vec<(usize, Vec<u8>)>, CertificateAuthorityError> {
     let wrong = |problem: String| CertificateAuthorityError::Pem { what, problem };
     let text = std::str::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8".into()))?;
-    let count = text.matches("-----BEGIN ").count();
+    let count = pem_blocks(text).count();
     if count > limit {
         return Err(CertificateAuthorityError::TooMany { what, count, limit });
     }
-    let (begin, end) = (format!("{label}-----"), format!("-----END {label}-----"));
-    let block = |(at, block): (usize, &str)| {
-        let named = || sanitize_text(block.split("-----").next().unwrap_or_default());
+    let block = |(at, block): (usize, PemBlock<'_>)| {
+        if block.label() != label {
+            let found = sanitize_text(block.label());
+            return Err(wrong(format!(
+                "block {} is a {found}, not a {label}",
+                at + 1
+            )));
+        }
         let body = block
-            .strip_prefix(&begin)
-            .ok_or_else(|| wrong(format!("block {} is a {}, not a {label}", at + 1, named())))?;
-        let (body, _) = body
-            .split_once(&end)
+            .body()
             .ok_or_else(|| wrong(format!("block {} has no end", at + 1)))?;
-        let base64: String = body.split_ascii_whitespace().collect();
-        let der = BASE64
-            .decode(base64)
-            .map_err(|_| wrong(format!("block {} is no base64", at + 1)))?;
+        let der =
+            decode_pem_body(body).ok_or_else(|| wrong(format!("block {} is no base64", at + 1)))?;
         Ok((at, der))
     };
-    text.split("-----BEGIN ")
-        .skip(1)
-        .enumerate()
-        .map(block)
-        .collect()
+    pem_blocks(text).enumerate().map(block).collect()
 }

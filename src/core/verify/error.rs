@@ -5,12 +5,11 @@ use crate::core::{
     json::JsonError,
     reason::{Class, ClassifiedError, Reason},
     sigstore_bundle::SigstoreBundleError,
-    text_escaping::is_invisible,
 };
 
 use super::SignerIdentity;
 
-const MAX_MESSAGE: usize = 300;
+pub(crate) use crate::core::display_text::sanitize_text;
 
 /// Why a candidate does not count.
 #[derive(Debug, thiserror::Error)]
@@ -267,15 +266,6 @@ pub(crate) const fn reason_rank(reason: Reason) -> u8 {
     }
 }
 
-/// Untrusted text, made safe for terminals and logs: no invisible or reordering characters, at most
-/// 300 characters.
-pub(crate) fn sanitize_text(text: &str) -> String {
-    text.chars()
-        .take(MAX_MESSAGE)
-        .map(|c| if is_invisible(c) { '\u{fffd}' } else { c })
-        .collect()
-}
-
 fn digest_or_nothing(digest: Option<&Digest>) -> String {
     digest.map_or_else(|| "nothing".to_owned(), ToString::to_string)
 }
@@ -309,14 +299,5 @@ mod tests {
                 pair[1]
             );
         }
-    }
-
-    #[test]
-    fn text_from_outside_cannot_steer_a_terminal() {
-        assert_eq!(
-            sanitize_text("a\u{1b}[2Jb\n\u{202e}c"),
-            "a\u{fffd}[2Jb\u{fffd}\u{fffd}c"
-        );
-        assert_eq!(sanitize_text(&"x".repeat(1_000)).len(), MAX_MESSAGE);
     }
 }

@@ -12,11 +12,11 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use super::{signed_message::SignedMessage, verified::KeyIdentifiers};
 use crate::core::{
     digest::Digest,
+    pem::{decode_pem_body, encode_pem_block, only_pem_block},
     reason::{ClassifiedError, Reason},
 };
 
-const BEGIN: &str = "-----BEGIN PUBLIC KEY-----";
-const END: &str = "-----END PUBLIC KEY-----";
+const LABEL: &str = "PUBLIC KEY";
 const MAX_PEM: usize = 16 << 10;
 
 /// The fixed prefix of an SPKI (RFC 5280, section 4.1.2.7) per algorithm, and its whole length in
@@ -178,13 +178,7 @@ impl VerificationKey {
 
     /// The key as PEM, as `openssl pkey -pubout` and cosign write it.
     pub fn to_pem(&self) -> String {
-        let base64 = BASE64.encode(&self.spki);
-        let lines = base64
-            .as_bytes()
-            .chunks(64)
-            .flat_map(|line| [line, b"\n"].concat());
-        let body: String = lines.map(char::from).collect();
-        format!("{BEGIN}\n{body}{END}\n")
+        encode_pem_block(LABEL, &self.spki)
     }
 
     /// True if it is the same key with another algorithm, such as one RSA key for PKCS#1 and for
@@ -280,16 +274,10 @@ fn decode_pem(pem: &str) -> Result<Vec<u8>, PublicKeyError> {
     if pem.contains("PRIVATE KEY-----") {
         return Err(PublicKeyError::Private);
     }
-    let body = pem
-        .trim()
-        .strip_prefix(BEGIN)
-        .and_then(|rest| rest.strip_suffix(END))
-        .filter(|_| pem.len() <= MAX_PEM);
-    let base64: String = body
-        .ok_or(PublicKeyError::Pem)?
-        .split_ascii_whitespace()
-        .collect();
-    BASE64.decode(base64).map_err(|_| PublicKeyError::Pem)
+    only_pem_block(LABEL, pem)
+        .filter(|_| pem.len() <= MAX_PEM)
+        .and_then(decode_pem_body)
+        .ok_or(PublicKeyError::Pem)
 }
 
 #[cfg(test)]

@@ -38,6 +38,9 @@ impl VerificationKey {
     }
 }
 
+const BEGIN: &str = "-----BEGIN PUBLIC KEY-----";
+const END: &str = "-----END PUBLIC KEY-----";
+
 fn pem(spki: &[u8]) -> String {
     format!("{BEGIN}\n{}\n{END}\n", BASE64.encode(spki))
 }

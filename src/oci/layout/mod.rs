@@ -6,12 +6,13 @@
 //! none of each other's changes.
 
 mod index;
+mod lookup;
+mod referrers;
 mod staging;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeSet, HashSet, VecDeque},
     fs::File,
     io::{ErrorKind, Read, Write},
     path::{Path, PathBuf},
@@ -33,18 +34,15 @@ use super::{
 use crate::core::{
     digest::{Digest, DigestHasher},
     limits::InputLimits,
-    media_type,
     oci::{
         Descriptor, ImageIndex, ManifestOrIndex,
-        layout::{INDEX_FILE, MARKER_FILE, REF_NAME},
+        layout::{INDEX_FILE, MARKER_FILE},
     },
     reference::{ImageTag, TagOrDigest},
 };
 
 /// The maximum size in bytes of the file `oci-layout`; it has 30.
 const MAX_MARKER: usize = 4 << 10;
-/// The depth of nested indexes that are searched for a digest.
-const MAX_DEPTH: usize = 4;
 
 /// An OCI image layout. Clones are the same layout.
 #[doc(alias = "OCIBundleHandler")]
@@ -185,130 +183,6 @@ impl OciLayoutTarget {
             limits,
         )?)
     }
-
-    fn find_descriptor(
-        &self,
-        selector: &TagOrDigest,
-        limits: &InputLimits,
-    ) -> Result<Descriptor, OciError> {
-        let index = self.read_index(limits)?;
-        match selector {
-            TagOrDigest::Digest(digest) => self.find_digest(index, digest, limits),
-            TagOrDigest::Tag(tag) => self.find_tag(&index, tag),
-        }
-    }
-
-    /// A tag on two entries is ambiguous.
-    fn find_tag(&self, index: &ImageIndex, tag: &ImageTag) -> Result<Descriptor, OciError> {
-        let is_named = |entry: &&Descriptor| {
-            entry
-                .annotations
-                .get(REF_NAME)
-                .is_some_and(|name| name == tag.as_str())
-        };
-        let mut named = index.manifests.iter().filter(is_named);
-        let first = named.next().ok_or_else(|| OciError::NotFound {
-            what: format!("tag {tag}"),
-            location: self.location(),
-        })?;
-        match named.find(|other| other.digest != first.digest) {
-            Some(other) => {
-                let cause = format!(
-                    "tag {tag} names both {} and {}; use the digest instead",
-                    first.digest, other.digest
-                );
-                Err(OciError::Malformed {
-                    location: self.location(),
-                    cause,
-                })
-            }
-            None => Ok(first.without_metadata()),
-        }
-    }
-
-    /// The descriptor of a digest in the layout's index, or in an index below it. An index that
-    /// cannot be parsed only hides its own entries.
-    fn find_digest(
-        &self,
-        index: ImageIndex,
-        digest: &Digest,
-        limits: &InputLimits,
-    ) -> Result<Descriptor, OciError> {
-        let mut seen = HashSet::new();
-        let mut queue: VecDeque<(Descriptor, usize)> = index
-            .manifests
-            .into_iter()
-            .map(|entry| (entry, 0))
-            .collect();
-        while let Some((entry, depth)) = queue.pop_front() {
-            if entry.digest == *digest {
-                return Ok(entry.without_metadata());
-            }
-            if media_type::is_index(&entry.media_type)
-                && depth < MAX_DEPTH
-                && seen.insert(entry.digest)
-                && let Ok(ManifestOrIndex::Index(inner)) = self.read_and_parse(&entry, limits)
-            {
-                queue.extend(inner.manifests.into_iter().map(|child| (child, depth + 1)));
-            }
-        }
-        Err(OciError::NotFound {
-            what: digest.to_string(),
-            location: self.location(),
-        })
-    }
-
-    /// The relation of an index entry to `subject`.
-    fn classify_index_entry(
-        &self,
-        entry: &Descriptor,
-        is_fallback: bool,
-        subject: &Digest,
-        limits: &InputLimits,
-    ) -> Result<IndexEntryRelation, OciError> {
-        match self.read_and_parse(entry, limits) {
-            Ok(ManifestOrIndex::Index(list)) if is_fallback => {
-                Ok(IndexEntryRelation::Lists(list.manifests))
-            }
-            Ok(document)
-                if document
-                    .subject()
-                    .is_some_and(|named| named.digest == *subject) =>
-            {
-                Ok(IndexEntryRelation::Refers(referrer_descriptor(
-                    entry, &document,
-                )))
-            }
-            Ok(_) => Ok(IndexEntryRelation::None),
-            // Its subject is unknown, so it is listed: whoever opens it gets the error.
-            Err(
-                OciError::NotFound { .. }
-                | OciError::SizeMismatch { .. }
-                | OciError::LimitExceeded { .. }
-                | OciError::Manifest(_),
-            ) => Ok(IndexEntryRelation::Refers(entry.without_metadata())),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn list_if_referrer(&self, descriptor: &Descriptor) -> Result<(), OciError> {
-        let document = self.read_and_parse(descriptor, &InputLimits::DEFAULT)?;
-        if document.subject().is_some() {
-            self.lock_staging()
-                .record_change(IndexChange::List(referrer_descriptor(
-                    descriptor, &document,
-                )));
-        }
-        Ok(())
-    }
-}
-
-/// The relation of an entry of `index.json` to a subject.
-enum IndexEntryRelation {
-    None,
-    Refers(Descriptor),
-    /// It is the index under the fallback tag, with these entries.
-    Lists(Vec<Descriptor>),
 }
 
 #[async_trait]
@@ -347,37 +221,7 @@ impl ContentSource for OciLayoutTarget {
         subject: &Descriptor,
         limits: &InputLimits,
     ) -> Result<Vec<Descriptor>, OciError> {
-        let (mut found, mut claimed) = (Vec::new(), Vec::new());
-        // An index may list one document a million times; it is read once.
-        let mut seen = BTreeSet::new();
-        let fallback = subject.digest.referrers_fallback_tag();
-        for entry in self
-            .read_index(limits)?
-            .manifests
-            .into_iter()
-            .filter(Descriptor::is_manifest_or_index)
-        {
-            let is_fallback = entry.annotations.get(REF_NAME) == Some(&fallback);
-            if !seen.insert((entry.digest, is_fallback)) {
-                continue;
-            }
-            match self.classify_index_entry(&entry, is_fallback, &subject.digest, limits)? {
-                IndexEntryRelation::None => {}
-                IndexEntryRelation::Refers(referrer) => found.push(referrer),
-                IndexEntryRelation::Lists(list) => claimed.extend(list),
-            }
-        }
-        // Verified entries come first, and take precedence for the same digest.
-        found.extend(claimed);
-        found.sort_by_key(|descriptor| descriptor.digest);
-        found.dedup_by_key(|descriptor| descriptor.digest);
-        if found.len() > limits.referrers_listed {
-            return Err(OciError::TooManyReferrers {
-                subject: subject.digest.to_string(),
-                limit: limits.referrers_listed,
-            });
-        }
-        Ok(found)
+        self.find_referrers(subject, limits)
     }
 }
 
@@ -504,16 +348,6 @@ fn check_marker(root: &Path, name: &str) -> Result<(), OciError> {
         location: name.into(),
         cause: "oci-layout does not declare imageLayoutVersion 1.0.0".into(),
     })
-}
-
-/// A referrer's descriptor as the referrers API would list it (distribution-spec 1.1, "Listing
-/// Referrers").
-fn referrer_descriptor(descriptor: &Descriptor, document: &ManifestOrIndex) -> Descriptor {
-    Descriptor {
-        artifact_type: document.artifact_type().map(Into::into),
-        annotations: document.annotations().clone(),
-        ..descriptor.without_metadata()
-    }
 }
 
 fn verify_content(bytes: &[u8], descriptor: &Descriptor) -> Result<(), OciError> {

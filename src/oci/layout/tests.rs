@@ -4,7 +4,11 @@ use bytes::Bytes;
 
 use super::*;
 use crate::core::{
-    oci::{Annotations, ImageManifest, layout::blob_path},
+    media_type,
+    oci::{
+        Annotations, ImageManifest,
+        layout::{REF_NAME, blob_path},
+    },
     reason::{ClassifiedError, Reason},
 };
 

@@ -15,8 +15,8 @@ mod challenge;
 mod endpoint;
 mod manifests;
 mod referrers;
+mod referrers_index;
 mod referrers_tag;
-mod referrers_tag_timing;
 mod registry_error;
 mod session;
 mod token;
@@ -30,7 +30,7 @@ use tokio::sync::Mutex;
 
 use super::{
     ContentReader, ContentSource, ContentTarget, OciError, PushContent, ResolvedManifest,
-    auth::CredentialStore,
+    auth::CredentialStore, listed_referrer,
 };
 use crate::{
     core::{
@@ -134,7 +134,7 @@ impl RegistryTarget {
             referrers_tag::add_referrer(
                 &self.session,
                 subject,
-                &referrers_tag::referrer_descriptor(&document.descriptor, &parsed),
+                &listed_referrer(&document.descriptor, &parsed),
                 &self.limits,
             )
             .await?;
@@ -172,6 +172,10 @@ impl ContentSource for RegistryTarget {
 
     fn request_count(&self) -> u64 {
         self.session.request_count()
+    }
+
+    fn has_other_writers(&self) -> bool {
+        true
     }
 }
 

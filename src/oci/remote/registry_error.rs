@@ -3,7 +3,8 @@
 use serde::Deserialize;
 
 use crate::{
-    http::{HttpError, HttpResponse, StatusCode, redact::sanitize_text},
+    core::display_text::sanitize_line,
+    http::{HttpError, HttpResponse, StatusCode},
     oci::OciError,
 };
 
@@ -74,7 +75,7 @@ pub(super) async fn read_error_message(answer: HttpResponse) -> String {
         |_| String::new(),
         |body: RegistryErrorBody| body.first_message(),
     );
-    let text = sanitize_text(&text, MAX_MESSAGE_CHARACTERS);
+    let text = sanitize_line(&text, MAX_MESSAGE_CHARACTERS);
     if text.is_empty() {
         status
             .canonical_reason()

@@ -4,39 +4,21 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::{EvidenceDepth, is_caused_by_evidence};
+use super::read_errors::EvidenceRead;
 use crate::{
     core::{
         digest::Digest,
         limits::InputLimits,
         oci::{Descriptor, ImageManifest, ManifestOrIndex},
-        reason::{ClassifiedError, Reason},
+        reason::ClassifiedError,
         verify::{
             CosignTagCandidate, EvidenceVerifier, ReferrerCandidate, RejectedEvidence,
             sigstore_bundle_layer,
         },
     },
     oci::{ContentSource, OciError, embedded_content, fetch_stored_content},
-    service::cosign_tags::CosignTagLayer,
+    service::{cosign_tags::CosignTagLayer, verification_request::EvidenceDepth},
 };
-
-/// An item was not read.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "it was not read: it has {size} bytes, and of the budget of {limit} bytes of signatures and attestations for \
-        one digest {left} are left; delete those that are not needed"
-)]
-pub(super) struct EvidenceBudgetExceeded {
-    pub(super) size: u64,
-    pub(super) left: u64,
-    pub(super) limit: u64,
-}
-
-impl ClassifiedError for EvidenceBudgetExceeded {
-    fn reason(&self) -> Reason {
-        Reason::LimitExceeded
-    }
-}
 
 /// An evidence item to read.
 pub(super) trait EvidenceItem {
@@ -71,6 +53,29 @@ pub(super) struct PendingReferrer {
     config: Option<Descriptor>,
     /// Its manifest and the layer in it that is a Sigstore bundle.
     bundle: Option<(ManifestOrIndex, Descriptor)>,
+}
+
+impl PendingReferrer {
+    /// `layer` is the Sigstore bundle in `document`, if there is one.
+    fn new(
+        referrer: &Descriptor,
+        document: &ManifestOrIndex,
+        layer: Option<&Descriptor>,
+        reading: EvidenceDepth,
+    ) -> Self {
+        let config = match document {
+            ManifestOrIndex::Manifest(manifest) if reading == EvidenceDepth::EveryBlob => {
+                Some(manifest.config.without_metadata())
+            }
+            _ => None,
+        };
+        Self {
+            referrer: referrer.without_metadata(),
+            config,
+            bundle: layer
+                .map(|layer| (minimal_manifest(document, layer), layer.without_metadata())),
+        }
+    }
 }
 
 impl EvidenceItem for PendingReferrer {
@@ -114,9 +119,6 @@ impl EvidenceItem for Vec<CosignTagLayer> {
             .collect()
     }
 }
-
-/// The result of reading an item; an error is one that only the item itself caused.
-pub(super) type EvidenceRead<T, B> = (T, Result<B, OciError>);
 
 /// Valid evidence whose statement did not fit into memory.
 pub(super) enum DeferredEvidence {
@@ -163,20 +165,6 @@ pub(super) fn smallest_first<T: EvidenceItem>(
     pieces.into()
 }
 
-/// The first error that the registry caused, if there is one.
-pub(super) fn fail_on_registry_error<T, B>(
-    all: Vec<EvidenceRead<T, B>>,
-) -> Result<Vec<EvidenceRead<T, B>>, OciError> {
-    let mut kept = Vec::with_capacity(all.len());
-    for (item, read) in all {
-        match read {
-            Err(error) if !is_caused_by_evidence(&error) => return Err(error),
-            read => kept.push((item, read)),
-        }
-    }
-    Ok(kept)
-}
-
 /// Verifies the bundles that are embedded in their manifests. Returns the others.
 pub(super) fn open_manifests(
     verifier: &mut EvidenceVerifier,
@@ -203,12 +191,6 @@ pub(super) fn open_manifests(
                 continue;
             }
         };
-        let config = match &document {
-            ManifestOrIndex::Manifest(manifest) if reading == EvidenceDepth::EveryBlob => {
-                Some(manifest.config.without_metadata())
-            }
-            _ => None,
-        };
         let layer = match sigstore_bundle_layer(&document, subject) {
             Ok(layer) => layer.cloned(),
             Err(error) => {
@@ -220,31 +202,21 @@ pub(super) fn open_manifests(
             .as_ref()
             .filter(|_| reading == EvidenceDepth::Needed)
             .and_then(|layer| embedded_content(layer, limits.sigstore_bundle_bytes));
-        let (referrer, bundle) = (
-            referrer.without_metadata(),
-            layer.map(|layer| {
-                (
-                    minimal_manifest(&document, &layer),
-                    layer.without_metadata(),
-                )
-            }),
-        );
-        match (bundle, embedded) {
+        let pending = PendingReferrer::new(&referrer, &document, layer.as_ref(), reading);
+        match (pending.bundle, embedded) {
             (Some((manifest, _)), Some(content)) => {
                 again.extend(
                     DeferredEvidence::Bundle(Box::new(ReferrerCandidate {
-                        referrer,
+                        referrer: pending.referrer,
                         manifest,
                         content,
                     }))
                     .verify_again(verifier, stopped),
                 );
             }
-            (bundle, _) if bundle.is_some() || config.is_some() => stored.push(PendingReferrer {
-                referrer,
-                config,
-                bundle,
-            }),
+            (bundle, _) if bundle.is_some() || pending.config.is_some() => {
+                stored.push(PendingReferrer { bundle, ..pending });
+            }
             _ => {}
         }
     }

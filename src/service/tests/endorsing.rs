@@ -30,7 +30,10 @@ use crate::{
         ContentReader, ContentTarget, OciError, PushContent, fetch_content, fetch_document,
         verify_stream::DigestVerifyingReader,
     },
-    service::rebuild_and_sign::{RebuildAndSignError, rebuild_and_sign},
+    service::{
+        rebuild_and_sign::{RebuildAndSignError, rebuild_and_sign},
+        release_context::ReleaseContext,
+    },
     signing::{BundleSigner, KeySigner, Password, SignatureWithMaterial, Signer, SigningError},
 };
 
@@ -282,16 +285,13 @@ async fn run(
     signer: Option<&dyn BundleSigner>,
 ) -> Result<JobSuccess, RebuildAndSignError> {
     let clock = FixedClock("2026-11-21T10:00:04Z".parse().expect("a time"));
-    rebuild_and_sign(
-        registry,
-        digest,
-        inputs,
-        signer,
-        &clock,
-        &InputLimits::DEFAULT,
-        &SilentProgress,
-    )
-    .await
+    let context = ReleaseContext {
+        target: registry,
+        clock: &clock,
+        limits: &InputLimits::DEFAULT,
+        progress: Arc::new(SilentProgress),
+    };
+    rebuild_and_sign(&context, digest, inputs, signer).await
 }
 
 async fn refusal(registry: &Registry, digest: &Digest, inputs: &JobInputs) -> (Reason, String) {

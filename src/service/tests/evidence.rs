@@ -21,7 +21,8 @@ use crate::{
     oci::{ContentReader, ContentTarget, OciError, PushContent},
     service::{
         sign,
-        verify::{self, BundleEvaluation, EvidenceDepth, VerificationRequest, VerifyError},
+        verification_request::{EvidenceDepth, VerificationRequest, VerifyError},
+        verify::{self, BundleEvaluation},
     },
     signing::{KeySigner, Password, Signer},
 };

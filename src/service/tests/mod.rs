@@ -15,7 +15,7 @@ use super::{
     bundle_contents::{self, BundleContents, BundleContentsError},
     pack::{PackService, PackServiceError, StoredBundle},
     progress::SilentProgress,
-    unpack::{self, BundleUnpackError, UnpackPermission, UnpackSelection},
+    unpack::{self, BundleUnpackError, UnpackPermission, UnpackRequest, UnpackSelection},
 };
 use crate::{
     core::{
@@ -189,17 +189,15 @@ async fn unpacked_with(
         descriptor,
         bytes: bytes::Bytes::new(),
     };
-    let (staging, count) = unpack::unpack_bundle(
+    let request = UnpackRequest {
         source,
-        &root,
-        permission,
+        root: &root,
         contents,
-        selection,
-        staging,
-        &InputLimits::DEFAULT,
-        Arc::new(SilentProgress),
-    )
-    .await?;
+        selection: selection.clone(),
+        limits: &InputLimits::DEFAULT,
+        progress: Arc::new(SilentProgress),
+    };
+    let (staging, count) = unpack::unpack_bundle(request, permission, staging).await?;
     staging.commit_folder().expect("committed");
     let mut tree = Tree::new();
     collect(&folder.path().join("out"), "", &mut tree);

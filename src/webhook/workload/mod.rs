@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     api::installation::{NoMatchAction, NoMatchConfig},
-    core::{policy::ReferenceUse, reason::Reason, verify::sanitize_text},
+    core::{display_text::sanitize_text, policy::ReferenceUse, reason::Reason},
 };
 
 /// The number of images of one object that are evaluated concurrently.

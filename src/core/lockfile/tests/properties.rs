@@ -2,7 +2,7 @@ use proptest::{collection, option, prelude::*};
 
 use super::*;
 use crate::core::{
-    bundle_path::BundlePath, digest::Digest, oci::Platform, text_escaping::is_invisible,
+    bundle_path::BundlePath, digest::Digest, display_text::is_invisible, oci::Platform,
 };
 
 fn digest() -> impl Strategy<Value = Digest> {

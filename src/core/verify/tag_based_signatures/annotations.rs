@@ -11,13 +11,11 @@ use crate::core::{
     json,
     limits::InputLimits,
     oci::Annotations,
+    pem::{decode_pem_body, only_pem_block},
     reason::Reason,
     sigstore_bundle::SigstoreBundle,
     verify::EvidenceError,
 };
-
-const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-const END: &str = "-----END CERTIFICATE-----";
 
 /// The material that a layer's signature is verified with.
 pub(super) enum TagSigningMaterial {
@@ -131,16 +129,9 @@ fn missing_log_entry_error() -> EvidenceError {
 /// Exactly one certificate: with two, which one is meant would be ambiguous. A bare key is not a
 /// certificate.
 fn decode_certificate(pem: &str) -> Result<Vec<u8>, EvidenceError> {
-    let body = pem
-        .trim()
-        .strip_prefix(BEGIN)
-        .and_then(|rest| rest.strip_suffix(END));
-    let body =
-        body.ok_or_else(|| annotation_error(CERTIFICATE, "is not one PEM block \"CERTIFICATE\""))?;
-    let base64: String = body.split_ascii_whitespace().collect();
-    BASE64
-        .decode(base64)
-        .map_err(|_| annotation_error(CERTIFICATE, "is not one PEM block \"CERTIFICATE\""))
+    only_pem_block("CERTIFICATE", pem)
+        .and_then(decode_pem_body)
+        .ok_or_else(|| annotation_error(CERTIFICATE, "is not one PEM block \"CERTIFICATE\""))
 }
 
 /// cosign's `RekorBundle` annotation.

@@ -1,10 +1,14 @@
-//! Characters that are invisible, or that change how a line is displayed.
+//! Text from outside, made safe and short for people: in messages, reports, logs and on terminals.
 //!
-//! Source: The Unicode Standard 16.0, `DerivedGeneralCategory.txt` (Cc, Cf, Zl, Zp), and
+//! Characters that are invisible, or that change how a line is displayed, are replaced, removed or
+//! written out. Source of their list: The Unicode Standard 16.0, `DerivedGeneralCategory.txt` (Cc, Cf, Zl, Zp), and
 //! `DerivedCoreProperties.txt` for others that are ignored by default
 //! (`Default_Ignorable_Code_Point`): fillers, joiners and variation selectors.
 
 use std::fmt::Write;
+
+/// The characters of a text that [`sanitize_text`] keeps.
+pub const MAX_SANITIZED_CHARACTERS: usize = 300;
 
 /// First and last of each range of format characters (Cf), separators (Zl, Zp) and ignored
 /// characters, in order. Control characters (Cc) are the standard library's.
@@ -46,6 +50,47 @@ pub fn is_invisible(c: char) -> bool {
             .is_some_and(|(_, last)| c <= *last)
 }
 
+/// Text for a message: at most [`MAX_SANITIZED_CHARACTERS`] characters, with U+FFFD for every invisible one.
+pub fn sanitize_text(text: &str) -> String {
+    text.chars()
+        .take(MAX_SANITIZED_CHARACTERS)
+        .map(replace_invisible)
+        .collect()
+}
+
+/// The same without a limit.
+pub fn sanitize_long_text(text: &str) -> String {
+    text.chars().map(replace_invisible).collect()
+}
+
+/// Text for a message that has other parts: one line, with a space for every run of white space and
+/// invisible characters, and an ellipsis after `limit` characters.
+pub fn sanitize_line(text: &str, limit: usize) -> String {
+    let visible: String = text
+        .chars()
+        .map(|c| if is_invisible(c) { ' ' } else { c })
+        .collect();
+    let line = visible.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() > limit {
+        line.chars().take(limit).chain(['…']).collect()
+    } else {
+        line
+    }
+}
+
+/// The first `limit` visible characters.
+pub fn remove_invisible(text: &str, limit: usize) -> String {
+    text.chars()
+        .filter(|c| !is_invisible(*c))
+        .take(limit)
+        .collect()
+}
+
+/// The first `limit` characters, for a message that quotes and escapes them.
+pub fn truncate_text(text: &str, limit: usize) -> String {
+    text.chars().take(limit).collect()
+}
+
 /// Text for a terminal: invisible characters are written as `\u{202e}`. Line breaks and tabs are
 /// kept.
 pub fn escape_invisible(text: &str) -> String {
@@ -63,6 +108,10 @@ pub fn escape_invisible_json(document: &str) -> String {
         }
     };
     escape_invisible_with(document, write)
+}
+
+fn replace_invisible(c: char) -> char {
+    if is_invisible(c) { '\u{fffd}' } else { c }
 }
 
 fn escape_invisible_with(text: &str, write: impl Fn(char, &mut String)) -> String {
@@ -161,5 +210,26 @@ mod tests {
             serde_json::from_str::<serde_json::Value>(&shown).expect("JSON"),
             document
         );
+    }
+
+    #[test]
+    fn text_from_outside_cannot_steer_a_terminal() {
+        assert_eq!(
+            sanitize_text("a\u{1b}[2Jb\n\u{202e}c"),
+            "a\u{fffd}[2Jb\u{fffd}\u{fffd}c"
+        );
+        assert_eq!(
+            sanitize_text(&"x".repeat(1_000)).len(),
+            MAX_SANITIZED_CHARACTERS
+        );
+    }
+
+    #[test]
+    fn foreign_text_is_one_short_line() {
+        assert_eq!(
+            sanitize_line("a\u{1b}[2Jb\r\n\tc\u{202e}d", 100),
+            "a [2Jb c d"
+        );
+        assert_eq!(sanitize_line(&"x".repeat(50), 10), "xxxxxxxxxx…");
     }
 }

@@ -1,35 +1,31 @@
-//! Publishes a bundle in one fixed order: check the tag, sign, attest, verify the result in the
-//! registry, then tag. An unsigned bundle can never be pulled by tag, and nothing is signed twice.
-//!
-//! What is *not* checked here: whether the bundle may be signed. The caller has packed it, or
-//! derived it again ([`super::rebuild_and_sign`]).
+//! One signer and the bundle that it signs and attests: what is missing is added, nothing is signed
+//! twice, and the result is verified as any other verifier would.
 
 use std::time::Duration;
 
-use super::{
-    sign::{self, AttestationClaim, SignError},
-    verify::{self, BundleEvaluation, EvidenceDepth, VerificationRequest, VerifyError},
-};
+use super::error::PublishError;
 use crate::{
-    clock::Clock,
     core::{
         digest::Digest,
         intoto::{COSIGN_SIGN, Statement},
-        job::JobTagPolicy,
-        limits::InputLimits,
         policy::{
             AdHocPolicyOptions, AdmissionVerdict, AuthorityKind, ClaimsRule, Clearance, Policy,
-            PolicyAuthority, PolicyError, PolicyOutcome, ReferenceUse, SubjectMatcher,
+            PolicyAuthority, PolicyOutcome, ReferenceUse, SubjectMatcher,
         },
         provenance::is_same_build,
-        reason::{ClassifiedError, Reason},
-        reference::{ImageTag, TagOrDigest},
+        reason::Reason,
         sbom::SbomDocument,
         slsa::{PROVENANCE_V1, Provenance},
-        verify::{PublicKeyError, VerificationKey, Verified},
+        verify::{VerificationKey, Verified},
     },
-    oci::{ContentTarget, OciError, ResolvedManifest},
-    signing::{BundleSigner, BundleSignerIdentity, SigningError},
+    oci::ResolvedManifest,
+    service::{
+        release_context::ReleaseContext,
+        sign::{self, AttestationClaim, SignError},
+        verification_request::{EvidenceDepth, VerificationRequest},
+        verify::{self, BundleEvaluation},
+    },
+    signing::{BundleSigner, BundleSignerIdentity},
 };
 
 /// The signer, and the content of the statements.
@@ -48,15 +44,6 @@ pub struct SigningRequest<'a> {
     pub sbom: Option<&'a SbomDocument>,
 }
 
-/// The tag to set at the end.
-#[derive(Clone, Copy, Debug)]
-pub struct TagAssignment<'a> {
-    /// The tag.
-    pub tag: &'a ImageTag,
-    /// Whether the tag may be moved.
-    pub policy: JobTagPolicy,
-}
-
 /// What was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishOutcome {
@@ -73,187 +60,6 @@ pub enum PublishOutcome {
     Unsigned,
 }
 
-/// Why nothing was tagged.
-#[derive(Debug, thiserror::Error)]
-pub enum PublishError {
-    /// Signing failed. Never treated as "unsigned".
-    #[error(transparent)]
-    Sign(#[from] SignError),
-    /// The target failed.
-    #[error(transparent)]
-    Oci(#[from] OciError),
-    /// The evidence in the registry could not be verified.
-    #[error(transparent)]
-    Verify(#[from] VerifyError),
-    /// The signer's identity is not available.
-    #[error(transparent)]
-    Signer(#[from] SigningError),
-    /// The signer's own public key cannot be parsed.
-    #[error("the signer's public key: {0}")]
-    Key(#[from] PublicKeyError),
-    /// No valid policy can be built for the signer.
-    #[error("the signer's own policy: {0}")]
-    Policy(#[from] PolicyError),
-    /// It is signed, but would still be denied.
-    #[error("{digest} was signed and is not admitted: {message}")]
-    NotAdmitted {
-        /// The digest of the bundle.
-        digest: Digest,
-        /// The reason of the first denial.
-        reason: Reason,
-        /// The message of the first denial.
-        message: String,
-    },
-    /// The tag names another digest, and must not be moved.
-    #[error(
-        "tag {tag} of {location} names {found} already, not {wanted}; choose another tag, or set \
-            tagPolicy: Mutable"
-    )]
-    TagConflict {
-        /// The tag.
-        tag: ImageTag,
-        /// The repository.
-        location: String,
-        /// The digest that the tag names.
-        found: Digest,
-        /// The digest that it should name.
-        wanted: Digest,
-    },
-    /// Another writer set the tag at the same time.
-    #[error(
-        "tag {tag} of {location} names {found} now, it was set to {wanted} a moment before; two \
-            writers use one tag"
-    )]
-    TagMoved {
-        /// The tag.
-        tag: ImageTag,
-        /// The repository.
-        location: String,
-        /// The digest that the tag names.
-        found: Digest,
-        /// The digest that it should name.
-        wanted: Digest,
-    },
-}
-
-impl ClassifiedError for PublishError {
-    fn reason(&self) -> Reason {
-        match self {
-            Self::Sign(error) => error.reason(),
-            Self::Oci(error) => error.reason(),
-            Self::Verify(error) => error.reason(),
-            Self::Signer(error) => error.reason(),
-            Self::Key(_) => Reason::NoSigner,
-            Self::Policy(error) => error.reason(),
-            Self::NotAdmitted { reason, .. } => *reason,
-            Self::TagConflict { .. } | Self::TagMoved { .. } => Reason::TagConflict,
-        }
-    }
-}
-
-/// Signs and attests `root` if there is a signer, verifies the result like any other verifier, and
-/// tags it last.
-pub async fn publish_bundle(
-    target: &dyn ContentTarget,
-    root: &ResolvedManifest,
-    signing: Option<SigningRequest<'_>>,
-    label: Option<TagAssignment<'_>>,
-    clock: &dyn Clock,
-    limits: &InputLimits,
-) -> Result<PublishOutcome, PublishError> {
-    if let Some(label) = &label {
-        label.check_tag(target, root, limits).await?;
-    }
-    let (published, permission) = match signing {
-        None => (PublishOutcome::Unsigned, TagPermission::Unsigned),
-        Some(signing) => {
-            let attestor = BundleAttestor::new(signing, target, root, clock, limits).await?;
-            let (published, clearance) = Box::pin(attestor.attest_missing()).await?;
-            (published, TagPermission::Cleared(clearance))
-        }
-    };
-    if let Some(label) = &label {
-        label.set_tag(target, root, permission, limits).await?;
-    }
-    target.commit_changes().await?;
-    Ok(published)
-}
-
-/// What allows a bundle to be tagged.
-#[derive(Debug)]
-enum TagPermission {
-    /// Its signature and attestations are admitted, as the registry lists them.
-    Cleared(Clearance),
-    /// No signature was requested.
-    Unsigned,
-}
-
-impl TagAssignment<'_> {
-    /// Refuses an immutable tag that names another digest. Registries cannot create tags
-    /// atomically, so this is best effort. A registry that refuses the request is an error, never
-    /// an absent tag.
-    async fn check_tag(
-        &self,
-        target: &dyn ContentTarget,
-        root: &ResolvedManifest,
-        limits: &InputLimits,
-    ) -> Result<(), PublishError> {
-        if self.policy == JobTagPolicy::Mutable {
-            return Ok(());
-        }
-        let (tag, location, wanted) = (self.tag.clone(), target.location(), root.descriptor.digest);
-        match target
-            .resolve_manifest(&TagOrDigest::Tag(tag.clone()), limits)
-            .await
-        {
-            Ok(there) if there.descriptor.digest != wanted => Err(PublishError::TagConflict {
-                tag,
-                location,
-                found: there.descriptor.digest,
-                wanted,
-            }),
-            Ok(_) | Err(OciError::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn set_tag(
-        &self,
-        target: &dyn ContentTarget,
-        root: &ResolvedManifest,
-        permission: TagPermission,
-        limits: &InputLimits,
-    ) -> Result<(), PublishError> {
-        if let TagPermission::Cleared(clearance) = permission
-            && *clearance.digest() != root.descriptor.digest
-        {
-            let message = format!("{} was admitted", clearance.digest());
-            return Err(not_admitted(
-                root.descriptor.digest,
-                Reason::Internal,
-                message,
-            ));
-        }
-        target.tag_manifest(&root.descriptor, self.tag).await?;
-        let found = target
-            .resolve_manifest(&TagOrDigest::Tag(self.tag.clone()), limits)
-            .await?
-            .descriptor
-            .digest;
-        let wanted = root.descriptor.digest;
-        if found == wanted {
-            Ok(())
-        } else {
-            Err(PublishError::TagMoved {
-                tag: self.tag.clone(),
-                location: target.location(),
-                found,
-                wanted,
-            })
-        }
-    }
-}
-
 /// The waits for a registry to list new referrers: 3.1 s in all.
 const LISTING_WAITS: [Duration; 5] = [
     Duration::from_millis(100),
@@ -264,22 +70,18 @@ const LISTING_WAITS: [Duration; 5] = [
 ];
 
 /// One signer and the bundle that it attests.
-struct BundleAttestor<'a> {
+pub(super) struct BundleAttestor<'a> {
     signing: SigningRequest<'a>,
-    target: &'a dyn ContentTarget,
+    context: &'a ReleaseContext<'a>,
     root: &'a ResolvedManifest,
-    clock: &'a dyn Clock,
-    limits: &'a InputLimits,
     policy: [Policy; 1],
 }
 
 impl<'a> BundleAttestor<'a> {
-    async fn new(
+    pub(super) async fn new(
         signing: SigningRequest<'a>,
-        target: &'a dyn ContentTarget,
+        context: &'a ReleaseContext<'a>,
         root: &'a ResolvedManifest,
-        clock: &'a dyn Clock,
-        limits: &'a InputLimits,
     ) -> Result<Self, PublishError> {
         let kind = match signing.signer.signer_identity().await? {
             BundleSignerIdentity::Key { pem, root } => AuthorityKind::Key {
@@ -306,16 +108,14 @@ impl<'a> BundleAttestor<'a> {
         })?;
         Ok(Self {
             signing,
-            target,
+            context,
             root,
-            clock,
-            limits,
             policy: [policy],
         })
     }
 
     /// Adds missing statements, then verifies the result.
-    async fn attest_missing(&self) -> Result<(PublishOutcome, Clearance), PublishError> {
+    pub(super) async fn attest_missing(&self) -> Result<(PublishOutcome, Clearance), PublishError> {
         let there = self.evaluate_policy().await?;
         let signature = match self.find_statement(&there, is_signature) {
             Some(signature) => signature,
@@ -393,11 +193,11 @@ impl<'a> BundleAttestor<'a> {
 
     async fn sign_bundle(&self) -> Result<Digest, PublishError> {
         Ok(sign::sign_subject(
-            self.target,
+            self.context.target,
             &self.root.descriptor,
             self.signing.subject_name,
             self.signing.signer,
-            self.clock,
+            self.context.clock,
         )
         .await?
         .digest)
@@ -411,11 +211,11 @@ impl<'a> BundleAttestor<'a> {
             predicate,
         };
         Ok(sign::attest_subject(
-            self.target,
+            self.context.target,
             &self.root.descriptor,
             claim,
             self.signing.signer,
-            self.clock,
+            self.context.clock,
         )
         .await?
         .digest)
@@ -432,7 +232,7 @@ impl<'a> BundleAttestor<'a> {
         let (format, subject) = (sbom.format(), &self.root.descriptor);
         let location = if sbom.is_attested_by_reference() {
             let referrer = sign::attach_document(
-                self.target,
+                self.context.target,
                 subject,
                 sbom.bytes(),
                 format.media_type(),
@@ -454,15 +254,23 @@ impl<'a> BundleAttestor<'a> {
             predicate_type: sbom.predicate_type(),
             predicate,
         };
-        Ok(
-            sign::attest_subject(self.target, subject, claim, signer, self.clock)
-                .await?
-                .digest,
+        Ok(sign::attest_subject(
+            self.context.target,
+            subject,
+            claim,
+            signer,
+            self.context.clock,
         )
+        .await?
+        .digest)
     }
 
     async fn evaluate_policy(&self) -> Result<BundleEvaluation, PublishError> {
-        let reference = format!("{}@{}", self.target.location(), self.root.descriptor.digest);
+        let reference = format!(
+            "{}@{}",
+            self.context.target.location(),
+            self.root.descriptor.digest
+        );
         let verification = VerificationRequest {
             policies: &self.policy,
             reference: &reference,
@@ -470,10 +278,16 @@ impl<'a> BundleAttestor<'a> {
             had_digest: true,
             used_as: ReferenceUse::PackedBundle,
             namespace: None,
-            now: self.clock.now(),
+            now: self.context.clock.now(),
             reading: EvidenceDepth::Needed,
         };
-        Ok(verify::evaluate_bundle(self.target, self.root, &verification, self.limits).await?)
+        Ok(verify::evaluate_bundle(
+            self.context.target,
+            self.root,
+            &verification,
+            self.context.limits,
+        )
+        .await?)
     }
 
     fn require_clearance(&self, evaluation: &BundleEvaluation) -> Result<Clearance, PublishError> {
@@ -485,11 +299,19 @@ impl<'a> BundleAttestor<'a> {
             }
             (PolicyOutcome::Governed(AdmissionVerdict::Deny(denials)), _) => {
                 let first = denials.first();
-                Err(not_admitted(digest, first.reason, first.message.clone()))
+                Err(PublishError::not_admitted(
+                    digest,
+                    first.reason,
+                    first.message.clone(),
+                ))
             }
             _ => {
                 let message = "its own policy gives no verdict".into();
-                Err(not_admitted(digest, Reason::Internal, message))
+                Err(PublishError::not_admitted(
+                    digest,
+                    Reason::Internal,
+                    message,
+                ))
             }
         }
     }
@@ -501,7 +323,7 @@ impl<'a> BundleAttestor<'a> {
         };
         match self.signing.sbom.filter(is_missing) {
             None => Ok(()),
-            Some(sbom) => Err(not_admitted(
+            Some(sbom) => Err(PublishError::not_admitted(
                 self.root.descriptor.digest,
                 Reason::PredicateTypeMismatch,
                 format!(
@@ -510,14 +332,6 @@ impl<'a> BundleAttestor<'a> {
                 ),
             )),
         }
-    }
-}
-
-const fn not_admitted(digest: Digest, reason: Reason, message: String) -> PublishError {
-    PublishError::NotAdmitted {
-        digest,
-        reason,
-        message,
     }
 }
 

@@ -31,13 +31,13 @@ pub(super) const STABILITY_CHECKS: u32 = 3;
 
 /// The estimated timing of all writers.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct ReferrersTagTiming {
+pub(super) struct SharedTagTiming {
     section: Duration,
     quickest: Option<Duration>,
     losses: u32,
 }
 
-impl ReferrersTagTiming {
+impl SharedTagTiming {
     /// Records how long reading took. True if the list is recent enough to be written back, which
     /// it is not if this process was suspended in between, such as on an overloaded machine.
     pub(super) fn is_fresh(&mut self, read: Duration) -> bool {
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn an_entry_must_outlast_every_section_that_is_known_of() {
-        let mut timing = ReferrersTagTiming::default();
+        let mut timing = SharedTagTiming::default();
         assert_eq!(timing.stability_window(), SHORTEST_WINDOW);
         timing.record_write(ms(10));
         assert_eq!(timing.stability_window(), SHORTEST_WINDOW);
@@ -128,10 +128,10 @@ mod tests {
 
     #[test]
     fn what_took_much_longer_to_read_than_usual_is_read_again() {
-        let mut near = ReferrersTagTiming::default();
+        let mut near = SharedTagTiming::default();
         assert!([5, 100, 60].into_iter().all(|read| near.is_fresh(ms(read))));
         assert!(!near.is_fresh(ms(101)));
-        let mut far = ReferrersTagTiming::default();
+        let mut far = SharedTagTiming::default();
         assert!(
             [400, 700, 300]
                 .into_iter()
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_looks_together_take_the_window_and_grow() {
-        let mut timing = ReferrersTagTiming::default();
+        let mut timing = SharedTagTiming::default();
         timing.record_write(ms(100));
         for _ in 0..100 {
             let waits: Vec<Duration> = (0..STABILITY_CHECKS)
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn waits_before_writing_again_are_random_and_bounded() {
-        let mut timing = ReferrersTagTiming::default();
+        let mut timing = SharedTagTiming::default();
         timing.record_write(ms(10));
         assert!(timing.rewrite_backoff() <= ms(10));
         (0..40).for_each(|_| timing.record_loss(ms(0)));

@@ -1,19 +1,22 @@
-//! PEM blocks (RFC 7468) of private keys.
+//! The PEM block (RFC 7468) of a private key in a file.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
 use super::SigningError;
 
+/// The largest key file that is read, in bytes.
+pub const MAX_KEY_FILE: usize = 64 << 10;
+
 /// One block: its label and its content.
-pub(super) struct PemBlock {
+pub(super) struct PrivateKeyBlock {
     pub(super) label: String,
     pub(super) content: Zeroizing<Vec<u8>>,
 }
 
 /// The first block whose label ends in `PRIVATE KEY`. Text and blocks before it are skipped:
 /// `openssl ecparam -genkey` writes `EC PARAMETERS` first.
-pub(super) fn find_private_key(text: &str) -> Result<PemBlock, SigningError> {
+pub(super) fn find_private_key(text: &str) -> Result<PrivateKeyBlock, SigningError> {
     let (label, rest) = text
         .lines()
         .enumerate()
@@ -43,33 +46,20 @@ fn begin_label(line: &str) -> Option<&str> {
     Some(label).filter(|label| label.ends_with("PRIVATE KEY") && label.len() <= 64)
 }
 
-fn decode_block(label: &str, body: &str) -> Result<PemBlock, SigningError> {
+fn decode_block(label: &str, body: &str) -> Result<PrivateKeyBlock, SigningError> {
     let content = STANDARD
         .decode(body)
         .map_err(|_| SigningError::Malformed("the PEM block is not base64"))?;
-    Ok(PemBlock {
+    Ok(PrivateKeyBlock {
         label: label.into(),
         content: Zeroizing::new(content),
     })
 }
 
-/// Writes a block with lines of 64 characters.
-pub(super) fn encode_block(label: &str, content: &[u8]) -> String {
-    let body = STANDARD.encode(content);
-    let mut text = format!("-----BEGIN {label}-----\n");
-    let mut rest = body.as_str();
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at(rest.len().min(64));
-        text.push_str(line);
-        text.push('\n');
-        rest = after;
-    }
-    text + "-----END " + label + "-----\n"
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::pem::encode_pem_block;
 
     fn read(text: &str) -> Result<(String, Vec<u8>), SigningError> {
         find_private_key(text).map(|block| (block.label, block.content.to_vec()))
@@ -79,8 +69,7 @@ mod tests {
     fn blocks_are_written_as_they_are_read() {
         for size in [0, 1, 47, 48, 49, 500] {
             let content = vec![7; size];
-            let text = encode_block("PRIVATE KEY", &content);
-            assert!(text.lines().all(|line| line.len() <= 64), "{text}");
+            let text = encode_pem_block("PRIVATE KEY", &content);
             assert_eq!(read(&text), Ok(("PRIVATE KEY".into(), content)));
         }
     }
@@ -89,8 +78,8 @@ mod tests {
     fn what_comes_before_the_key_is_passed_over() {
         let text = format!(
             "a note\r\n{}{}",
-            encode_block("EC PARAMETERS", b"curve"),
-            encode_block("EC PRIVATE KEY", b"key").replace('\n', "\r\n")
+            encode_pem_block("EC PARAMETERS", b"curve"),
+            encode_pem_block("EC PRIVATE KEY", b"key").replace('\n', "\r\n")
         );
         assert_eq!(read(&text), Ok(("EC PRIVATE KEY".into(), b"key".to_vec())));
     }
@@ -102,7 +91,7 @@ mod tests {
         for (text, error) in [
             ("", SigningError::NoPrivateKey),
             (
-                &encode_block("PUBLIC KEY", b"x"),
+                &encode_pem_block("PUBLIC KEY", b"x"),
                 SigningError::NoPrivateKey,
             ),
             (

@@ -1,4 +1,11 @@
-use super::*;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{
+    key_reference::{MAX_KEY, MAX_NAME},
+    *,
+};
+use crate::core::reason::{ClassifiedError, Reason};
 
 const KEYS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/keys");
 /// A plug-in with one key and one signature, which OpenSSL made over `packgate`.

@@ -6,6 +6,7 @@
 //! those not verified because its signature checks are.
 
 mod items;
+pub(super) mod read_errors;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,15 +20,17 @@ use std::{
 use bytes::Bytes;
 use futures::future::join_all;
 
-use self::items::{
-    DeferredEvidence, EvidenceBudgetExceeded, EvidenceItem, PendingReferrer,
-    fail_on_registry_error, fetch_referrer_bundle, open_manifests, smallest_first, verify_bundles,
-    verify_tag_layers,
+use self::{
+    items::{
+        DeferredEvidence, EvidenceItem, PendingReferrer, fetch_referrer_bundle, open_manifests,
+        smallest_first, verify_bundles, verify_tag_layers,
+    },
+    read_errors::{EvidenceBudgetExceeded, fail_on_registry_error, is_caused_by_evidence},
 };
 use super::{
     cosign_tags::{self, CosignTagLayer},
     memory_budget::{MemoryBudget, SMALL_STATEMENTS, is_document_too_large},
-    verify::{EvidenceDepth, VerifyError},
+    verification_request::{EvidenceDepth, VerifyError},
 };
 use crate::{
     core::{
@@ -118,17 +121,6 @@ async fn list_evidence(
             cosign_tags::CosignTagContents::default(),
         ))
     }
-}
-
-/// True if only whoever attached the referrer can have caused this error.
-pub(super) const fn is_caused_by_evidence(error: &OciError) -> bool {
-    matches!(
-        error,
-        OciError::NotFound { .. }
-            | OciError::SizeMismatch { .. }
-            | OciError::LimitExceeded { .. }
-            | OciError::Manifest(_)
-    )
 }
 
 fn lost_verifier_error() -> VerifyError {

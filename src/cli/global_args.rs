@@ -1,0 +1,53 @@
+//! The options of every subcommand, and the output format.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Options of every verb.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct GlobalArgs {
+    /// What is printed on stdout: text for people, or one JSON document
+    #[arg(short, long, global = true, value_enum, default_value_t = CliOutputFormat::Text)]
+    pub(super) output: CliOutputFormat,
+    /// Speak plain HTTP with these registries, for tests and closed networks; without a host, with
+    /// the only one that the command uses
+    #[arg(long, global = true, value_name = "HOST,…", num_args = 0..=1, require_equals = true, value_delimiter = ',', default_missing_value = "")]
+    pub(super) plain_http: Vec<String>,
+    /// Docker configuration with registry credentials [default: $DOCKER_CONFIG/config.json or
+    /// ~/.docker/config.json]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "PACKGATE_REGISTRY_CONFIG"
+    )]
+    pub(super) registry_config: Option<PathBuf>,
+    /// Further certificate authorities to trust, in PEM
+    #[arg(long, global = true, value_name = "FILE", env = "PACKGATE_CA_FILE")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// No progress on stderr
+    #[arg(short, long, global = true)]
+    pub(super) quiet: bool,
+    /// Verbose log on stderr; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    #[arg(long, hide = true, env = "DOCKER_CONFIG", global = true)]
+    pub(super) docker_config_dir: Option<PathBuf>,
+    /// Cache directory for the trust roots of TUF repositories [default: $XDG_CACHE_HOME/packgate or
+    /// ~/.cache/packgate]
+    #[arg(long, global = true, value_name = "DIR", env = "PACKGATE_CACHE_DIR")]
+    pub(super) cache_dir: Option<PathBuf>,
+    #[arg(long, hide = true, env = "XDG_CACHE_HOME", global = true)]
+    pub(super) xdg_cache_home: Option<PathBuf>,
+    #[arg(long, hide = true, env = "HOME", global = true)]
+    pub(super) home: Option<PathBuf>,
+}
+
+/// What a result is printed as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum CliOutputFormat {
+    Text,
+    Json,
+}
