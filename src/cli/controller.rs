@@ -110,7 +110,7 @@ fn generate_platform_key() -> Result<PlatformKeyPair, CliError> {
     aws_lc_rs::rand::fill(&mut random)
         .map_err(|_| CliError::internal("the random number generator failed"))?;
     let password = hex::encode(random);
-    let key = signing::generate_default_key(&Password::new(password.as_bytes()))?;
+    let key = signing::generate_key_with_random_password(&Password::new(password.as_bytes()))?;
     Ok(PlatformKeyPair {
         private_pem: key.private_pem.to_string(),
         password,

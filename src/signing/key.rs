@@ -8,7 +8,8 @@ use sigstore_types::{
 use zeroize::Zeroizing;
 
 use super::{
-    Password, SignatureWithMaterial, Signer, SigningError, key_encryption,
+    Password, SignatureWithMaterial, Signer, SigningError,
+    key_encryption::{self, PasswordOrigin},
     key_file::{self, MAX_KEY_FILE},
     private_key::{PrivateKey, SigningAlgorithm},
 };
@@ -40,6 +41,19 @@ pub struct GeneratedKey {
     pub public_pem: String,
 }
 
+/// Generates an ECDSA P-256 key in cosign's format, like [`generate_key`], for a password of at least
+/// 128 random bits. Takes half the time and memory (32 MiB): such a password needs no protection by
+/// the cost of trying.
+pub fn generate_key_with_random_password(
+    password: &Password,
+) -> Result<GeneratedKey, SigningError> {
+    generate_encrypted_key(
+        SigningAlgorithm::default(),
+        password,
+        PasswordOrigin::Random,
+    )
+}
+
 /// Generates an ECDSA P-256 key in cosign's format. Takes about 0.2 s and 64 MiB of memory.
 pub fn generate_default_key(password: &Password) -> Result<GeneratedKey, SigningError> {
     generate_key(SigningAlgorithm::default(), password)
@@ -51,8 +65,16 @@ pub fn generate_key(
     algorithm: SigningAlgorithm,
     password: &Password,
 ) -> Result<GeneratedKey, SigningError> {
+    generate_encrypted_key(algorithm, password, PasswordOrigin::Person)
+}
+
+fn generate_encrypted_key(
+    algorithm: SigningAlgorithm,
+    password: &Password,
+    origin: PasswordOrigin,
+) -> Result<GeneratedKey, SigningError> {
     let key = PrivateKey::generate(algorithm)?;
-    let sealed = key_encryption::encrypt_key(&key.to_pkcs8()?, password)?;
+    let sealed = key_encryption::encrypt_key(&key.to_pkcs8()?, password, origin)?;
     let public_pem = KeySigner::new(key)?.public_pem;
     Ok(GeneratedKey {
         private_pem: Zeroizing::new(encode_pem_block(SIGSTORE, &sealed)),

@@ -1,7 +1,8 @@
 //! The encryption of cosign's private keys: scrypt and `nacl/secretbox`, in JSON.
 //!
 //! Source: go-securesystemslib, package `encrypted`, v0.11. It accepts three sets of scrypt
-//! parameters and no other, and writes N = 65,536, r = 8, p = 1; so does packgate.
+//! parameters and no other, and writes N = 65,536, r = 8, p = 1; so does packgate for passwords that
+//! people choose.
 
 use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -19,10 +20,18 @@ const DEPTH: usize = 4;
 
 /// The accepted values of `log2(N)`. 17 costs 128 MiB of memory; a file with a larger value is
 /// refused before anything is computed.
-const LOG_N: [u8; 3] = [15, WRITTEN_LOG_N, 17];
-const WRITTEN_LOG_N: u8 = 16;
+const LOG_N: [u8; 3] = [15, 16, 17];
 const R: u32 = 8;
 const P: u32 = 1;
+
+/// Where a password comes from: what it must cost to try one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PasswordOrigin {
+    /// A person chose it; it may be short.
+    Person,
+    /// At least 128 random bits, which nobody can guess at any cost.
+    Random,
+}
 
 #[derive(Serialize, Deserialize)]
 struct EncryptedKeyFile {
@@ -80,10 +89,19 @@ pub(super) fn decrypt_key(
 }
 
 /// Encrypts `plain` in cosign's format.
-pub(super) fn encrypt_key(plain: &[u8], password: &Password) -> Result<Vec<u8>, SigningError> {
+pub(super) fn encrypt_key(
+    plain: &[u8],
+    password: &Password,
+    origin: PasswordOrigin,
+) -> Result<Vec<u8>, SigningError> {
+    // 64 MiB of memory, or 32 MiB.
+    let log_n = match origin {
+        PasswordOrigin::Person => 16,
+        PasswordOrigin::Random => 15,
+    };
     let salt: [u8; 32] = random_bytes()?;
     let nonce: [u8; NONCE_BYTES] = random_bytes()?;
-    let secretbox = derive_secretbox(password, &salt, WRITTEN_LOG_N)?;
+    let secretbox = derive_secretbox(password, &salt, log_n)?;
     let ciphertext = secretbox
         .encrypt(&Nonce::from(nonce), plain)
         .map_err(|_| SigningError::Library("encrypt"))?;
@@ -91,7 +109,7 @@ pub(super) fn encrypt_key(plain: &[u8], password: &Password) -> Result<Vec<u8>, 
         kdf: KeyDerivation {
             name: SCRYPT.into(),
             params: ScryptParams {
-                n: 1 << WRITTEN_LOG_N,
+                n: 1 << log_n,
                 r: R,
                 p: P,
             },
@@ -146,8 +164,11 @@ mod tests {
     use super::*;
 
     fn sealed() -> Value {
-        serde_json::from_slice(&encrypt_key(b"secret", &Password::new("right")).expect("sealed"))
-            .expect("JSON")
+        serde_json::from_slice(
+            &encrypt_key(b"secret", &Password::new("right"), PasswordOrigin::Person)
+                .expect("sealed"),
+        )
+        .expect("JSON")
     }
 
     fn try_open(sealed: &Value, password: &str) -> Result<Vec<u8>, SigningError> {
@@ -170,6 +191,26 @@ mod tests {
                 "{wrong:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_random_password_costs_half_the_memory() {
+        let password = Password::new("0123456789abcdef0123456789abcdef");
+        let sealed = encrypt_key(b"secret", &password, PasswordOrigin::Random).expect("sealed");
+        let sealed: Value = serde_json::from_slice(&sealed).expect("JSON");
+        assert_eq!(
+            sealed["kdf"]["params"],
+            json!({"N": 32768, "r": 8, "p": 1}),
+            "cosign's other set of parameters"
+        );
+        assert_eq!(
+            try_open(&sealed, "0123456789abcdef0123456789abcdef"),
+            Ok(b"secret".to_vec())
+        );
+        assert_eq!(
+            try_open(&sealed, "0123456789abcdef0123456789abcdee"),
+            Err(SigningError::WrongPassword)
+        );
     }
 
     #[test]

@@ -27,7 +27,10 @@ use sigstore_types::{SignatureBytes, VerificationMaterial};
 
 pub use bundle_signer::{BundleSigner, BundleSignerIdentity, SigningContent};
 pub use certificate_signer::{CertificateSigner, MAX_CHAIN, SignerCertificateError};
-pub use key::{GeneratedKey, KeySigner, generate_default_key, generate_key, is_encrypted};
+pub use key::{
+    GeneratedKey, KeySigner, generate_default_key, generate_key, generate_key_with_random_password,
+    is_encrypted,
+};
 pub use key_file::MAX_KEY_FILE;
 pub use keyless::{KeylessSigner, TokenSource};
 pub use logged_key_signer::LoggedKeySigner;
