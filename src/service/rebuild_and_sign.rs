@@ -79,7 +79,7 @@ pub enum RebuildAndSignError {
     Layer(#[from] LayerError),
     /// It could not be signed, attested, verified or tagged.
     #[error(transparent)]
-    Release(#[from] ReleaseError),
+    Release(#[from] Box<ReleaseError>),
 }
 
 impl ClassifiedError for RebuildAndSignError {
@@ -132,7 +132,9 @@ pub async fn rebuild_and_sign(
         // An unsigned bundle gets no tag in a cluster.
         tag: signer.and(assignment),
     };
-    let released = release::sign_and_tag(context, request).await?;
+    let released = release::sign_and_tag(context, request)
+        .await
+        .map_err(Box::new)?;
     Ok(JobSuccess {
         lock_digest: inputs.lock_digest,
         digest: *digest,

@@ -178,7 +178,7 @@ pub async fn sign_and_tag(
         .sbom
         .map(|format| SbomDocument::new(format, lock, output.source_date_epoch))
         .transpose()?;
-    let provenance = build.to_provenance(sbom.as_ref(), context.clock.now());
+    let provenance = build.build_provenance(sbom.as_ref(), context.clock.now());
     let signing = request.signer.map(|signer| SigningRequest {
         signer,
         subject_name: request.subject_name,
@@ -191,7 +191,7 @@ pub async fn sign_and_tag(
 }
 
 impl BuildRecord<'_> {
-    fn to_provenance(&self, sbom: Option<&SbomDocument>, finished_on: Timestamp) -> Provenance {
+    fn build_provenance(&self, sbom: Option<&SbomDocument>, finished_on: Timestamp) -> Provenance {
         let PackRequest {
             lock,
             output,

@@ -250,3 +250,113 @@ impl<T: SharedTag> SharedTagWriter<'_, T> {
         Ok(wait.max(unseen).max(failed))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use async_trait::async_trait;
+
+    use super::*;
+
+    /// A list of numbers. After each of the first `losses` writes, another writer puts back what was
+    /// there before, with an entry of its own.
+    struct Numbers {
+        name: &'static str,
+        shared: bool,
+        list: Mutex<Vec<u32>>,
+        losses: AtomicU32,
+        writes: AtomicU32,
+    }
+
+    impl Numbers {
+        fn new(name: &'static str, shared: bool, losses: u32) -> Self {
+            Self {
+                name,
+                shared,
+                list: Mutex::new(vec![1]),
+                losses: AtomicU32::new(losses),
+                writes: AtomicU32::new(0),
+            }
+        }
+
+        fn set_list(&self, list: Vec<u32>) {
+            *self.list.lock().unwrap_or_else(PoisonError::into_inner) = list;
+        }
+    }
+
+    #[async_trait]
+    impl SharedTag for Numbers {
+        type Entry = u32;
+        type Content = Vec<u32>;
+
+        fn name(&self) -> String {
+            self.name.into()
+        }
+
+        fn has_other_writers(&self) -> bool {
+            self.shared
+        }
+
+        fn entries(content: &Vec<u32>) -> &[u32] {
+            content
+        }
+
+        fn is_same_entry(one: &u32, other: &u32) -> bool {
+            one == other
+        }
+
+        fn check_entry_count(&self, _: usize) -> Result<(), OciError> {
+            Ok(())
+        }
+
+        async fn read_content(&self) -> Result<Vec<u32>, OciError> {
+            Ok(self
+                .list
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone())
+        }
+
+        async fn write_content(&self, found: Vec<u32>, missing: Vec<u32>) -> Result<(), OciError> {
+            self.writes.fetch_add(1, Ordering::Relaxed);
+            let losses = self.losses.load(Ordering::Relaxed);
+            self.losses
+                .store(losses.saturating_sub(1), Ordering::Relaxed);
+            self.set_list(if losses > 0 {
+                [found, vec![100 + losses]].concat()
+            } else {
+                [found, missing].concat()
+            });
+            Ok(())
+        }
+
+        fn not_kept_error(&self, cause: String) -> OciError {
+            OciError::Invalid(cause)
+        }
+    }
+
+    #[tokio::test]
+    async fn entries_that_are_overwritten_are_written_again() {
+        let tag = Numbers::new("numbers:lost", true, 2);
+        let content = add_entries(&tag, vec![2, 3, 1]).await.expect("kept");
+        assert_eq!(content, [1, 102, 101, 2, 3]);
+        assert_eq!(tag.writes.load(Ordering::Relaxed), 3);
+        let again = add_entries(&tag, vec![3]).await.expect("kept");
+        assert_eq!(again, content);
+        assert_eq!(tag.writes.load(Ordering::Relaxed), 3, "nothing is new");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_else_writes_is_written_once_and_shared_with_nobody() {
+        for _ in 0..2 {
+            let tag = Numbers::new("numbers:local", false, 0);
+            let content = add_entries(&tag, vec![2]).await.expect("kept");
+            assert_eq!(content, [1, 2]);
+            assert_eq!(tag.writes.load(Ordering::Relaxed), 1);
+        }
+    }
+}
