@@ -1,11 +1,15 @@
 //! PURE. No I/O, no clock, no environment: everything that decides, and nothing that can wait or
 //! read.
 
+mod admission_subject;
+pub mod blob_verification;
 pub mod bundle_path;
 pub mod context_artifact;
 pub mod cosign_tags;
 pub mod digest;
 pub mod environment;
+mod evidence;
+mod evidence_verifier;
 pub mod intoto;
 pub mod job;
 pub mod json;
@@ -16,16 +20,25 @@ pub mod oci;
 pub mod pack;
 pub mod path_glob;
 pub mod policy;
+mod policy_findings;
+mod policy_syntax;
 pub mod predicate;
 pub mod provenance;
+mod provenance_claims;
+mod public_key;
 pub mod reason;
 pub mod reference;
 pub mod referrer;
 pub mod report;
 pub mod sbom;
+pub mod self_verification;
 pub mod sigstore;
 pub mod sigstore_bundle;
+mod sigstore_errors;
 pub mod slsa;
+mod tag_based_signatures;
 pub mod text_escaping;
+mod trusted_material;
 pub mod unpack;
 pub mod verify;
+mod x509;
