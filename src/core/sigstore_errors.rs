@@ -13,7 +13,7 @@ use super::{
 };
 
 /// An error about no signer in particular.
-pub(in crate::core) fn sigstore_error(reason: Reason, message: &str) -> EvidenceError {
+pub(crate) fn sigstore_error(reason: Reason, message: &str) -> EvidenceError {
     EvidenceError::Sigstore {
         reason,
         message: message.to_owned(),
@@ -23,7 +23,7 @@ pub(in crate::core) fn sigstore_error(reason: Reason, message: &str) -> Evidence
 
 /// An untrusted certificate is reported as such, whatever else is wrong with the signature and its
 /// log entry.
-pub(in crate::core) fn prefer_certificate_error(
+pub(crate) fn prefer_certificate_error(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
     certificate: &EndEntityCertificate<'_>,
@@ -57,7 +57,7 @@ pub(in crate::core) fn prefer_certificate_error(
 
 /// The reason code for the crate's error. The crate reports a subject mismatch only after it
 /// verified certificate and signature, so the certificate's name can be reported.
-pub(in crate::core) fn explain_sigstore_error(
+pub(crate) fn explain_sigstore_error(
     error: &Error,
     root: &TrustRoot,
     bundle: &SigstoreBundle,

@@ -15,14 +15,14 @@ const BYTES_PER_CHECK: usize = 256 << 10;
 
 /// The remaining signature checks of one request.
 #[derive(Debug)]
-pub(in crate::core) struct SignatureCheckCounter {
+pub(crate) struct SignatureCheckCounter {
     limit: usize,
     left: Cell<usize>,
     made: Cell<usize>,
 }
 
 /// The limit on signature checks for one candidate.
-pub(in crate::core) struct CheckBudget<'a> {
+pub(crate) struct CheckBudget<'a> {
     checks: &'a SignatureCheckCounter,
     stopped: &'a dyn Fn() -> bool,
     is_first: Cell<bool>,
@@ -30,7 +30,7 @@ pub(in crate::core) struct CheckBudget<'a> {
 }
 
 impl SignatureCheckCounter {
-    pub(in crate::core) const fn new(limit: usize) -> Self {
+    pub(crate) const fn new(limit: usize) -> Self {
         Self {
             limit,
             left: Cell::new(limit),
@@ -39,14 +39,14 @@ impl SignatureCheckCounter {
     }
 
     /// The checks made so far, including free ones.
-    pub(in crate::core) const fn checks_made(&self) -> usize {
+    pub(crate) const fn checks_made(&self) -> usize {
         self.made.get()
     }
 }
 
 impl<'a> CheckBudget<'a> {
     /// The budget of one candidate. `stopped` is true once the request is cancelled.
-    pub(in crate::core) const fn new(
+    pub(crate) const fn new(
         checks: &'a SignatureCheckCounter,
         stopped: &'a dyn Fn() -> bool,
     ) -> Self {
@@ -59,12 +59,12 @@ impl<'a> CheckBudget<'a> {
     }
 
     /// Counts one signature check, or refuses it.
-    pub(in crate::core) fn spend_check(&self) -> Result<(), EvidenceError> {
+    pub(crate) fn spend_check(&self) -> Result<(), EvidenceError> {
         self.spend_weighted_check(1)
     }
 
     /// The same for a check that hashes `bytes` itself.
-    pub(in crate::core) fn spend_check_for_bytes(&self, bytes: usize) -> Result<(), EvidenceError> {
+    pub(crate) fn spend_check_for_bytes(&self, bytes: usize) -> Result<(), EvidenceError> {
         self.spend_weighted_check(1 + bytes / BYTES_PER_CHECK)
     }
 
@@ -86,7 +86,7 @@ impl<'a> CheckBudget<'a> {
     }
 
     /// True if a check was refused.
-    pub(in crate::core) const fn is_exceeded(&self) -> bool {
+    pub(crate) const fn is_exceeded(&self) -> bool {
         self.is_exceeded.get()
     }
 }

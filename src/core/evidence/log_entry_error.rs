@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Why a log entry is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::core) enum LogEntryError {
+pub(crate) enum LogEntryError {
     MissingInclusionProof,
     UnknownLog,
     CheckpointLogMismatch,

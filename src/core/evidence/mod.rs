@@ -13,11 +13,11 @@ mod statement_memory;
 pub use candidates::{
     CosignTagCandidate, ReferrerCandidate, UnverifiedEvidence, sigstore_bundle_layer,
 };
-pub(in crate::core) use check_budget::{CheckBudget, SignatureCheckCounter};
+pub(crate) use check_budget::{CheckBudget, SignatureCheckCounter};
 pub use error::{EvidenceError, RejectedEvidence};
 pub(crate) use error::{reason_rank, sanitize_text};
-pub(in crate::core) use log_entry_error::LogEntryError;
+pub(crate) use log_entry_error::LogEntryError;
 pub use signer::{
     CertificateClaims, SignerIdentity, SigningTime, StoredSignatureFormat, TimeEvidenceStatus,
 };
-pub(in crate::core) use statement_memory::StatementMemoryBudget;
+pub(crate) use statement_memory::StatementMemoryBudget;

@@ -6,7 +6,7 @@ use super::EvidenceError;
 
 /// The memory for verified statements.
 #[derive(Debug)]
-pub(in crate::core) struct StatementMemoryBudget {
+pub(crate) struct StatementMemoryBudget {
     limit: usize,
     left: usize,
     /// The bytes that are not available yet.
@@ -15,7 +15,7 @@ pub(in crate::core) struct StatementMemoryBudget {
 
 impl StatementMemoryBudget {
     /// All statements together may need `limit` bytes.
-    pub(in crate::core) const fn new(limit: usize) -> Self {
+    pub(crate) const fn new(limit: usize) -> Self {
         Self {
             limit,
             left: limit,
@@ -24,35 +24,35 @@ impl StatementMemoryBudget {
     }
 
     /// The bytes that are left.
-    pub(in crate::core) const fn bytes_left(&self) -> usize {
+    pub(crate) const fn bytes_left(&self) -> usize {
         self.left
     }
 
     /// Undoes the use of memory: `left` bytes are left again.
-    pub(in crate::core) const fn restore_to(&mut self, left: usize) {
+    pub(crate) const fn restore_to(&mut self, left: usize) {
         self.left = left;
     }
 
     /// True if some of the memory is not available yet.
-    pub(in crate::core) const fn is_withheld(&self) -> bool {
+    pub(crate) const fn is_withheld(&self) -> bool {
         self.withheld > 0
     }
 
     /// Makes all of the memory available.
-    pub(in crate::core) const fn release_withheld(&mut self) {
+    pub(crate) const fn release_withheld(&mut self) {
         self.left += self.withheld;
         self.withheld = 0;
     }
 
     /// Leaves at most this many bytes, until [`Self::release_withheld`].
-    pub(in crate::core) const fn withhold_above(&mut self, bytes: usize) {
+    pub(crate) const fn withhold_above(&mut self, bytes: usize) {
         let withheld = self.left.saturating_sub(bytes);
         self.left -= withheld;
         self.withheld += withheld;
     }
 
     /// Parses a statement if there is memory for it.
-    pub(in crate::core) fn read_within_budget<T>(
+    pub(crate) fn read_within_budget<T>(
         &mut self,
         payload: &[u8],
         read: impl FnOnce() -> Result<T, EvidenceError>,

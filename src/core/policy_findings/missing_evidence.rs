@@ -34,7 +34,7 @@ impl RankedDenialReason {
 }
 
 /// Why the threshold is not met. `signers`: how many authorities signed.
-pub(in crate::core) fn missing_signature_denial(
+pub(crate) fn missing_signature_denial(
     evaluation: &PolicyEvaluation<'_>,
     signers: usize,
 ) -> Denial {
@@ -68,7 +68,7 @@ pub(in crate::core) fn missing_signature_denial(
 
 /// Why an attestation or the provenance is missing, if the cause is that evidence could not be
 /// read.
-pub(in crate::core) fn missing_evidence_denial(
+pub(crate) fn missing_evidence_denial(
     evaluation: &PolicyEvaluation<'_>,
     reason: Reason,
     message: impl Into<String>,
@@ -87,7 +87,7 @@ pub(in crate::core) fn missing_evidence_denial(
 
 /// Of the denials of several provenances that of the one that passed the most checks; without any,
 /// why there is no provenance.
-pub(in crate::core) fn furthest_provenance_denial(
+pub(crate) fn furthest_provenance_denial(
     evaluation: &PolicyEvaluation<'_>,
     denials: Vec<Denial>,
 ) -> Denial {
@@ -139,7 +139,7 @@ fn has_other_attestation(evaluation: &PolicyEvaluation<'_>) -> bool {
 }
 
 /// Why a required attestation is missing. `other`: one of its type that does not count.
-pub(in crate::core) fn missing_attestation_denial(
+pub(crate) fn missing_attestation_denial(
     evaluation: &PolicyEvaluation<'_>,
     rule: &AttestationRule,
     other: Option<&Verified<Statement>>,
@@ -166,7 +166,7 @@ pub(in crate::core) fn missing_attestation_denial(
 }
 
 /// No signed statement names the repository in use.
-pub(in crate::core) fn unnamed_repository_denial(evaluation: &PolicyEvaluation<'_>) -> Denial {
+pub(crate) fn unnamed_repository_denial(evaluation: &PolicyEvaluation<'_>) -> Denial {
     let message = match evaluation.subject.repository {
         Some(used) => format!(
             "neither a signature nor provenance names {used}, as bindRepository requires (cosign's \

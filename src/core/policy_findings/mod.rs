@@ -6,7 +6,7 @@ mod missing_evidence;
 mod policy_verdict;
 
 pub use denial::{Denial, Denials};
-pub(in crate::core) use missing_evidence::{
+pub(crate) use missing_evidence::{
     furthest_provenance_denial, missing_attestation_denial, missing_signature_denial,
     unnamed_repository_denial,
 };

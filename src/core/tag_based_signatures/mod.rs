@@ -14,4 +14,4 @@ mod simple_signing;
 pub(crate) mod testing;
 mod verification;
 
-pub(in crate::core) use verification::verify_tag_layer;
+pub(crate) use verification::verify_tag_layer;

@@ -34,7 +34,7 @@ use super::{
 };
 
 /// Verifies a layer of the manifest that a tag names, and reads its statement.
-pub(in crate::core) fn verify_tag_layer(
+pub(crate) fn verify_tag_layer(
     candidate: &CosignTagCandidate,
     context: &CandidateContext<'_>,
     memory: &mut StatementMemoryBudget,

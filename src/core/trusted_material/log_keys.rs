@@ -4,18 +4,18 @@ use sigstore_trust_root::TrustedRoot;
 use sigstore_types::TimeRange;
 
 /// The logs of a trust root: their ids and periods of use.
-pub(in crate::core) struct TrustedLogs(pub(in crate::core) Vec<TrustedLog>);
+pub(crate) struct TrustedLogs(pub(in crate::core) Vec<TrustedLog>);
 
 /// A log of a trust root.
-pub(in crate::core) struct TrustedLog {
+pub(crate) struct TrustedLog {
     /// The log's id: for Rekor the hash of its key, for a checkpoint also of its name.
-    pub(in crate::core) id: Vec<u8>,
+    pub(crate) id: Vec<u8>,
     /// When its key is in use; always if absent.
-    pub(in crate::core) window: Option<TimeRange>,
+    pub(crate) window: Option<TimeRange>,
 }
 
 impl TrustedLogs {
-    pub(in crate::core) fn from_trusted_root(root: &TrustedRoot) -> Self {
+    pub(crate) fn from_trusted_root(root: &TrustedRoot) -> Self {
         let logs = root.tlogs.iter().map(|log| TrustedLog {
             id: log.log_id.key_id.as_bytes().to_vec(),
             window: log.public_key.valid_for,

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::{public_key::VerificationKey, x509::CertificateAuthority};
 
-pub(in crate::core) use log_keys::{TrustedLog, TrustedLogs};
+pub(crate) use log_keys::{TrustedLog, TrustedLogs};
 pub use trust_root::{TrustRoot, TrustRootError};
 
 /// All keys, trust roots and certificate authorities of the policies that apply.

@@ -15,7 +15,7 @@ use super::{
 /// With a certificate: chain, SCT, log entry, time. With a key: all log entries and timestamps in
 /// it; the caller must have seen that there is one. `content` reads the artifact again for
 /// signatures over another digest than SHA-256.
-pub(in crate::core) fn verify_artifact(
+pub(crate) fn verify_artifact(
     root: &TrustRoot,
     bundle: &SigstoreBundle,
     bundle_digest: Digest,

@@ -51,7 +51,7 @@ pub(super) fn authenticate_by_certificate(
 
 /// All signatures that a trust root verifies, or, if there are none, the error of the furthest
 /// check. `size`: the bytes that each check hashes.
-pub(in crate::core) fn authenticate_by_trust_roots<'a>(
+pub(crate) fn authenticate_by_trust_roots<'a>(
     bundle: &SigstoreBundle,
     size: usize,
     artifact: impl Fn() -> SignedArtifact<'a>,

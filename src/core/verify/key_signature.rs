@@ -15,20 +15,20 @@ use super::{
 };
 
 /// A signature that one of the keys should have made.
-pub(in crate::core) struct KeySignature<'a> {
-    pub(in crate::core) message: SignedMessage<'a>,
-    pub(in crate::core) signature: &'a [u8],
+pub(crate) struct KeySignature<'a> {
+    pub(crate) message: SignedMessage<'a>,
+    pub(crate) signature: &'a [u8],
     /// The key that the bundle names. It decides only which key is tried first, and which error is
     /// reported.
-    pub(in crate::core) hint: &'a str,
+    pub(crate) hint: &'a str,
     /// [`StoredSignatureFormat::Bundle`], or [`StoredSignatureFormat::Legacy`] under cosign's tags.
-    pub(in crate::core) format: StoredSignatureFormat,
-    pub(in crate::core) has_time_evidence: bool,
+    pub(crate) format: StoredSignatureFormat,
+    pub(crate) has_time_evidence: bool,
 }
 
 impl KeySignature<'_> {
     /// Finds the key that made the signature. The outcome is based on the key alone.
-    pub(in crate::core) fn authenticate<'k>(
+    pub(crate) fn authenticate<'k>(
         &self,
         context: &CandidateContext<'k>,
     ) -> Result<(&'k VerificationKey, AuthenticationOutcome), EvidenceError> {
@@ -71,7 +71,7 @@ impl KeySignature<'_> {
 
     /// Adds the signature once more for each trust root that verifies the log entries and
     /// timestamps in `bundle`.
-    pub(in crate::core) fn verify_time_evidence<'a>(
+    pub(crate) fn verify_time_evidence<'a>(
         &self,
         key: &VerificationKey,
         bundle: &SigstoreBundle,

@@ -11,35 +11,35 @@ use crate::core::{
 use super::{EvidenceError, TrustedMaterial, Verified, verified::AuthenticatedSignature};
 
 /// What the checks of one candidate need beside the candidate.
-pub(in crate::core) struct CandidateContext<'a> {
+pub(crate) struct CandidateContext<'a> {
     /// The digest that the candidate must be about.
-    pub(in crate::core) subject: &'a Digest,
-    pub(in crate::core) trust: &'a TrustedMaterial,
-    pub(in crate::core) limits: &'a InputLimits,
-    pub(in crate::core) effort: CheckBudget<'a>,
+    pub(crate) subject: &'a Digest,
+    pub(crate) trust: &'a TrustedMaterial,
+    pub(crate) limits: &'a InputLimits,
+    pub(crate) effort: CheckBudget<'a>,
 }
 
 /// The verified signatures, and the errors of the authorities and trust roots that do not verify
 /// them.
 #[derive(Default)]
-pub(in crate::core) struct AuthenticationOutcome {
+pub(crate) struct AuthenticationOutcome {
     pub(super) found: Vec<AuthenticatedSignature>,
     pub(super) faults: Vec<EvidenceError>,
 }
 
 /// The verified statements and the errors of a candidate; at least one of the two is not empty.
-pub(in crate::core) type CandidateResult = (Vec<Verified<Statement>>, Vec<EvidenceError>);
+pub(crate) type CandidateResult = (Vec<Verified<Statement>>, Vec<EvidenceError>);
 
 impl AuthenticationOutcome {
     /// Nothing but verified signatures.
-    pub(in crate::core) const fn from_found(found: Vec<AuthenticatedSignature>) -> Self {
+    pub(crate) const fn from_found(found: Vec<AuthenticatedSignature>) -> Self {
         Self {
             found,
             faults: Vec::new(),
         }
     }
 
-    pub(in crate::core) fn record_fault(&mut self, error: EvidenceError) {
+    pub(crate) fn record_fault(&mut self, error: EvidenceError) {
         self.faults.push(error);
     }
 
@@ -51,10 +51,7 @@ impl AuthenticationOutcome {
     }
 
     /// Changes every error.
-    pub(in crate::core) fn explain_faults(
-        &mut self,
-        explain: impl Fn(EvidenceError) -> EvidenceError,
-    ) {
+    pub(crate) fn explain_faults(&mut self, explain: impl Fn(EvidenceError) -> EvidenceError) {
         let faults = std::mem::take(&mut self.faults);
         self.faults = faults.into_iter().map(explain).collect();
     }
@@ -69,7 +66,7 @@ impl AuthenticationOutcome {
     }
 
     /// Reads the payload once for each verified signature over it, if there is memory for it.
-    pub(in crate::core) fn read_statements(
+    pub(crate) fn read_statements(
         self,
         payload: &[u8],
         memory: &mut StatementMemoryBudget,

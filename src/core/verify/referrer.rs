@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Verifies the bundle in a referrer, and reads its statement.
-pub(in crate::core) fn verify_referrer(
+pub(crate) fn verify_referrer(
     candidate: &ReferrerCandidate,
     context: &CandidateContext<'_>,
     memory: &mut StatementMemoryBudget,

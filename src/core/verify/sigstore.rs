@@ -42,7 +42,7 @@ pub(super) const UNSUPPORTED_TIME_EVIDENCE: &str = "log entries and timestamps o
     RSASSA-PSS keys cannot be checked";
 
 /// What a signature covers, and how it is stored.
-pub(in crate::core) struct SignedArtifact<'a> {
+pub(crate) struct SignedArtifact<'a> {
     content: ArtifactContent<'a>,
     format: StoredSignatureFormat,
 }
@@ -60,7 +60,7 @@ impl<'a> SignedArtifact<'a> {
     }
 
     /// An artifact with this digest.
-    pub(in crate::core) fn with_digest(digest: &Digest, format: StoredSignatureFormat) -> Self {
+    pub(crate) fn with_digest(digest: &Digest, format: StoredSignatureFormat) -> Self {
         let artifact = Artifact::from_digest(Sha256Hash::new(*digest.as_bytes()));
         Self {
             content: ArtifactContent::Known(artifact),
@@ -69,7 +69,7 @@ impl<'a> SignedArtifact<'a> {
     }
 
     /// These bytes.
-    pub(in crate::core) fn bytes(bytes: &'a [u8], format: StoredSignatureFormat) -> Self {
+    pub(crate) fn bytes(bytes: &'a [u8], format: StoredSignatureFormat) -> Self {
         Self {
             content: ArtifactContent::Known(Artifact::from_blob(bytes)),
             format,

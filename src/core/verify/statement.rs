@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Parses the statement that `by` signed. It must be about exactly the subject.
-pub(in crate::core) fn read_statement(
+pub(crate) fn read_statement(
     payload: &[u8],
     by: AuthenticatedSignature,
     referrer: Digest,
@@ -39,7 +39,7 @@ pub(in crate::core) fn read_statement(
 
 /// Parses the payload that `by` signed. It must be about exactly the subject, and is then equivalent
 /// to a statement of cosign's type.
-pub(in crate::core) fn read_simple_signing(
+pub(crate) fn read_simple_signing(
     payload: &[u8],
     by: AuthenticatedSignature,
     manifest: Digest,

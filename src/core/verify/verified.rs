@@ -39,7 +39,7 @@ pub struct Verified<T> {
 
 /// The signer of a verified signature: what `core::verify` knows before it parses the payload.
 #[derive(Clone, Debug)]
-pub(in crate::core) struct AuthenticatedSignature {
+pub(crate) struct AuthenticatedSignature {
     pub(super) signer: SignerIdentity,
     /// The digest of the trust root that the certificate chains to, or that verifies a key's log
     /// entries and timestamps.

@@ -29,10 +29,10 @@ const KNOWN_IN_ROOTS: [&str; 8] = [
 ];
 
 /// Properties of a certificate from its fields and extensions.
-pub(in crate::core) struct CertificateProperties {
-    pub(in crate::core) validity: ValidityPeriod,
-    pub(in crate::core) is_ca: bool,
-    pub(in crate::core) path_len: Option<u8>,
+pub(crate) struct CertificateProperties {
+    pub(crate) validity: ValidityPeriod,
+    pub(crate) is_ca: bool,
+    pub(crate) path_len: Option<u8>,
     usage: Option<KeyUsage>,
     purposes: Option<ExtendedKeyUsages>,
 }
@@ -45,7 +45,7 @@ struct ExtendedKeyUsages {
 
 impl CertificateProperties {
     /// `None` if an extension is duplicated or cannot be parsed.
-    pub(in crate::core) fn from_certificate(certificate: &Certificate) -> Option<Self> {
+    pub(crate) fn from_certificate(certificate: &Certificate) -> Option<Self> {
         let inner = &certificate.tbs_certificate;
         let constraints = inner
             .get::<BasicConstraints>()
@@ -73,38 +73,38 @@ impl CertificateProperties {
     }
 
     /// True if it may sign certificates.
-    pub(in crate::core) fn may_issue(&self) -> bool {
+    pub(crate) fn may_issue(&self) -> bool {
         self.is_ca && self.usage.as_ref().is_none_or(KeyUsage::key_cert_sign)
     }
 
     /// True if it may sign revocation lists (section 6.3.3, f).
-    pub(in crate::core) fn may_revoke(&self) -> bool {
+    pub(crate) fn may_revoke(&self) -> bool {
         self.usage.as_ref().is_none_or(KeyUsage::crl_sign)
     }
 
     /// True if its key may sign data other than certificates.
-    pub(in crate::core) fn may_sign(&self) -> bool {
+    pub(crate) fn may_sign(&self) -> bool {
         self.usage
             .as_ref()
             .is_none_or(|usage| usage.digital_signature() || usage.non_repudiation())
     }
 
     /// True if its extended key usage lists this purpose. `anyExtendedKeyUsage` does not count.
-    pub(in crate::core) fn allows_purpose(&self, purpose: CertificatePurpose) -> bool {
+    pub(crate) fn allows_purpose(&self, purpose: CertificatePurpose) -> bool {
         self.purposes
             .as_ref()
             .is_some_and(|purposes| purposes.all.contains(&purpose.key_purpose_oid()))
     }
 
     /// True if its extended key usage is critical and lists only this purpose.
-    pub(in crate::core) fn allows_only_purpose(&self, purpose: CertificatePurpose) -> bool {
+    pub(crate) fn allows_only_purpose(&self, purpose: CertificatePurpose) -> bool {
         self.purposes.as_ref().is_some_and(|purposes| {
             purposes.is_critical && purposes.all == [purpose.key_purpose_oid()]
         })
     }
 
     /// True if it may issue certificates for this purpose. Without an extended key usage it may.
-    pub(in crate::core) fn may_issue_for(&self, purpose: CertificatePurpose) -> bool {
+    pub(crate) fn may_issue_for(&self, purpose: CertificatePurpose) -> bool {
         self.purposes.as_ref().is_none_or(|purposes| {
             purposes
                 .all
@@ -114,7 +114,7 @@ impl CertificateProperties {
     }
 
     /// Errors: it is not a CA certificate, in words that follow "certificate 1".
-    pub(in crate::core) fn check_issuer(&self) -> Result<(), String> {
+    pub(crate) fn check_issuer(&self) -> Result<(), String> {
         match self {
             Self { is_ca: false, .. } => Err(
                 "is no certificate authority's: its basic constraints do not say CA:TRUE".into(),
@@ -125,7 +125,7 @@ impl CertificateProperties {
     }
 
     /// The same for a trust anchor, whose own properties no other check covers.
-    pub(in crate::core) fn check_root(
+    pub(crate) fn check_root(
         &self,
         certificate: &Certificate,
         purpose: CertificatePurpose,
@@ -147,7 +147,7 @@ impl CertificateProperties {
 }
 
 /// True if its subject is its issuer, and, where both key identifiers are present, they are equal.
-pub(in crate::core) fn is_self_issued(certificate: &Certificate) -> bool {
+pub(crate) fn is_self_issued(certificate: &Certificate) -> bool {
     let inner = &certificate.tbs_certificate;
     let issuer_key = inner
         .get::<AuthorityKeyIdentifier>()
@@ -174,7 +174,7 @@ fn unknown_critical_extension(certificate: &Certificate) -> Option<ObjectIdentif
 }
 
 /// A time beyond the representable range counts as never.
-pub(in crate::core) fn to_timestamp(time: Time) -> Timestamp {
+pub(crate) fn to_timestamp(time: Time) -> Timestamp {
     i64::try_from(time.to_unix_duration().as_secs())
         .ok()
         .and_then(|seconds| Timestamp::from_second(seconds).ok())

@@ -33,13 +33,13 @@ use super::{
 };
 
 /// An end-entity certificate.
-pub(in crate::core) struct EndEntityCertificate<'a> {
-    pub(in crate::core) der: CertificateDer<'a>,
-    pub(in crate::core) properties: CertificateProperties,
+pub(crate) struct EndEntityCertificate<'a> {
+    pub(crate) der: CertificateDer<'a>,
+    pub(crate) properties: CertificateProperties,
 }
 
 /// The possible issuers of a certificate.
-pub(in crate::core) struct IssuerCertificates {
+pub(crate) struct IssuerCertificates {
     anchors: Vec<TrustAnchor<'static>>,
     /// The properties of the anchors, in the same order; a webpki anchor does not hold them.
     roots: Vec<CertificateProperties>,
@@ -48,18 +48,18 @@ pub(in crate::core) struct IssuerCertificates {
 }
 
 /// A verified certification path.
-pub(in crate::core) struct CertificatePath {
+pub(crate) struct CertificatePath {
     /// When all certificates of the path are valid.
-    pub(in crate::core) validity: ValidityPeriod,
+    pub(crate) validity: ValidityPeriod,
     /// How long all revocation lists are valid.
-    pub(in crate::core) lists: ValidityPeriod,
+    pub(crate) lists: ValidityPeriod,
     /// The key of the issuer of the certificate, as a DER `SubjectPublicKeyInfo`.
-    pub(in crate::core) issuer: Vec<u8>,
+    pub(crate) issuer: Vec<u8>,
 }
 
 impl<'a> EndEntityCertificate<'a> {
     /// `None` if it cannot be parsed.
-    pub(in crate::core) fn from_der(der: &'a [u8]) -> Option<Self> {
+    pub(crate) fn from_der(der: &'a [u8]) -> Option<Self> {
         let facts = CertificateProperties::from_certificate(&Certificate::from_der(der).ok()?)?;
         Some(Self {
             der: CertificateDer::from(der),
@@ -69,7 +69,7 @@ impl<'a> EndEntityCertificate<'a> {
 }
 
 impl IssuerCertificates {
-    pub(in crate::core) const fn new(purpose: CertificatePurpose) -> Self {
+    pub(crate) const fn new(purpose: CertificatePurpose) -> Self {
         Self {
             anchors: Vec::new(),
             roots: Vec::new(),
@@ -78,13 +78,13 @@ impl IssuerCertificates {
         }
     }
 
-    pub(in crate::core) const fn has_root(&self) -> bool {
+    pub(crate) const fn has_root(&self) -> bool {
         !self.anchors.is_empty()
     }
 
     /// Adds a trust anchor. Errors: it is not a CA certificate, in words that follow "certificate
     /// 1".
-    pub(in crate::core) fn add_root(
+    pub(crate) fn add_root(
         &mut self,
         certificate: &Certificate,
         der: Vec<u8>,
@@ -102,14 +102,14 @@ impl IssuerCertificates {
     }
 
     /// Adds an intermediate certificate.
-    pub(in crate::core) fn add_intermediate(&mut self, der: Vec<u8>) {
+    pub(crate) fn add_intermediate(&mut self, der: Vec<u8>) {
         self.intermediates.push(CertificateDer::from(der));
     }
 
     /// A path from the certificate to a trust anchor, valid at this time. `further`: further
     /// intermediate certificates that the path may contain. With revocation lists, every
     /// certificate below the root needs one of its issuer.
-    pub(in crate::core) fn find_path(
+    pub(crate) fn find_path(
         &self,
         end: &EndEntityCertificate<'_>,
         further: &[CertificateDer<'_>],
@@ -325,7 +325,7 @@ impl ExtendedKeyUsageValidator for ExtendedKeyUsageCheck {
 
 /// Whole seconds, the resolution of X.509 times. A time before 1970 becomes 0: nothing was signed
 /// then.
-pub(in crate::core) fn to_unix_time(time: Timestamp) -> UnixTime {
+pub(crate) fn to_unix_time(time: Timestamp) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(
         u64::try_from(time.as_second()).unwrap_or(0),
     ))

@@ -11,7 +11,7 @@ use crate::core::{
 };
 
 /// No path to a trusted certificate, or none with valid issuers.
-pub(in crate::core) fn untrusted_chain_error(message: &str) -> EvidenceError {
+pub(crate) fn untrusted_chain_error(message: &str) -> EvidenceError {
     EvidenceError::Sigstore {
         reason: Reason::UntrustedChain,
         message: message.to_owned(),
@@ -23,7 +23,7 @@ const UNKNOWN_ISSUER: &str = "its certificate chains to no root of the authority
 
 /// The error of the furthest check, of those of several authorities. That another authority did not
 /// issue the certificate is not reported.
-pub(in crate::core) fn furthest_error(faults: Vec<EvidenceError>) -> Option<EvidenceError> {
+pub(crate) fn furthest_error(faults: Vec<EvidenceError>) -> Option<EvidenceError> {
     let is_news = |error: &EvidenceError| !matches!(error, EvidenceError::Sigstore { message, .. } if message == UNKNOWN_ISSUER);
     faults
         .into_iter()
@@ -33,7 +33,7 @@ pub(in crate::core) fn furthest_error(faults: Vec<EvidenceError>) -> Option<Evid
 /// The errors to report, of those of several authorities: every revocation of the certificate by
 /// its issuer, or else the error of the furthest check. No exemption covers a revocation, so none
 /// may be lost.
-pub(in crate::core) fn errors_to_report(faults: Vec<EvidenceError>) -> Vec<EvidenceError> {
+pub(crate) fn errors_to_report(faults: Vec<EvidenceError>) -> Vec<EvidenceError> {
     let (revoked, rest): (Vec<_>, Vec<_>) = faults
         .into_iter()
         .partition(|fault| fault.reason() == Reason::Revoked && fault.signer().is_some());
@@ -45,10 +45,7 @@ pub(in crate::core) fn errors_to_report(faults: Vec<EvidenceError>) -> Vec<Evide
 }
 
 /// The reason code for webpki's error, with a description.
-pub(in crate::core) fn explain_webpki_error(
-    error: &Error,
-    purpose: CertificatePurpose,
-) -> EvidenceError {
+pub(crate) fn explain_webpki_error(error: &Error, purpose: CertificatePurpose) -> EvidenceError {
     let when = |time: &UnixTime| {
         let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
         Timestamp::from_second(seconds)

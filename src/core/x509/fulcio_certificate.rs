@@ -7,10 +7,10 @@ use crate::core::evidence::{CertificateClaims, SignerIdentity};
 
 use super::single_san;
 
-pub(in crate::core) const MISSING_NAME_OR_ISSUER: &str = "its certificate must have exactly one name, a URI, an email \
+pub(crate) const MISSING_NAME_OR_ISSUER: &str = "its certificate must have exactly one name, a URI, an email \
     address or a Fulcio username, and an issuer";
 /// The identity in a certificate: exactly one name, and an issuer.
-pub(in crate::core) fn fulcio_identity(certificate: &DerCertificate) -> Option<SignerIdentity> {
+pub(crate) fn fulcio_identity(certificate: &DerCertificate) -> Option<SignerIdentity> {
     let issuer = parse_certificate_info(certificate)
         .ok()?
         .issuer
@@ -22,7 +22,7 @@ pub(in crate::core) fn fulcio_identity(certificate: &DerCertificate) -> Option<S
 }
 
 /// The claims about the workload.
-pub(in crate::core) fn fulcio_claims(claims: &FulcioCiClaims) -> CertificateClaims {
+pub(crate) fn fulcio_claims(claims: &FulcioCiClaims) -> CertificateClaims {
     CertificateClaims {
         source_repository: claims.source_repository_uri.clone(),
         source_ref: claims.source_repository_ref.clone(),

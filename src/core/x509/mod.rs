@@ -20,17 +20,15 @@ mod validity_period;
 
 pub use authority_error::CertificateAuthorityError;
 pub use certificate_authority::CertificateAuthority;
-pub(in crate::core) use certificate_properties::{CertificateProperties, is_self_issued};
-pub(in crate::core) use chain::{CertificatePath, EndEntityCertificate, IssuerCertificates};
-pub(in crate::core) use error_messages::{errors_to_report, furthest_error, untrusted_chain_error};
-pub(in crate::core) use fulcio_certificate::{
-    MISSING_NAME_OR_ISSUER, fulcio_claims, fulcio_identity,
-};
-pub(in crate::core) use private_ca_certificate::{
+pub(crate) use certificate_properties::{CertificateProperties, is_self_issued};
+pub(crate) use chain::{CertificatePath, EndEntityCertificate, IssuerCertificates};
+pub(crate) use error_messages::{errors_to_report, furthest_error, untrusted_chain_error};
+pub(crate) use fulcio_certificate::{MISSING_NAME_OR_ISSUER, fulcio_claims, fulcio_identity};
+pub(crate) use private_ca_certificate::{
     PrivateCaCertificate, SignerCertificate, require_current_lists,
 };
-pub(in crate::core) use purpose::CertificatePurpose;
+pub(crate) use purpose::CertificatePurpose;
 pub use revocation::RevocationLists;
-pub(in crate::core) use sct::CertificateTransparencyLogs;
-pub(in crate::core) use subject_alt_name::single_san;
+pub(crate) use sct::CertificateTransparencyLogs;
+pub(crate) use subject_alt_name::single_san;
 pub use validity_period::ValidityPeriod;

@@ -27,22 +27,22 @@ const MAX_INTERMEDIATES: usize = 2;
 
 /// The certificate of a bundle, whose key made the signature, with the further certificates of the
 /// bundle.
-pub(in crate::core) struct SignerCertificate<'a> {
+pub(crate) struct SignerCertificate<'a> {
     end_entity: EndEntityCertificate<'a>,
     intermediates: Vec<CertificateDer<'a>>,
     /// The key in the certificate.
-    pub(in crate::core) key: VerificationKey,
+    pub(crate) key: VerificationKey,
 }
 
 /// One certificate and one private CA.
-pub(in crate::core) struct PrivateCaCertificate<'a> {
-    pub(in crate::core) certificate: &'a SignerCertificate<'a>,
-    pub(in crate::core) authority: &'a CertificateAuthority,
+pub(crate) struct PrivateCaCertificate<'a> {
+    pub(crate) certificate: &'a SignerCertificate<'a>,
+    pub(crate) authority: &'a CertificateAuthority,
 }
 
 impl<'a> SignerCertificate<'a> {
     /// Reads it. Nothing about it is verified.
-    pub(in crate::core) fn from_bundle(bundle: &'a SigstoreBundle) -> Result<Self, EvidenceError> {
+    pub(crate) fn from_bundle(bundle: &'a SigstoreBundle) -> Result<Self, EvidenceError> {
         let intermediates = match &bundle.as_sigstore_types().verification_material.content {
             VerificationMaterialContent::X509CertificateChain { certificates } => {
                 certificates.get(1..).unwrap_or_default()
@@ -102,7 +102,7 @@ impl<'a> SignerCertificate<'a> {
 
 impl PrivateCaCertificate<'_> {
     /// A certificate that this authority did not issue is reported as such, whatever else is wrong.
-    pub(in crate::core) fn prefer_chain_error(&self, error: EvidenceError) -> EvidenceError {
+    pub(crate) fn prefer_chain_error(&self, error: EvidenceError) -> EvidenceError {
         if error.reason() == Reason::UntrustedChain {
             return error;
         }
@@ -120,7 +120,7 @@ impl PrivateCaCertificate<'_> {
     }
 
     /// The name in the certificate, by this authority.
-    pub(in crate::core) fn signer(&self) -> Result<SignerIdentity, EvidenceError> {
+    pub(crate) fn signer(&self) -> Result<SignerIdentity, EvidenceError> {
         Ok(SignerIdentity::Certificate {
             san: self.certificate.subject_name()?,
             authority: self.authority.digest(),
@@ -128,15 +128,12 @@ impl PrivateCaCertificate<'_> {
     }
 
     /// The error, with this CA's certificate as signer.
-    pub(in crate::core) fn with_signer(&self, error: EvidenceError) -> EvidenceError {
+    pub(crate) fn with_signer(&self, error: EvidenceError) -> EvidenceError {
         error.with_signer(self.signer().ok())
     }
 
     /// A path from the certificate to a root that is valid at this time, with its validity period.
-    pub(in crate::core) fn find_path(
-        &self,
-        at: Timestamp,
-    ) -> Result<CertificatePath, EvidenceError> {
+    pub(crate) fn find_path(&self, at: Timestamp) -> Result<CertificatePath, EvidenceError> {
         let Self {
             certificate,
             authority,
@@ -153,7 +150,7 @@ impl PrivateCaCertificate<'_> {
     }
 
     /// How long the revocation lists of the paths at all of these times are valid.
-    pub(in crate::core) fn lists_of_paths(
+    pub(crate) fn lists_of_paths(
         &self,
         times: &[Timestamp],
     ) -> Result<ValidityPeriod, EvidenceError> {
@@ -179,7 +176,7 @@ impl PrivateCaCertificate<'_> {
 
 /// The revocation lists, which are valid in `lists`, must not be outdated. `signed`: when the
 /// certificate signed.
-pub(in crate::core) fn require_current_lists(
+pub(crate) fn require_current_lists(
     lists: ValidityPeriod,
     signed: Timestamp,
     now: Option<Timestamp>,

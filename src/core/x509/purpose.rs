@@ -9,7 +9,7 @@ pub(super) const ANY_PURPOSE: &[u8] = b"\x55\x1d\x25\x00";
 
 /// The purpose of an end-entity certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::core) enum CertificatePurpose {
+pub(crate) enum CertificatePurpose {
     /// Signs artifacts (RFC 5280, section 4.2.1.12).
     CodeSigning,
     /// Signs timestamps only (RFC 3161, section 2.3).

@@ -27,7 +27,7 @@ pub struct RevocationLists {
 }
 
 /// One certificate revocation list.
-pub(in crate::core) struct RevocationList {
+pub(crate) struct RevocationList {
     /// The signed DER bytes. A list of 20,000 serial numbers has 400 KiB in this form, and ten
     /// times that as parsed objects; each lookup has to hash all of it anyway.
     der: Box<[u8]>,

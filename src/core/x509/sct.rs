@@ -33,11 +33,11 @@ const SCHEMES: [SigningScheme; 5] = [
 ];
 
 /// The certificate transparency logs of a trust root, by signature scheme.
-pub(in crate::core) struct CertificateTransparencyLogs(Vec<(SigningScheme, Keyring)>);
+pub(crate) struct CertificateTransparencyLogs(Vec<(SigningScheme, Keyring)>);
 
 impl CertificateTransparencyLogs {
     /// Errors: a log's id is invalid.
-    pub(in crate::core) fn from_trusted_root(
+    pub(crate) fn from_trusted_root(
         root: &TrustedRoot,
     ) -> Result<Self, sigstore_trust_root::Error> {
         SCHEMES
@@ -49,7 +49,7 @@ impl CertificateTransparencyLogs {
 
     /// Verifies that one of the logs has an SCT for this certificate, issued by the holder of
     /// `issuer` (a DER `SubjectPublicKeyInfo`).
-    pub(in crate::core) fn check_certificate(
+    pub(crate) fn check_certificate(
         &self,
         certificate: &[u8],
         issuer: &[u8],

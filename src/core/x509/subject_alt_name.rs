@@ -18,7 +18,7 @@ use x509_cert::{
 const FULCIO_USERNAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.7");
 
 /// The certificate's subject alternative name, if there is exactly one.
-pub(in crate::core) fn single_san(der: &[u8]) -> Option<String> {
+pub(crate) fn single_san(der: &[u8]) -> Option<String> {
     let certificate = Certificate::from_der(der).ok()?;
     let (_, SubjectAltName(names)) = certificate.tbs_certificate.get::<SubjectAltName>().ok()??;
     match names.as_slice() {
@@ -29,7 +29,7 @@ pub(in crate::core) fn single_san(der: &[u8]) -> Option<String> {
 
 /// The same for a private CA's certificate, which may also have a DNS name, which contains none of
 /// `:`, `@`, `!`.
-pub(in crate::core) fn single_private_ca_san(der: &[u8]) -> Option<String> {
+pub(crate) fn single_private_ca_san(der: &[u8]) -> Option<String> {
     let certificate = Certificate::from_der(der).ok()?;
     let (_, SubjectAltName(names)) = certificate.tbs_certificate.get::<SubjectAltName>().ok()??;
     let name = match names.as_slice() {

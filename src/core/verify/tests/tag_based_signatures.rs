@@ -692,6 +692,7 @@ fn a_promise_that_does_not_hold_vouches_for_nothing() {
         ),
     ];
     let (key, log) = (TestKey::new(), TestLog::new());
+    let without_log = trust([&key]);
     let trust = vouching(&key, log.root());
     for (what, reason, change) in table {
         let mut candidate = log.log(&key, key.sign_legacy(&subject()));
@@ -719,7 +720,7 @@ fn a_promise_that_does_not_hold_vouches_for_nothing() {
             "{what}"
         );
         // A policy without a log is not affected by its content.
-        assert!(verdict(&candidate, &trust([&key])).is_ok(), "{what}");
+        assert!(verdict(&candidate, &without_log).is_ok(), "{what}");
     }
     let stranger = vouching(&key, TestLog::new().root());
     assert_eq!(
