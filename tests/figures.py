@@ -4,7 +4,8 @@
 Counts src/ without tests: no file or module that is for tests, nothing under #[cfg(test)]. A function is as long as the lines from its
 signature to its brace. A type is shared if another file has one of its name. A circle is a group of files of which each needs every
 other, by what they import; that a module passes on names of its own files with `pub use` is no need. The trust core is what decides
-that a signature holds and that a policy is satisfied: the folders of KERNEL.
+that a signature holds and that a policy is satisfied: the folders of KERNEL. What only reads, matches or explains is beside them
+(docs/reading-the-trust-core.md).
 """
 
 import collections

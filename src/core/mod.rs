@@ -1,12 +1,16 @@
 //! PURE. No I/O, no clock, no environment: everything that decides, and nothing that can wait or
 //! read.
 
+mod admission_subject;
+pub mod blob_verification;
 pub mod bundle_path;
 pub(crate) mod context_artifact;
 pub(crate) mod cosign_tags;
 pub mod digest;
 pub mod display_text;
 pub(crate) mod environment;
+mod evidence;
+mod evidence_verifier;
 pub mod intoto;
 pub mod job;
 pub mod json;
@@ -19,16 +23,25 @@ pub mod pack;
 pub mod path_glob;
 pub mod pem;
 pub mod policy;
+mod policy_findings;
+mod policy_syntax;
 pub(crate) mod predicate;
 pub(crate) mod provenance;
+mod provenance_claims;
+mod public_key;
 pub mod reason;
 pub mod reference;
 pub mod referrer;
 pub mod report;
 pub mod sbom;
+pub(crate) mod self_verification;
 pub(crate) mod sigstore;
 pub mod sigstore_bundle;
+mod sigstore_errors;
 pub(crate) mod slsa;
+mod tag_based_signatures;
 pub(crate) mod timestamp;
+mod trusted_material;
 pub mod unpack;
 pub mod verify;
+mod x509;

@@ -16,7 +16,7 @@ use super::{
     service_error::SigstoreServiceError,
     services::{SignatureHolder, SigstoreServices},
 };
-use crate::core::verify;
+use crate::core::self_verification::signing_certificate_info;
 
 /// Returns a valid token. Called once for every certificate: a file may contain a newer one by
 /// then.
@@ -73,8 +73,8 @@ impl KeylessSigner {
             .services
             .request_certificate(&token, &certificate_request(&key)?)
             .await?;
-        let certified = verify::signing_certificate_info(&certificate)
-            .map_err(SigstoreServiceError::from_evidence)?;
+        let certified =
+            signing_certificate_info(&certificate).map_err(SigstoreServiceError::from_evidence)?;
         if certified.public_key.as_bytes() != key.subject_public_key_info() {
             return Err(SigstoreServiceError::Certificate(
                 "is for another key than the one it was asked for",

@@ -19,12 +19,13 @@ use crate::{
         limits::InputLimits,
         media_type,
         pem::encode_pem_block,
+        self_verification::verify_own_bundle,
         sigstore::{
             RekorLog, RekorVersion, SelectedServices, SigstoreResponseError, fulcio,
             rekor::{self, ProposedRekorEntry, RekorSignedContent, RekorVerifier},
             timestamp::{self, TimestampNonce},
         },
-        verify::{self, TrustRoot, VerificationKey},
+        verify::{TrustRoot, VerificationKey},
     },
     http::{HttpClient, HttpRequest, HttpResponseHead, StatusCode, header, redact::redact_url},
 };
@@ -160,7 +161,7 @@ impl SigstoreServices {
             SignatureHolder::Certificate(_) => None,
             SignatureHolder::Key { key, .. } => Some(key),
         };
-        verify::verify_own_bundle(&self.root, &bundle, &subject, key, &InputLimits::DEFAULT)
+        verify_own_bundle(&self.root, &bundle, &subject, key, &InputLimits::DEFAULT)
             .map_err(SigstoreServiceError::from_evidence)?;
         Ok(bundle)
     }

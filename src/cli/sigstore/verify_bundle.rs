@@ -17,13 +17,12 @@ use super::super::{
 };
 use crate::{
     core::{
+        blob_verification::{BlobArtifact, BlobTrustedMaterial, verify_blob},
         digest::{Digest, DigestHasher},
         limits::InputLimits,
         policy::{AuthorityKind, ClaimsRule, PolicyAuthority, SubjectMatcher},
         reason::Reason,
-        verify::{
-            BlobArtifact, BlobTrustedMaterial, TrustRoot, VerificationKey, Verified, verify_blob,
-        },
+        verify::{TrustRoot, VerificationKey, Verified},
     },
     service::trust_root::TufRepositoryConfig,
 };

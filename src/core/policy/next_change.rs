@@ -7,7 +7,7 @@ use crate::core::{
     verify::{VerificationFindings, Verified},
 };
 
-use super::{PolicyRules, evaluate::AdmissionSubject, scope::in_scope, slsa};
+use super::{AdmissionSubject, PolicyRules, scope::governs_subject, slsa};
 
 /// The first moment after `now` at which evaluating `rules` again may give another verdict; `None`
 /// if there is none.
@@ -20,13 +20,7 @@ pub(super) fn next_change(
     findings: &VerificationFindings,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    let governs = in_scope(
-        rules,
-        subject.repository,
-        subject.used_as,
-        subject.namespace,
-    );
-    if !governs {
+    if !governs_subject(rules, subject) {
         return None;
     }
     let revocations = rules.revocations.iter().filter_map(|one| one.since);

@@ -3,31 +3,9 @@
 use crate::core::reference::ImageRepository;
 
 use super::{
-    ImagePattern, Policy, PolicyMatcher, PolicyOrigin, PolicyRules, ReferenceUse, RevocationTarget,
+    AdmissionSubject, Policy, PolicyMatcher, PolicyOrigin, PolicyRules, ReferenceTarget,
+    ReferenceUse, ReferenceUseScope, RevocationTarget,
 };
-
-/// A reference and how it is used: all that is needed to tell which policies govern it.
-#[derive(Clone, Copy, Debug)]
-pub struct ReferenceUseScope<'a> {
-    /// The target of the reference.
-    pub name: ReferenceTarget<'a>,
-    /// How the image is used.
-    pub used_as: ReferenceUse,
-    /// The namespace of the use.
-    pub namespace: Option<&'a str>,
-}
-
-/// The target of a reference.
-#[derive(Clone, Copy, Debug)]
-pub enum ReferenceTarget<'a> {
-    /// A repository in a registry.
-    Repository(&'a ImageRepository),
-    /// A layout or archive on this machine.
-    Local,
-    /// A reference that cannot be parsed. Every policy for this kind of use governs it, whatever
-    /// names it lists: a container runtime may parse it differently.
-    Unreadable,
-}
 
 impl Policy {
     /// True if this policy governs the use. If not, no evidence need be fetched for it.
@@ -37,7 +15,9 @@ impl Policy {
                 self.governs_repository(Some(repository), scope.used_as, scope.namespace)
             }
             ReferenceTarget::Local => self.governs_repository(None, scope.used_as, scope.namespace),
-            ReferenceTarget::Unreadable => governs_use(&self.rules, scope.used_as, scope.namespace),
+            ReferenceTarget::Unreadable => {
+                governs_use(self.rules(), scope.used_as, scope.namespace)
+            }
         }
     }
 
@@ -50,70 +30,27 @@ impl Policy {
         namespace: Option<&str>,
     ) -> bool {
         let revokes = self
-            .rules
+            .rules()
             .revocations
             .iter()
             .any(|revocation| matches!(revocation.what, RevocationTarget::Digest(_)));
-        in_scope(&self.rules, repository, used_as, namespace)
-            && (revokes || !is_excepted(&self.rules, repository))
+        in_scope(self.rules(), repository, used_as, namespace)
+            && (revokes || !is_excepted(self.rules(), repository))
     }
 }
 
-/// Whether a policy governs a use, and if not, why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PolicyApplicability {
-    /// It governs the use, by this pattern. `None`: it governs every use.
-    Governs(Option<String>),
-    /// It is the policy of this other namespace.
-    OtherNamespace(String),
-    /// It governs other kinds of use.
-    OtherUse,
-    /// None of its patterns matches.
-    NoPattern,
-    /// This pattern excepts it. A revocation still applies.
-    Excepted(String),
+/// True if the policy governs this subject, or excepts it.
+pub(super) fn governs_subject(rules: &PolicyRules, subject: &AdmissionSubject<'_>) -> bool {
+    let AdmissionSubject {
+        repository,
+        used_as,
+        namespace,
+        ..
+    } = *subject;
+    in_scope(rules, repository, used_as, namespace)
 }
 
-impl Policy {
-    /// Whether this policy governs the use of a repository, and if not, why.
-    pub fn applicability_to(
-        &self,
-        repository: &ImageRepository,
-        used_as: ReferenceUse,
-        namespace: Option<&str>,
-    ) -> PolicyApplicability {
-        let rules = &self.rules;
-        if let PolicyOrigin::Namespaced(own) = &rules.kind
-            && namespace != Some(own)
-        {
-            return PolicyApplicability::OtherNamespace(own.clone());
-        }
-        let PolicyMatcher::Names {
-            references,
-            except,
-            uses,
-        } = &rules.matcher
-        else {
-            return PolicyApplicability::Governs(None);
-        };
-        if !uses.contains(&used_as) {
-            return PolicyApplicability::OtherUse;
-        }
-        let matching = |patterns: &[ImagePattern]| {
-            patterns
-                .iter()
-                .find(|pattern| pattern.matches_repository(Some(repository)))
-                .map(ToString::to_string)
-        };
-        match (matching(references), matching(except)) {
-            (None, _) => PolicyApplicability::NoPattern,
-            (Some(_), Some(pattern)) => PolicyApplicability::Excepted(pattern),
-            (Some(pattern), None) => PolicyApplicability::Governs(Some(pattern)),
-        }
-    }
-}
-
-pub(super) fn in_scope(
+fn in_scope(
     rules: &PolicyRules,
     repository: Option<&ImageRepository>,
     used_as: ReferenceUse,

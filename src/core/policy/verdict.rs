@@ -3,14 +3,9 @@
 
 use jiff::Timestamp;
 
-use crate::core::{
-    digest::Digest,
-    intoto::Statement,
-    reason::{Class, Reason},
-    verify::{SignerIdentity, SigningTime, StoredSignatureFormat, Verified},
-};
+use crate::core::{digest::Digest, evidence::SignerIdentity, intoto::Statement, verify::Verified};
 
-use super::{EnforcementMode, PolicyIdentity};
+use super::{Denials, PolicyIdentity};
 
 /// The combined outcome of all policies.
 #[derive(Clone, Debug)]
@@ -62,26 +57,6 @@ pub struct AdmittingEvidence {
     signer: SignerIdentity,
 }
 
-/// The reasons of a denial; at least one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denials {
-    first: Denial,
-    more: Vec<Denial>,
-}
-
-/// One reason for a denial.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denial {
-    /// The stable reason code.
-    pub reason: Reason,
-    /// What is missing, and how to resolve it.
-    pub message: String,
-    /// The policy that denies; `None` if no single policy does.
-    pub policy: Option<PolicyIdentity>,
-    /// The authority that the denial is about.
-    pub authority: Option<String>,
-}
-
 /// The exemption that applied. Its fields are private: only an evaluation that found an exemption
 /// in force makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,45 +65,6 @@ pub struct AppliedExemption {
     policy: PolicyIdentity,
     reason: String,
     expires: Timestamp,
-}
-
-/// The verdict of one policy, with its findings.
-#[derive(Clone, Debug)]
-pub struct PolicyVerdict {
-    /// The identity of the policy.
-    pub identity: PolicyIdentity,
-    /// `metadata.generation` of the policy.
-    pub generation: i64,
-    /// What happens with its denials.
-    pub mode: EnforcementMode,
-    /// The verdict.
-    pub verdict: AdmissionVerdict,
-    /// The findings for each of its authorities.
-    pub authorities: Vec<AuthorityFinding>,
-    /// What the provenance proves. `None` if the policy requires no provenance or none passed.
-    pub slsa: Option<SlsaFinding>,
-    /// Its settings that weaken it.
-    pub unsafe_settings: Vec<String>,
-}
-
-/// Whether an authority's signature was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthorityFinding {
-    /// The authority's name in the policy.
-    pub name: String,
-    /// The signature that counts, if there is one.
-    pub signature: Option<(StoredSignatureFormat, SignerIdentity, SigningTime)>,
-}
-
-/// What the SLSA provenance proves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SlsaFinding {
-    /// The builder id.
-    pub builder: String,
-    /// The SLSA Build level that the policy gives that builder.
-    pub level: u8,
-    /// True if the dependencies were compared with the lock.
-    pub lock_checked: bool,
 }
 
 impl AdmissionProof {
@@ -243,52 +179,5 @@ impl AppliedExemption {
     /// When the exemption ends.
     pub const fn expires(&self) -> Timestamp {
         self.expires
-    }
-}
-
-impl Denials {
-    /// Denials with one reason.
-    pub const fn from_denial(first: Denial) -> Self {
-        Self {
-            first,
-            more: Vec::new(),
-        }
-    }
-
-    /// All of these denials, if there are any.
-    pub fn from_denials(denials: Vec<Denial>) -> Option<Self> {
-        let mut denials = denials.into_iter();
-        let first = denials.next()?;
-        Some(Self {
-            first,
-            more: denials.collect(),
-        })
-    }
-
-    /// The first denial.
-    pub const fn first(&self) -> &Denial {
-        &self.first
-    }
-
-    /// All denials, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &Denial> {
-        std::iter::once(&self.first).chain(&self.more)
-    }
-}
-
-impl Denial {
-    /// A denial by no policy in particular.
-    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-            policy: None,
-            authority: None,
-        }
-    }
-
-    /// The class of the failure, which says what may resolve it.
-    pub const fn class(&self) -> Class {
-        self.reason.class()
     }
 }

@@ -7,63 +7,15 @@
 //! entry of Rekor v2. Here an entry belongs to the log that it names, that log was in use at a
 //! verified time, all data about its tree agrees, and no unsigned time is accepted.
 
-use std::fmt;
-
 use jiff::Timestamp;
-use sigstore_trust_root::TrustedRoot;
 use sigstore_types::{KindVersion, TimeRange, TransparencyLogEntry, bundle::InclusionProof};
 
-/// The logs of a trust root: their ids and periods of use.
-pub(super) struct TrustedLogs(Vec<TrustedLog>);
-
-struct TrustedLog {
-    id: Vec<u8>,
-    window: Option<TimeRange>,
-}
-
-/// Why a log entry is invalid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LogEntryError {
-    MissingInclusionProof,
-    UnknownLog,
-    CheckpointLogMismatch,
-    TreeMismatch,
-    IndexMismatch,
-    LogNotInUse,
-    UnsignedIntegratedTime,
-}
-
-impl fmt::Display for LogEntryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::MissingInclusionProof => "it has no log entry, or one without an inclusion proof",
-            Self::UnknownLog => "its log entry names a log that the trust root does not know",
-            Self::CheckpointLogMismatch => {
-                "its log entry names one log, and its checkpoint is of another"
-            }
-            Self::TreeMismatch => "its inclusion proof is for another tree than the checkpoint's",
-            Self::IndexMismatch => {
-                "its inclusion proof is for another index in the tree than its log \
-                entry's"
-            }
-            Self::UnsignedIntegratedTime => {
-                "its log entry of Rekor v2 has an integratedTime, which \
-                Rekor v2 never sets: it is not signed"
-            }
-            Self::LogNotInUse => "its log was not in use at any verified signing time",
-        })
-    }
-}
+use crate::core::{
+    evidence::LogEntryError,
+    trusted_material::{TrustedLog, TrustedLogs},
+};
 
 impl TrustedLogs {
-    pub(super) fn from_trusted_root(root: &TrustedRoot) -> Self {
-        let logs = root.tlogs.iter().map(|log| TrustedLog {
-            id: log.log_id.key_id.as_bytes().to_vec(),
-            window: log.public_key.valid_for,
-        });
-        Self(logs.collect())
-    }
-
     /// Checks entries whose proofs, checkpoints and promises are verified already. `times` are the
     /// verified times; if there are none, the log's key must have no end of validity. `promised`:
     /// an inclusion promise is accepted in place of a proof.
@@ -161,6 +113,7 @@ fn indices_agree(entry: &TransparencyLogEntry, proof: &InclusionProof) -> bool {
 mod tests {
     use std::fs;
 
+    use sigstore_trust_root::TrustedRoot;
     use sigstore_types::Bundle;
 
     use super::*;

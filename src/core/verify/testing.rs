@@ -19,8 +19,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::core::{
-    intoto::COSIGN_SIGN,
-    oci::{Annotations, ImageManifest},
+    digest::Digest,
+    intoto::{COSIGN_SIGN, Statement},
+    media_type,
+    oci::{Annotations, Descriptor, ImageManifest, ManifestOrIndex},
     slsa::PROVENANCE_V1,
 };
 

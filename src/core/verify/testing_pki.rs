@@ -1,5 +1,7 @@
 //! A private certificate authority, made for one test.
 
+use std::sync::Arc;
+
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use jiff::Timestamp;
 use rcgen::{
@@ -10,7 +12,12 @@ use rcgen::{
 use serde_json::{Value, json};
 
 use super::{testing::*, *};
-use crate::core::intoto::COSIGN_SIGN;
+use crate::core::{
+    digest::Digest,
+    intoto::{COSIGN_SIGN, Statement},
+    limits::InputLimits,
+    media_type,
+};
 
 /// The name of the signer.
 pub(crate) const RELEASE: &str = "spiffe://corp.example.com/release";

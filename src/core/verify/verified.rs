@@ -1,10 +1,11 @@
 //! Verified statements and their signers. Only `core::verify` can construct these values.
 
-use std::fmt;
+use crate::core::{digest::Digest, public_key::KeyIdentifiers};
 
-use jiff::Timestamp;
-
-use crate::core::digest::Digest;
+use super::{
+    CertificateClaims, SignerIdentity, SigningTime, StoredSignatureFormat, TimeEvidenceStatus,
+    ValidityPeriod, VerificationKey,
+};
 
 /// A claim whose signature, signer and subject were checked. Only verification constructs one.
 ///
@@ -36,104 +37,9 @@ pub struct Verified<T> {
     by: AuthenticatedSignature,
 }
 
-/// The identity of a signer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum SignerIdentity {
-    /// The holder of a key.
-    Key {
-        /// SHA-256 of the key's SPKI in DER.
-        fingerprint: Digest,
-    },
-    /// An identity in a certificate of a trust root's CA.
-    Identity {
-        /// The certificate's subject alternative name: a URI if it contains `:`, else an email
-        /// address.
-        san: String,
-        /// The OIDC issuer in the certificate.
-        issuer: String,
-    },
-    /// An identity in a certificate of a private CA.
-    Certificate {
-        /// The certificate's subject alternative name: a URI if it contains `:`, else an email
-        /// address if it contains `@`, else a DNS name.
-        san: String,
-        /// The digest of the authority's certificates and revocation lists.
-        authority: Digest,
-    },
-}
-
-/// A period of validity. `until` is the first moment outside of it. An absent end is open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ValidityPeriod {
-    /// The first moment of validity.
-    pub from: Option<Timestamp>,
-    /// The first moment after it.
-    pub until: Option<Timestamp>,
-}
-
-/// The workload's claims in a certificate: Fulcio's extensions 1.3.6.1.4.1.57264.1.11 to .20.
-/// `None` if the extension is absent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CertificateClaims {
-    /// The source repository (`.12`).
-    pub source_repository: Option<String>,
-    /// The source's ref (`.14`).
-    pub source_ref: Option<String>,
-    /// The build configuration (`.18`).
-    pub workflow: Option<String>,
-    /// The build trigger (`.20`).
-    pub trigger: Option<String>,
-    /// The runner environment (`.11`).
-    pub runner: Option<String>,
-}
-
-/// The status of the log entries and timestamps of a signature by a key. A certificate's are always
-/// verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimeEvidenceStatus {
-    /// There are none.
-    Absent,
-    /// There are some, and they were not verified with a trust root.
-    Unchecked,
-    /// All of them are valid.
-    Verified,
-}
-
-/// When a signature was made, by the evidence of a third party.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SigningTime {
-    /// The earliest time that a transparency log or timestamp authority proves.
-    Known(Timestamp),
-    /// There is no such evidence.
-    Unknown,
-}
-
-/// How a signature is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-pub enum StoredSignatureFormat {
-    /// A Sigstore bundle as an OCI 1.1 referrer.
-    Bundle,
-    /// A `.sig` or `.att` tag of older cosign versions, without a log entry: only the key
-    /// identifies the signer.
-    Legacy,
-    /// The same, with a log's promise of inclusion (SET) and no inclusion proof.
-    LegacySetOnly,
-}
-
-impl StoredSignatureFormat {
-    /// The name in configuration and reports.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Bundle => "Bundle",
-            Self::Legacy => "Legacy",
-            Self::LegacySetOnly => "LegacySetOnly",
-        }
-    }
-}
-
 /// The signer of a verified signature: what `core::verify` knows before it parses the payload.
 #[derive(Clone, Debug)]
-pub(super) struct AuthenticatedSignature {
+pub(crate) struct AuthenticatedSignature {
     pub(super) signer: SignerIdentity,
     /// The digest of the trust root that the certificate chains to, or that verifies a key's log
     /// entries and timestamps.
@@ -150,13 +56,32 @@ pub(super) struct AuthenticatedSignature {
     pub(super) validity: ValidityPeriod,
 }
 
-/// The identifiers of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct KeyIdentifiers {
-    /// SHA-256 of the SPKI in DER.
-    pub(super) fingerprint: Digest,
-    /// The same fingerprint for every algorithm that a key is declared for.
-    pub(super) normalized_fingerprint: Digest,
+impl AuthenticatedSignature {
+    /// The signature of `signer`, of which nothing more is known.
+    pub(super) fn by(signer: SignerIdentity, format: StoredSignatureFormat) -> Self {
+        Self {
+            signer,
+            root: None,
+            time: SigningTime::Unknown,
+            time_evidence: TimeEvidenceStatus::Absent,
+            logged: false,
+            claims: CertificateClaims::default(),
+            format,
+            key: None,
+            validity: ValidityPeriod::default(),
+        }
+    }
+
+    /// The signature of the holder of `key`, of which nothing more is known.
+    pub(super) fn by_key(key: &VerificationKey, format: StoredSignatureFormat) -> Self {
+        let signer = SignerIdentity::Key {
+            fingerprint: key.fingerprint(),
+        };
+        Self {
+            key: Some(key.key_identifiers()),
+            ..Self::by(signer, format)
+        }
+    }
 }
 
 impl<T> Verified<T> {
@@ -242,52 +167,5 @@ impl<T> Verified<T> {
     /// How it is stored.
     pub const fn signature_format(&self) -> StoredSignatureFormat {
         self.by.format
-    }
-}
-
-impl ValidityPeriod {
-    /// The period from `from` up to, but excluding, `until`.
-    pub const fn between(from: Timestamp, until: Timestamp) -> Self {
-        Self {
-            from: Some(from),
-            until: Some(until),
-        }
-    }
-
-    /// The period in which both are valid.
-    #[must_use]
-    pub fn intersect_with(self, other: Self) -> Self {
-        let until = [self.until, other.until].into_iter().flatten().min();
-        Self {
-            from: self.from.max(other.from),
-            until,
-        }
-    }
-
-    /// True if `now` is in the period.
-    pub fn contains_time(self, now: Timestamp) -> bool {
-        self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until)
-    }
-}
-
-impl SigningTime {
-    /// The time, if it is known.
-    pub const fn timestamp(self) -> Option<Timestamp> {
-        match self {
-            Self::Known(time) => Some(time),
-            Self::Unknown => None,
-        }
-    }
-}
-
-impl fmt::Display for SignerIdentity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Key { fingerprint } => fingerprint.fmt(f),
-            Self::Identity { san, issuer } => write!(f, "{san} ({issuer})"),
-            Self::Certificate { san, authority } => {
-                write!(f, "{san} (certificate authority {authority})")
-            }
-        }
     }
 }

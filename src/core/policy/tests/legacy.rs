@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::core::verify::tag_based_signatures::testing::TestLog;
+use crate::core::tag_based_signatures::testing::TestLog;
 
 fn case(rules: PolicyRules, legacy: Vec<crate::core::verify::CosignTagCandidate>) -> Case {
     Case {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::core::evidence::reason_rank;
 
 fn manifest(candidate: &mut ReferrerCandidate) -> &mut crate::core::oci::ImageManifest {
     match &mut candidate.manifest {

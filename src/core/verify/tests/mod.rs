@@ -8,12 +8,21 @@ mod genuine;
 mod keyed;
 mod keyless;
 mod matrix;
+mod tag_based_signatures;
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{testing::*, *};
 use crate::core::{
-    intoto::{COSIGN_SIGN, STATEMENT_V01},
+    digest::Digest,
+    intoto::{COSIGN_SIGN, STATEMENT_V01, Statement},
+    limits::InputLimits,
+    media_type,
+    oci::{Descriptor, ManifestOrIndex},
     reason::Reason,
 };
 

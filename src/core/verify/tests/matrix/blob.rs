@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::core::{
+    blob_verification::{BlobArtifact, BlobTrustedMaterial, verify_blob},
     reason::ClassifiedError,
-    verify::{BlobArtifact, BlobTrustedMaterial, verify_blob},
 };
 
 fn beside_a_file(case: &Case, key: Option<&Key>) -> Result<Verified<()>, EvidenceError> {
