@@ -24,6 +24,8 @@ pub mod cli;
 #[cfg(not(fuzzing))]
 pub mod clock;
 #[cfg(not(fuzzing))]
+pub mod cluster_reader;
+#[cfg(not(fuzzing))]
 pub mod controller;
 #[cfg(not(fuzzing))]
 pub mod fetch;
