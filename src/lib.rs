@@ -78,6 +78,8 @@ pub mod cli;
 #[cfg(not(fuzzing))]
 pub mod clock;
 #[cfg(not(fuzzing))]
+mod cluster_reader;
+#[cfg(not(fuzzing))]
 mod controller;
 #[cfg(not(fuzzing))]
 pub mod fetch;

@@ -4,6 +4,8 @@
 //! cannot differ. No rule reads Secrets of the whole cluster, and nothing here lets a user write
 //! `status`.
 
+mod rules;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
@@ -15,24 +17,20 @@ use k8s_openapi::{
 use serde::Serialize;
 use serde_json::Value;
 
-use super::webhook::{TLS_SECRET, WEBHOOK_CONFIGURATION_NAME};
+use self::rules::{
+    API_GROUP, CONTROLLER, NAMESPACED, READ, WEBHOOK, controller_rules, policy_rule, system_rules,
+    webhook_rules, with_resource_name,
+};
+use super::webhook::TLS_SECRET;
 
 /// The default namespace of an installation.
 pub const SYSTEM_NAMESPACE: &str = "packgate-system";
 
-const CONTROLLER: &str = "packgate-controller";
-const WEBHOOK: &str = "packgate-webhook";
 const POLICY_READER: &str = "packgate-policy-reader";
 const TENANT: &str = "packgate-tenant";
 const PLATFORM_KEY: &str = "packgate-platform-key";
 
-const API_GROUP: &str = "packgate.dev";
 const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
-const READ: &[&str] = &["get", "list", "watch"];
-/// Kinds that users write and the controller checks.
-const POLICIES: &[&str] = &["bundlepolicies", "clusterbundlepolicies", "trustroots"];
-/// The kinds that users of one namespace work with.
-const NAMESPACED: &[&str] = &["packedbundles", "bundlepolicies"];
 
 /// The namespace of an installation, and the labels of its objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -340,103 +338,6 @@ fn authenticated_users_subject() -> Subject {
     }
 }
 
-fn webhook_rules() -> Vec<PolicyRule> {
-    vec![
-        policy_rule(API_GROUP, POLICIES, READ),
-        policy_rule("", &["configmaps"], READ), // keys and trust roots that policies refer to
-        policy_rule(
-            "authorization.k8s.io",
-            &["subjectaccessreviews"],
-            &["create"],
-        ),
-        PolicyRule {
-            api_groups: Some(to_string_vec(&["", "events.k8s.io"])),
-            ..policy_rule("", &["events"], &["create", "patch"])
-        },
-    ]
-}
-
-fn controller_rules() -> Vec<PolicyRule> {
-    let status: Vec<String> = POLICIES
-        .iter()
-        .map(|kind| format!("{kind}/status"))
-        .collect();
-    let status: Vec<&str> = status.iter().map(String::as_str).collect();
-    vec![
-        policy_rule(API_GROUP, &["packedbundles"], READ),
-        policy_rule(API_GROUP, &["packedbundles/status"], &["patch"]),
-        policy_rule(API_GROUP, POLICIES, READ),
-        policy_rule(API_GROUP, &status, &["patch"]),
-        // for reading locks, and for the lock that a pack Job mounts
-        policy_rule("", &["configmaps"], &["get", "create", "delete"]),
-        policy_rule("", &["pods"], READ), // a Job's report is its Pod's termination message
-        with_resource_name(policy_rule("", &["namespaces"], &["get"]), "kube-system"), // its UID is the cluster's
-        policy_rule(
-            "batch",
-            &["jobs"],
-            &["get", "list", "watch", "create", "delete"],
-        ),
-        PolicyRule {
-            api_groups: Some(to_string_vec(&["", "events.k8s.io"])),
-            ..policy_rule("", &["events"], &["create", "patch"])
-        },
-        policy_rule("", &["events"], &["list"]), // why a Job's Pod was refused: only an event says so
-        // The webhook's entries; the chart creates the object.
-        with_resource_name(
-            policy_rule(
-                "admissionregistration.k8s.io",
-                &["validatingwebhookconfigurations"],
-                &["get", "list", "watch", "patch"],
-            ),
-            WEBHOOK_CONFIGURATION_NAME,
-        ),
-    ]
-}
-
-fn system_rules() -> Vec<PolicyRule> {
-    vec![
-        policy_rule(
-            "",
-            &["secrets"],
-            &["get", "list", "watch", "create", "patch", "delete"],
-        ),
-        // for garbage collection; trust roots and the platform key's public half
-        policy_rule("", &["configmaps"], &["list", "patch"]),
-        // which webhook replicas get reviews
-        policy_rule("discovery.k8s.io", &["endpointslices"], READ),
-        with_resource_name(
-            policy_rule(
-                "coordination.k8s.io",
-                &["leases"],
-                &["get", "list", "watch", "patch"],
-            ),
-            WEBHOOK,
-        ), // the announced policies
-        with_resource_name(
-            policy_rule("coordination.k8s.io", &["leases"], &["get", "update"]),
-            CONTROLLER,
-        ),
-        // owner of objects that are deleted with the installation
-        with_resource_name(policy_rule("", &["serviceaccounts"], &["get"]), CONTROLLER),
-    ]
-}
-
-fn policy_rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
-    PolicyRule {
-        api_groups: Some(to_string_vec(&[group])),
-        resources: Some(to_string_vec(resources)),
-        verbs: to_string_vec(verbs),
-        ..PolicyRule::default()
-    }
-}
-
-fn with_resource_name(rule: PolicyRule, name: &str) -> PolicyRule {
-    PolicyRule {
-        resource_names: Some(to_string_vec(&[name])),
-        ..rule
-    }
-}
-
 fn role_ref(kind: &str, name: &str) -> RoleRef {
     RoleRef {
         api_group: RBAC_GROUP.to_owned(),
@@ -459,13 +360,12 @@ fn to_label_map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn to_string_vec(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_owned()).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        rules::{POLICIES, to_string_vec},
+        *,
+    };
 
     fn grants() -> Vec<RbacObject> {
         RbacInstallation::in_namespace(SYSTEM_NAMESPACE)

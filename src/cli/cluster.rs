@@ -1,11 +1,11 @@
 //! The policies in force in a cluster, and its webhook's registry settings: for verdicts equal to
 //! those at admission.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, Client, api::ListParams};
+use kube::{Api, Client};
 
 use super::{
     error::CliError,
@@ -13,23 +13,20 @@ use super::{
     registry_clients::RegistryClients,
 };
 use crate::{
-    api::{
-        bundle_policy::{
-            BundlePolicy, ClusterBundlePolicy, ConfigMapData, ConfigObjectKind, ConfigObjectRef,
-            PolicyInputs, PolicyObject,
-        },
-        installation::InstallationConfig,
-        rbac::SYSTEM_NAMESPACE,
-        trust_root::TrustRoot,
+    api::{installation::InstallationConfig, rbac::SYSTEM_NAMESPACE},
+    cluster_reader::{
+        CaCertificatesError, ClusterReadError, RegistryCaAccess, RegistryCaError, list_policies,
+        read_policy_inputs, read_registries,
     },
-    core::{job::JobRegistry, policy::Policy, reason::Reason},
+    core::{
+        policy::{Policy, PolicyOrigin},
+        reason::Reason,
+    },
     http::{ConnectionErrorDetail, HttpOptions},
 };
 
 /// The `ConfigMap` and key with the chart's values.
 const CONFIG: (&str, &str) = ("packgate-config", "config.yaml");
-/// The key of CA certificates.
-const CA_KEY: &str = "ca.crt";
 
 /// A cluster, with the permissions of a user.
 pub(super) struct ClusterClient {
@@ -72,28 +69,12 @@ impl ClusterClient {
         namespace: Option<&str>,
         now: Timestamp,
     ) -> Result<Vec<Policy>, CliError> {
-        let cluster = Api::<ClusterBundlePolicy>::all(self.client.clone())
-            .list(&ListParams::default())
-            .await;
-        let cluster =
-            cluster.map_err(|error| cluster_read_error("ClusterBundlePolicies", &error))?;
-        let mut policies: Vec<_> = cluster
-            .items
-            .into_iter()
-            .map(|policy| PolicyObject::Cluster(Arc::new(policy)))
-            .collect();
+        let mut policies = list_policies(&self.client, &PolicyOrigin::Cluster).await?;
         if let Some(namespace) = namespace {
-            let own = Api::<BundlePolicy>::namespaced(self.client.clone(), namespace)
-                .list(&ListParams::default())
-                .await;
-            let own = own.map_err(|error| cluster_read_error("BundlePolicies", &error))?;
-            policies.extend(
-                own.items
-                    .into_iter()
-                    .map(|policy| PolicyObject::Namespaced(Arc::new(policy))),
-            );
+            let own = PolicyOrigin::Namespaced(namespace.to_owned());
+            policies.extend(list_policies(&self.client, &own).await?);
         }
-        let inputs = self.resolve_policy_inputs(policies).await?;
+        let inputs = read_policy_inputs(&self.client, policies, SYSTEM_NAMESPACE).await?;
         Ok(inputs
             .compile_snapshot(SYSTEM_NAMESPACE, now)
             .policies()
@@ -102,33 +83,8 @@ impl ClusterClient {
 
     /// Registry clients with the webhook's settings.
     pub(super) async fn registry_clients(&self) -> Result<RegistryClients, CliError> {
-        let mut known = Vec::new();
-        for registry in &self.installation.registries {
-            let ca = match &registry.ca_ref {
-                Some(ConfigObjectRef {
-                    kind: ConfigObjectKind::ConfigMap,
-                    name,
-                }) => {
-                    let found =
-                        read_config_map_key(&self.client, SYSTEM_NAMESPACE, name, CA_KEY).await;
-                    found.map_err(|error| {
-                        cluster_read_error(&format!("ConfigMap {SYSTEM_NAMESPACE}/{name}"), &error)
-                    })?
-                }
-                // A user is not expected to read Secrets of packgate's own namespace; --ca-file has
-                // the same effect.
-                Some(ConfigObjectRef {
-                    kind: ConfigObjectKind::Secret,
-                    ..
-                })
-                | None => None,
-            };
-            known.push(JobRegistry {
-                host: registry.host.clone(),
-                plain_http: registry.plain_http,
-                ca,
-            });
-        }
+        let (settings, access) = (&self.installation, RegistryCaAccess::User);
+        let known = read_registries(&self.client, settings, SYSTEM_NAMESPACE, access).await?;
         let options = admission_http_options(cluster_http_options(&[])?.addresses);
         RegistryClients::new(
             &known,
@@ -137,44 +93,6 @@ impl ClusterClient {
                 ..options
             },
         )
-    }
-
-    async fn resolve_policy_inputs(
-        &self,
-        policies: Vec<PolicyObject>,
-    ) -> Result<PolicyInputs, CliError> {
-        let needs_roots = policies
-            .iter()
-            .any(|policy| !policy.referenced_names().trust_roots.is_empty());
-        let mut inputs = PolicyInputs {
-            policies,
-            ..PolicyInputs::default()
-        };
-        if needs_roots {
-            let roots = Api::<TrustRoot>::all(self.client.clone())
-                .list(&ListParams::default())
-                .await;
-            inputs.trust_roots = roots
-                .map_err(|error| cluster_read_error("TrustRoots", &error))?
-                .items;
-        }
-        for (namespace, name) in inputs.needed_config_maps(SYSTEM_NAMESPACE) {
-            let maps = Api::<ConfigMap>::namespaced(self.client.clone(), &namespace);
-            let map = maps.get_opt(&name).await.map_err(|error| {
-                cluster_read_error(&format!("ConfigMap {namespace}/{name}"), &error)
-            })?;
-            let data = |map: ConfigMap| map.data.unwrap_or_default();
-            let read = |data: BTreeMap<String, String>| {
-                if namespace == SYSTEM_NAMESPACE {
-                    ConfigMapData::from(data)
-                } else {
-                    ConfigMapData::with_policy_keys_only(data)
-                }
-            };
-            let found = map.map(data).map(read);
-            inputs.config_maps.insert((namespace, name), found);
-        }
-        Ok(inputs)
     }
 }
 
@@ -201,6 +119,27 @@ fn cluster_read_error(what: &str, error: &kube::Error) -> CliError {
         reason,
         format!("{what} of the cluster cannot be read: {error}"),
     )
+}
+
+impl From<ClusterReadError> for CliError {
+    fn from(error: ClusterReadError) -> Self {
+        match error {
+            ClusterReadError::Api { what, error } => cluster_read_error(&what, &error),
+            ClusterReadError::InvalidName { .. } => {
+                Self::new(Reason::InvalidSpec, error.to_string())
+            }
+        }
+    }
+}
+
+impl From<RegistryCaError> for CliError {
+    fn from(RegistryCaError { reference, error }: RegistryCaError) -> Self {
+        let what = format!("{:?} {SYSTEM_NAMESPACE}/{}", reference.kind, reference.name);
+        match error {
+            CaCertificatesError::Api(error) => cluster_read_error(&what, &error),
+            error => Self::new(Reason::InvalidSpec, format!("{what}: {error}")),
+        }
+    }
 }
 
 /// Everything that a cluster's verdict depends on, except for the bundle.

@@ -149,7 +149,9 @@ impl PolicyFiles {
                 ..self.sources_for_namespace(policy_namespace(object), roots)
             };
             let size = object.size();
-            let counted = sources.usage.count_policy(object, size, &sources);
+            let counted = sources
+                .usage
+                .count_policy(object, size, &sources.config_maps);
             counted
                 .and_then(|()| compile(object, &sources))
                 .map_err(|error| blame(error.into()))

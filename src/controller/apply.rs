@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     lock_source,
-    next_step::FrozenLock,
+    packing_run::FrozenLock,
     platform_key,
     reconcile_context::ReconcileContext,
     reconcile_error::{ReconcileError, is_already_exists, is_forbidden, is_not_found},

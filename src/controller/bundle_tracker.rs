@@ -19,7 +19,7 @@ const VERIFICATION_SPREAD: Duration = Duration::from_mins(10);
 /// What the controller remembers of each object, by UID.
 #[derive(Debug, Default)]
 pub(super) struct BundleTracker {
-    objects: Mutex<HashMap<String, TrackedBundle>>,
+    objects: Mutex<HashMap<String, TrackerEntry>>,
 }
 
 /// What is remembered about one object.
@@ -35,18 +35,28 @@ pub(super) struct TrackedBundle {
     pub failures: u32,
     /// The reconcile request in progress. It counts as handled once the conditions show its result.
     pub handling: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct TrackerEntry {
+    bundle: TrackedBundle,
     warned: HashMap<Reason, Timestamp>,
 }
 
 impl BundleTracker {
     /// The entry of the object with this UID.
     pub(super) fn get(&self, uid: &str) -> TrackedBundle {
-        self.lock_objects().get(uid).cloned().unwrap_or_default()
+        let objects = self.lock_objects();
+        let known = objects.get(uid).map(|entry| entry.bundle.clone());
+        known.unwrap_or_default()
     }
 
-    /// Updates the entry of an object.
-    pub(super) fn update(&self, uid: &str, change: impl FnOnce(&mut TrackedBundle)) {
-        change(self.lock_objects().entry(uid.to_owned()).or_default());
+    /// Replaces the entry of an object.
+    pub(super) fn set(&self, uid: &str, bundle: TrackedBundle) {
+        self.lock_objects()
+            .entry(uid.to_owned())
+            .or_default()
+            .bundle = bundle;
     }
 
     /// Treats an object that was finished before this process started as verified some time ago: a
@@ -67,14 +77,11 @@ impl BundleTracker {
             .ok()
             .and_then(|ago| now.checked_sub(ago).ok())
             .unwrap_or(now);
-        objects.insert(
-            uid.to_owned(),
-            TrackedBundle {
-                resolved_at: Some(then),
-                verified_at: Some(then),
-                ..TrackedBundle::default()
-            },
-        );
+        objects.entry(uid.to_owned()).or_default().bundle = TrackedBundle {
+            resolved_at: Some(then),
+            verified_at: Some(then),
+            ..TrackedBundle::default()
+        };
     }
 
     /// True if a warning is due: it was not reported within the interval.
@@ -95,7 +102,7 @@ impl BundleTracker {
         self.lock_objects().retain(|uid, _| exists(uid));
     }
 
-    fn lock_objects(&self) -> MutexGuard<'_, HashMap<String, TrackedBundle>> {
+    fn lock_objects(&self) -> MutexGuard<'_, HashMap<String, TrackerEntry>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -141,7 +148,11 @@ mod tests {
             "{due:?}"
         );
         assert!(due.iter().any(|seconds| *seconds != due[0]), "{due:?}");
-        memory.update("a", |object| object.failures = 3);
+        let failed = TrackedBundle {
+            failures: 3,
+            ..memory.get("a")
+        };
+        memory.set("a", failed);
         memory.assume_checked_earlier("a", Some(hour), now);
         assert_eq!(memory.get("a").failures, 3, "what is known is kept");
         memory.retain(|uid| uid != "a");

@@ -7,7 +7,7 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{next_step::bundle_tag, observe::recorded_bundle_digest};
+use super::packing_run::{bundle_tag, recorded_bundle_digest};
 use crate::{
     api::packed_bundle::{PackedBundle, PackedBundleWork, PackingRequest, ValidatedPackedBundle},
     core::{digest::Digest, job::JobRunKey, reference::ImageTag},

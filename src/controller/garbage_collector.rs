@@ -4,7 +4,10 @@
 //! There are no finalizers, so objects are deleted immediately even while no controller runs; their
 //! children in the system namespace are removed here. Content of registries is never deleted.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -31,9 +34,42 @@ use crate::{
     core::job::JobRunKey,
 };
 
+/// The interval of searches for orphans.
+const GARBAGE_COLLECTION_INTERVAL: Duration = Duration::from_mins(10);
+/// The interval of checks for deleted objects.
+const DELETION_CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// Collects orphans at the start, after deletions, and periodically.
+pub(super) async fn collect_garbage_forever(context: &ReconcileContext) {
+    let mut known: Option<HashSet<String>> = None;
+    let mut last = tokio::time::Instant::now();
+    let ready = context.bundle_store.wait_until_ready().await;
+    while ready.is_ok() {
+        let there: HashSet<String> = context
+            .bundle_store
+            .state()
+            .iter()
+            .filter_map(|object| object.uid())
+            .collect();
+        let gone = known
+            .as_ref()
+            .is_none_or(|known| known.difference(&there).next().is_some());
+        if gone || last.elapsed() >= GARBAGE_COLLECTION_INTERVAL {
+            last = tokio::time::Instant::now();
+            if let Err(error) = delete_orphans(&there, context).await {
+                tracing::warn!(%error, "orphans were not removed; retrying later");
+            } else {
+                known = Some(there);
+            }
+        } else {
+            known = Some(there);
+        }
+        tokio::time::sleep(DELETION_CHECK_INTERVAL).await;
+    }
+}
+
 /// Removes children in the system namespace whose object is gone. `exists` is true for the UIDs of
 /// existing objects.
-pub(super) async fn delete_orphans(
+async fn delete_orphans(
     exists: &HashSet<String>,
     context: &ReconcileContext,
 ) -> Result<(), ReconcileError> {

@@ -10,7 +10,7 @@ use k8s_openapi::api::{
 };
 use kube::ResourceExt;
 
-use super::{next_step::JobState, resources::CONTAINER};
+use super::{packing_run::JobState, resources::CONTAINER};
 use crate::core::{
     job::{JobFailure, JobReport, JobStep, JobSuccess},
     reason::Reason,

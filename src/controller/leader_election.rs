@@ -116,13 +116,13 @@ impl LeaderElector {
     }
 
     /// Returns once the Lease is acquired. Errors of the API server are logged, and the attempt is
-    /// repeated. `heard` is called after each response.
-    pub async fn acquire_lease(&self, heard: impl Fn()) {
+    /// repeated. `responded` is called after each response.
+    pub async fn acquire_lease(&self, responded: impl Fn()) {
         let mut seen = None;
         loop {
             match timeout(self.times.retry * 2, self.try_acquire_or_renew(&mut seen)).await {
-                Ok(Ok(true)) => return heard(),
-                Ok(Ok(false)) => heard(),
+                Ok(Ok(true)) => return responded(),
+                Ok(Ok(false)) => responded(),
                 Ok(Err(error)) => {
                     tracing::warn!(%error, lease = self.name, "the Lease cannot be read or written");
                 }

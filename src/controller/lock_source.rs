@@ -3,7 +3,7 @@
 use kube::{Api, ResourceExt};
 
 use super::{
-    next_step::bundle_tag, read_limiter::LockMemoryPermit, reconcile_context::ReconcileContext,
+    packing_run::bundle_tag, read_limiter::LockMemoryPermit, reconcile_context::ReconcileContext,
     reconcile_error::ReconcileError, verify,
 };
 use crate::{
@@ -195,22 +195,6 @@ pub(super) async fn build_run_inputs(
     let uid = object.uid().unwrap_or_default();
     let generation = object.metadata.generation.unwrap_or_default();
     let lock_digest = resolved.canonical.digest;
-    let signing = match &packing.signing {
-        SigningParty::Platform => JobSigning {
-            mode: JobSigningMode::Platform,
-            builder_id: context.installation.platform_builder(&context.cluster_uid),
-        },
-        SigningParty::Namespace(_) => JobSigning {
-            mode: JobSigningMode::Namespace,
-            builder_id: context
-                .installation
-                .namespace_builder(&context.cluster_uid, &namespace),
-        },
-        SigningParty::Unsigned => JobSigning {
-            mode: JobSigningMode::None,
-            builder_id: String::new(),
-        },
-    };
     Ok(JobInputs {
         v: INPUTS_VERSION,
         run: JobRunKey::new(&uid, generation, &lock_digest),
@@ -238,7 +222,7 @@ pub(super) async fn build_run_inputs(
         private_networks: context.installation.network.allowed_private_cidrs.clone(),
         registry_networks: context.installation.network.registry_private_cidrs.clone(),
         fetch_ca: read_fetch_ca(&namespace, packing.fetch_ca.as_ref(), context).await?,
-        signing,
+        signing: job_signing(packing, &namespace, context),
         sbom: packing.sbom,
         packer: context.run_settings.packer.clone(),
         bundle: PackedBundleIdentity {
@@ -248,6 +232,28 @@ pub(super) async fn build_run_inputs(
             generation,
         },
     })
+}
+
+fn job_signing(
+    packing: &PackingRequest,
+    namespace: &str,
+    context: &ReconcileContext,
+) -> JobSigning {
+    let (installation, cluster) = (&context.installation, &context.cluster_uid);
+    match &packing.signing {
+        SigningParty::Platform => JobSigning {
+            mode: JobSigningMode::Platform,
+            builder_id: installation.platform_builder(cluster),
+        },
+        SigningParty::Namespace(_) => JobSigning {
+            mode: JobSigningMode::Namespace,
+            builder_id: installation.namespace_builder(cluster, namespace),
+        },
+        SigningParty::Unsigned => JobSigning {
+            mode: JobSigningMode::None,
+            builder_id: String::new(),
+        },
+    }
 }
 
 async fn read_fetch_ca(

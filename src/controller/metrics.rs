@@ -16,7 +16,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{cached_bundle::CachedBundle, webhook_configuration::WatchedPolicyStores};
+use super::{cached_bundle::CachedBundle, watched_policies::WatchedPolicyStores};
 use crate::api::{
     bundle_policy::{BundlePolicy, ClusterBundlePolicy, PolicyStatus},
     condition::{ENFORCED, READY},

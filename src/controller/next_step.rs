@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::duplicate_destination::DuplicateDestination;
+use super::{
+    duplicate_destination::DuplicateDestination,
+    packing_run::{FrozenLock, JobPhase, JobState},
+};
 use crate::{
     api::packed_bundle::{PackedBundleWork, PackingRequest, SigningParty, ValidatedPackedBundle},
     core::{
         digest::Digest,
-        job::{JobFailure, JobRunKey, JobSuccess},
+        job::JobFailure,
         reason::{Class, Reason},
-        reference::ImageTag,
     },
 };
 
@@ -52,48 +54,6 @@ pub(super) struct ObservedRunState {
     pub allow_unsigned: bool,
 }
 
-/// A frozen lock.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct FrozenLock {
-    /// The run that packs it.
-    pub run: JobRunKey,
-    /// The canonical lock's digest.
-    pub lock: Digest,
-    /// When it was frozen.
-    pub at: Timestamp,
-}
-
-/// The state of a Job, from its conditions and Pods.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum JobState {
-    /// The Job does not exist.
-    Absent,
-    /// The Job is not finished.
-    Running {
-        /// What prevents it from starting, if anything.
-        problem: Option<String>,
-    },
-    /// The cluster does not let it create a Pod.
-    PodDenied {
-        /// The cluster's message.
-        why: String,
-    },
-    /// It reports success. A claim.
-    Succeeded {
-        /// The report of the Pod.
-        report: JobSuccess,
-        /// When the Job finished.
-        at: Timestamp,
-    },
-    /// The Job failed and is not retried.
-    Failed {
-        /// The reason and message.
-        failure: JobFailure,
-        /// When the Job finished.
-        at: Timestamp,
-    },
-}
-
 /// The next step of a reconcile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ReconcileStep {
@@ -116,15 +76,6 @@ pub(super) enum ReconcileStep {
     Fail(JobFailure, Option<Duration>),
     /// All is done; check again after this time.
     Idle(Option<Duration>),
-}
-
-/// The Job that a reconcile waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum JobPhase {
-    /// The pack Job.
-    Packing,
-    /// The sign Job.
-    Signing,
 }
 
 /// The next step for the observed state.
@@ -348,16 +299,6 @@ pub(super) fn recheck_delay(reason: Reason, earlier: u32) -> Option<Duration> {
 
 fn fail_without_retry(reason: Reason, message: &str) -> ReconcileStep {
     ReconcileStep::Fail(JobFailure::new(reason, message), None)
-}
-
-/// The tag that a run sets: the requested one, or else one derived from the lock. Every bundle gets
-/// a tag.
-pub(super) fn bundle_tag(packing: &PackingRequest, lock: &Digest) -> Option<ImageTag> {
-    match (&packing.signing, &packing.tag) {
-        (SigningParty::Unsigned, _) => None,
-        (_, Some(tag)) => Some(tag.clone()),
-        (_, None) => format!("lock-{}", &lock.hex_digits()[..12]).parse().ok(),
-    }
 }
 
 #[cfg(test)]

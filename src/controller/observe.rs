@@ -15,16 +15,16 @@ use super::{
     bundle_tracker::TrackedBundle,
     duplicate_destination::find_duplicate_destination,
     job_state,
-    next_step::{FrozenLock, JobState, ObservedRunState},
+    next_step::ObservedRunState,
+    packing_run::{FrozenLock, JobState, recorded_bundle_digest},
     reconcile_context::ReconcileContext,
     reconcile_error::ReconcileError,
     resources::BUNDLE_UID,
-    status::SUCCEEDED,
 };
 use crate::{
     api::packed_bundle::{
-        PackedBundle, PackedBundleStatus, PackedBundleWork, RECONCILE_REQUESTED, SigningParty,
-        ValidatedPackedBundle,
+        PackedBundle, PackedBundleStatus, PackedBundleWork, PackingRequest, RECONCILE_REQUESTED,
+        SigningParty, ValidatedPackedBundle,
     },
     core::{
         digest::Digest,
@@ -65,42 +65,38 @@ pub(super) async fn observe_bundle(
     if let PackedBundleWork::Pack(packing) = &validated.work
         && let Some(frozen) = observe_frozen_lock(object, &status, context).await?
     {
-        let namespace = object.namespace().unwrap_or_default();
-        let signs_in = if matches!(packing.signing, SigningParty::Namespace(_)) {
-            &namespace
-        } else {
-            &context.run_settings.system_namespace
-        };
-        seen.pack = observe_job(
-            &namespace,
-            &frozen.run.pack_job_name(),
-            JobStep::Pack,
-            context,
-        )
-        .await?;
-        seen.sign = observe_job(
-            signs_in,
-            &frozen.run.sign_job_name(),
-            JobStep::Sign,
-            context,
-        )
-        .await?;
+        (seen.pack, seen.sign) = observe_jobs(object, packing, &frozen, context).await?;
         seen.finished = recorded_bundle_digest(&status, &frozen.run)
             .filter(|digest| !contradicts_record(&seen.sign, digest));
         seen.failures = count_unavailable_failures(&status, &frozen.run);
         let others = context.bundle_store.state();
-        seen.duplicate_destination = find_duplicate_destination(
-            object,
-            packing,
-            &frozen.lock,
-            others
-                .iter()
-                .filter_map(|guarded| guarded.0.as_ref().ok())
-                .map(|cached| &cached.0),
-        );
+        let others = others.iter().filter_map(|guarded| guarded.0.as_ref().ok());
+        let others = others.map(|cached| &cached.0);
+        seen.duplicate_destination =
+            find_duplicate_destination(object, packing, &frozen.lock, others);
         seen.frozen = Some(frozen);
     }
     Ok(seen)
+}
+
+/// The pack Job, and the sign Job where it runs.
+async fn observe_jobs(
+    object: &PackedBundle,
+    packing: &PackingRequest,
+    frozen: &FrozenLock,
+    context: &ReconcileContext,
+) -> Result<(JobState, JobState), ReconcileError> {
+    let namespace = object.namespace().unwrap_or_default();
+    let signs_in = if matches!(packing.signing, SigningParty::Namespace(_)) {
+        &namespace
+    } else {
+        &context.run_settings.system_namespace
+    };
+    let (pack, sign) = (frozen.run.pack_job_name(), frozen.run.sign_job_name());
+    Ok((
+        observe_job(&namespace, &pack, JobStep::Pack, context).await?,
+        observe_job(signs_in, &sign, JobStep::Sign, context).await?,
+    ))
 }
 
 /// The value of a reconcile request that does not count as handled yet.
@@ -147,23 +143,6 @@ fn creation_time(metadata: &ObjectMeta) -> Timestamp {
         .creation_timestamp
         .as_ref()
         .map_or(Timestamp::UNIX_EPOCH, |time| time.0)
-}
-
-/// The bundle digest in the newest record of this run. A later failure means that the bundle was
-/// lost since.
-pub(super) fn recorded_bundle_digest(
-    status: &PackedBundleStatus,
-    run: &JobRunKey,
-) -> Option<Digest> {
-    let entry = status
-        .history
-        .iter()
-        .find(|entry| entry.run == run.as_str())?;
-    if entry.reason == SUCCEEDED {
-        entry.digest.as_deref()?.parse().ok()
-    } else {
-        None
-    }
 }
 
 /// True if the sign Job reports another digest for the run. The record is a field of the status,

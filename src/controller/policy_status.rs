@@ -22,25 +22,23 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    policy_cache,
+    applicable_policies::check_policy,
+    policy_enforcement::PolicyEnforcementState,
+    readiness::{ERROR_RETRY_DELAY, ReadinessResult},
     reconcile_context::ReconcileContext,
     reconcile_error::{ReconcileError, is_not_found},
     resources::MANAGER,
     trust_root_refresh,
-    webhook_configuration::{PolicyEnforcementState, WatchedPolicyStores},
+    watched_policies::WatchedPolicyStores,
 };
 use crate::{
     api::{
         bundle_policy::{BundlePolicy, ClusterBundlePolicy, PolicyObject},
-        condition::{self, DesiredCondition, ENFORCED, PENDING, READY, SUCCEEDED},
+        condition::{self, DesiredCondition, ENFORCED, PENDING, SUCCEEDED},
         trust_root::TrustRoot,
     },
-    core::{job::JobFailure, reason::Reason},
+    core::reason::Reason,
 };
-
-/// Objects that a policy refers to may change, so it is checked again after this time.
-const RECHECK_INTERVAL: Duration = Duration::from_mins(5);
-const ERROR_RETRY_DELAY: Duration = Duration::from_secs(10);
 
 /// A kind with a `Ready` condition.
 trait ReadinessCheckedResource:
@@ -67,55 +65,6 @@ trait ReadinessCheckedResource:
     /// The conditions as stored.
     fn stored_conditions(&self) -> Vec<Condition> {
         serde_json::from_value(self.stored_status()["conditions"].clone()).unwrap_or_default()
-    }
-}
-
-/// The result of a readiness check.
-#[derive(Debug)]
-pub(super) struct ReadinessResult {
-    /// Fields of the status other than conditions.
-    pub fields: Value,
-    /// Why it is not ready, if so.
-    pub failure: Option<JobFailure>,
-    /// The message of the condition if it is ready.
-    pub message: String,
-    /// When to check again.
-    pub again: Duration,
-}
-
-impl ReadinessResult {
-    /// The object is ready.
-    pub(super) fn with_fields(fields: Value) -> Self {
-        Self {
-            fields,
-            failure: None,
-            message: "it is valid and ready for use".to_owned(),
-            again: RECHECK_INTERVAL,
-        }
-    }
-
-    /// The object is not ready.
-    pub(super) fn with_failure(fields: Value, failure: JobFailure) -> Self {
-        // Exceeding a shared quota depends on objects that are not watched here.
-        let again = if failure.reason == Reason::LimitExceeded {
-            ERROR_RETRY_DELAY
-        } else {
-            RECHECK_INTERVAL
-        };
-        Self {
-            failure: Some(failure),
-            again,
-            ..Self::with_fields(fields)
-        }
-    }
-
-    fn ready_condition(&self) -> DesiredCondition {
-        match &self.failure {
-            None => build_ready_condition(true, SUCCEEDED, &self.message),
-            Some(failure) => {
-                build_ready_condition(false, failure.reason.as_str(), &failure.message)
-            }
-        }
     }
 }
 
@@ -228,15 +177,6 @@ async fn update_status<K: ReadinessCheckedResource>(
     Ok(Action::requeue(again))
 }
 
-fn build_ready_condition(status: bool, reason: &str, message: &str) -> DesiredCondition {
-    DesiredCondition {
-        type_: READY,
-        status,
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-    }
-}
-
 async fn apply_status<K: ReadinessCheckedResource>(
     object: &K,
     status: &Value,
@@ -310,51 +250,35 @@ fn status_as_json(status: &impl serde::Serialize) -> Value {
         .unwrap_or_else(|| json!({}))
 }
 
-impl ReadinessCheckedResource for ClusterBundlePolicy {
-    async fn check_readiness(
-        &self,
-        context: &ReconcileContext,
-    ) -> Result<ReadinessResult, ReconcileError> {
-        policy_cache::check_policy(PolicyObject::Cluster(Arc::new(self.clone())), context)
-            .await
-            .map(|()| ReadinessResult::with_fields(json!({})))
-    }
+macro_rules! policy_readiness {
+    ($policy:ty, $origin:ident) => {
+        impl ReadinessCheckedResource for $policy {
+            async fn check_readiness(
+                &self,
+                context: &ReconcileContext,
+            ) -> Result<ReadinessResult, ReconcileError> {
+                check_policy(PolicyObject::$origin(Arc::new(self.clone())), context)
+                    .await
+                    .map(|()| ReadinessResult::with_fields(json!({})))
+            }
 
-    fn stored_status(&self) -> Value {
-        status_as_json(&self.status)
-    }
+            fn stored_status(&self) -> Value {
+                status_as_json(&self.status)
+            }
 
-    fn enforced_condition(
-        &self,
-        old: &[Condition],
-        context: &ReconcileContext,
-    ) -> Option<DesiredCondition> {
-        build_enforced_condition(self.meta(), old, context)
-    }
+            fn enforced_condition(
+                &self,
+                old: &[Condition],
+                context: &ReconcileContext,
+            ) -> Option<DesiredCondition> {
+                build_enforced_condition(self.meta(), old, context)
+            }
+        }
+    };
 }
 
-impl ReadinessCheckedResource for BundlePolicy {
-    async fn check_readiness(
-        &self,
-        context: &ReconcileContext,
-    ) -> Result<ReadinessResult, ReconcileError> {
-        policy_cache::check_policy(PolicyObject::Namespaced(Arc::new(self.clone())), context)
-            .await
-            .map(|()| ReadinessResult::with_fields(json!({})))
-    }
-
-    fn stored_status(&self) -> Value {
-        status_as_json(&self.status)
-    }
-
-    fn enforced_condition(
-        &self,
-        old: &[Condition],
-        context: &ReconcileContext,
-    ) -> Option<DesiredCondition> {
-        build_enforced_condition(self.meta(), old, context)
-    }
-}
+policy_readiness!(ClusterBundlePolicy, Cluster);
+policy_readiness!(BundlePolicy, Namespaced);
 
 impl ReadinessCheckedResource for TrustRoot {
     async fn check_readiness(

@@ -8,9 +8,9 @@ use tokio::sync::watch;
 
 use super::{
     bundle_tracker::BundleTracker, cached_bundle::CachedBundle, metrics::ControllerMetrics,
-    policy_cache::CompiledPolicyCache, read_limiter::ReadLimiter, resources::RunSettings,
-    secrets::ReferencedObjectReader, sign_queue::SignQueue, trust_root_refresh::TrustRootRefresher,
-    webhook_configuration::PolicyEnforcement,
+    policy_cache::CompiledPolicyCache, policy_enforcement::PolicyEnforcement,
+    read_limiter::ReadLimiter, resources::RunSettings, secrets::ReferencedObjectReader,
+    sign_queue::SignQueue, trust_root_refresher::TrustRootRefresher,
 };
 use crate::{
     api::installation::InstallationConfig, clock::Clock, core::job::JobRegistry,

@@ -13,8 +13,8 @@ pub enum ReconcileError {
     /// To be reported in the object's status.
     #[error("{}: {}", .0.reason, .0.message)]
     StatusFailure(JobFailure),
-    /// The API server failed, or reported a conflict. Retried soon, and not reported in the status,
-    /// which could not be written either.
+    /// The API server failed, or reported a conflict. Retried soon, and reported in the status if
+    /// that can be written.
     #[error("the API server: {0}")]
     Api(#[source] Box<kube::Error>),
 }
@@ -29,6 +29,14 @@ impl ReconcileError {
     /// A failure for the status, from an error with a reason code.
     pub fn from_classified(error: &dyn ClassifiedError) -> Self {
         Self::StatusFailure(JobFailure::from_error(error))
+    }
+
+    /// The failure as the status reports it.
+    pub fn to_failure(&self) -> JobFailure {
+        match self {
+            Self::StatusFailure(failure) => failure.clone(),
+            Self::Api(_) => JobFailure::new(Reason::DeadlineExceeded, &self.to_string()),
+        }
     }
 
     /// A failure for the status.

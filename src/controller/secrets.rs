@@ -10,21 +10,17 @@ use k8s_openapi::{
 use kube::{Api, Client};
 
 use super::{
-    reconcile_error::{ReconcileError, is_forbidden},
+    reconcile_error::{ReconcileError, is_forbidden, is_not_found},
     resources::DOCKER_CONFIG_KEY,
 };
 use crate::{
     api::{
-        bundle_policy::{ConfigObjectKind, ConfigObjectRef},
+        bundle_policy::{CA_CERTIFICATES_KEY, ConfigObjectKind, ConfigObjectRef},
         rbac::tenant_grant_command,
     },
+    cluster_reader::{CaCertificatesError, MAX_CA_BYTES, is_object_name, read_ca_certificates},
     core::reason::Reason,
 };
-
-/// The key of a CA's `ConfigMap` or Secret.
-const CA_KEY: &str = "ca.crt";
-/// The maximum size of a CA file, in bytes.
-const MAX_CA: usize = 256 << 10;
 
 /// Reads objects that others refer to.
 #[derive(Clone)]
@@ -67,12 +63,7 @@ impl ReferencedObjectReader {
         let bytes = data
             .remove(key)
             .ok_or_else(|| missing_key_error("Secret", namespace, name, field, key))?;
-        String::from_utf8(bytes.0).map_err(|_| {
-            ReconcileError::new(
-                Reason::InvalidSpec,
-                format!("{key} of Secret {namespace}/{name} ({field}) is not text"),
-            )
-        })
+        String::from_utf8(bytes.0).map_err(|_| not_text_error(key, namespace, name, field))
     }
 
     /// CA certificates, in PEM.
@@ -82,24 +73,43 @@ impl ReferencedObjectReader {
         reference: &ConfigObjectRef,
         field: &str,
     ) -> Result<String, ReconcileError> {
-        let ConfigObjectRef { kind, name } = reference;
-        let pem = match kind {
-            ConfigObjectKind::Secret => {
-                self.read_secret_text(namespace, name, field, CA_KEY)
-                    .await?
+        read_ca_certificates(&self.client, namespace, reference)
+            .await
+            .map_err(|error| self.explain_ca_error(error, namespace, reference, field))
+    }
+
+    /// Why CA certificates cannot be read. `field` is named.
+    pub(super) fn explain_ca_error(
+        &self,
+        error: CaCertificatesError,
+        namespace: &str,
+        reference: &ConfigObjectRef,
+        field: &str,
+    ) -> ReconcileError {
+        let (kind, name) = (&format!("{:?}", reference.kind), reference.name.as_str());
+        match error {
+            CaCertificatesError::InvalidName(_) => invalid_name_error(name, field),
+            CaCertificatesError::Api(error) if is_not_found(&error) => {
+                missing_object_error(kind, namespace, name, field)
             }
-            ConfigObjectKind::ConfigMap => {
-                let mut data = self.read_config_map(namespace, name, field).await?;
-                data.remove(CA_KEY)
-                    .ok_or_else(|| missing_key_error("ConfigMap", namespace, name, field, CA_KEY))?
+            CaCertificatesError::Api(error)
+                if is_forbidden(&error) && reference.kind == ConfigObjectKind::Secret =>
+            {
+                self.access_denied_error(namespace, name, field)
             }
-        };
-        match pem.len() {
-            size if size > MAX_CA => Err(ReconcileError::new(
+            CaCertificatesError::Api(error) => error.into(),
+            CaCertificatesError::MissingKey => {
+                missing_key_error(kind, namespace, name, field, CA_CERTIFICATES_KEY)
+            }
+            CaCertificatesError::TooLarge(size) => ReconcileError::new(
                 Reason::InvalidSpec,
-                format!("{CA_KEY} of {field} has {size} bytes, the limit is {MAX_CA}"),
-            )),
-            _ => Ok(pem),
+                format!(
+                    "{CA_CERTIFICATES_KEY} of {field} has {size} bytes, the limit is {MAX_CA_BYTES}"
+                ),
+            ),
+            CaCertificatesError::NotText => {
+                not_text_error(CA_CERTIFICATES_KEY, namespace, name, field)
+            }
         }
     }
 
@@ -150,20 +160,26 @@ impl ReferencedObjectReader {
     }
 }
 
-/// A name becomes part of a request's path, so it must be valid. The schema checks it too, but an
-/// object may be older than the schema.
 fn check_object_name(name: &str, field: &str) -> Result<(), ReconcileError> {
-    let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-    let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let is_name = name.starts_with(ends) && name.ends_with(ends) && name.chars().all(inside);
-    if is_name {
+    if is_object_name(name) {
         Ok(())
     } else {
-        Err(ReconcileError::new(
-            Reason::InvalidSpec,
-            format!("{field}.name: {name:?} is not a valid object name; correct it"),
-        ))
+        Err(invalid_name_error(name, field))
     }
+}
+
+fn invalid_name_error(name: &str, field: &str) -> ReconcileError {
+    ReconcileError::new(
+        Reason::InvalidSpec,
+        format!("{field}.name: {name:?} is not a valid object name; correct it"),
+    )
+}
+
+fn not_text_error(key: &str, namespace: &str, name: &str, field: &str) -> ReconcileError {
+    ReconcileError::new(
+        Reason::InvalidSpec,
+        format!("{key} of Secret {namespace}/{name} ({field}) is not text"),
+    )
 }
 
 fn missing_object_error(kind: &str, namespace: &str, name: &str, field: &str) -> ReconcileError {

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{
-    next_step::{FrozenLock, JobPhase},
-    verify::AcceptedBundle,
+    accepted_bundle::AcceptedBundle,
+    packing_run::{FrozenLock, JobPhase},
 };
 pub(super) use crate::api::condition::SUCCEEDED;
 use crate::{
@@ -38,6 +38,10 @@ pub(super) enum StatusUpdate {
     Accepted(Box<AcceptedBundle>),
     /// A step failed.
     Failed(JobFailure),
+    /// The API server failed, so nothing is known about this generation.
+    Interrupted(JobFailure),
+    /// Nothing is left to do after an interruption.
+    Recovered,
 }
 
 /// The status after the update.
@@ -48,7 +52,12 @@ pub(super) fn with_update(
     now: Timestamp,
 ) -> PackedBundleStatus {
     let mut status = old.clone();
-    status.observed_generation = Some(generation);
+    let observed = match update {
+        StatusUpdate::Recovered if !is_interrupted(old) => return status,
+        StatusUpdate::Interrupted(_) | StatusUpdate::Recovered => old.observed_generation,
+        _ => Some(generation),
+    };
+    status.observed_generation = observed;
     if let StatusUpdate::Accepted(good) = update {
         status.bundle = Some(bundle_status(good));
         status.evidence.clone_from(&good.evidence);
@@ -56,7 +65,7 @@ pub(super) fn with_update(
     status.conditions = condition::merge_conditions(
         &old.conditions,
         &desired_conditions(old, update),
-        generation,
+        observed.unwrap_or(generation),
         now,
     );
     status
@@ -159,6 +168,12 @@ pub(crate) fn saturating_i64(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
+/// True if a verified bundle waits for the API server.
+fn is_interrupted(status: &PackedBundleStatus) -> bool {
+    condition::is_true(&status.conditions, READY)
+        && condition::is_true(&status.conditions, RECONCILING)
+}
+
 fn bundle_status(good: &AcceptedBundle) -> BundleStatus {
     let AcceptedBundle {
         reference,
@@ -187,7 +202,10 @@ fn desired_conditions(old: &PackedBundleStatus, update: &StatusUpdate) -> Vec<De
             job_running_conditions(*phase, problem.as_deref())
         }
         StatusUpdate::Accepted(good) => accepted_conditions(good),
-        StatusUpdate::Failed(failure) => failed_conditions(old, failure),
+        StatusUpdate::Failed(failure) | StatusUpdate::Interrupted(failure) => {
+            failed_conditions(old, failure)
+        }
+        StatusUpdate::Recovered => existing_conditions(old, &[READY, VERIFIED]),
     }
 }
 

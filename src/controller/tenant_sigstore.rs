@@ -9,10 +9,10 @@ use serde::Deserialize;
 use super::{
     reconcile_context::ReconcileContext,
     reconcile_error::{ReconcileError, is_forbidden},
-    resources::{CA_KEY, SIGNING_CONFIG_KEY, SigstoreServicesConfigMap},
+    resources::{SIGNING_CONFIG_KEY, SigstoreServicesConfigMap},
 };
 use crate::{
-    api::trust_root::TRUSTED_ROOT_KEY,
+    api::{bundle_policy::CA_CERTIFICATES_KEY, trust_root::TRUSTED_ROOT_KEY},
     core::{
         limits::InputLimits, reason::Reason, sigstore::SigstoreSigningConfig, verify::TrustRoot,
     },
@@ -41,7 +41,7 @@ pub(super) async fn check_services(
     parse_trust_root(&data, namespace, name)?;
     Ok(SigstoreServicesConfigMap {
         name: name.to_owned(),
-        has_ca: data.contains_key(CA_KEY),
+        has_ca: data.contains_key(CA_CERTIFICATES_KEY),
     })
 }
 

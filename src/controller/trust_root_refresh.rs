@@ -1,116 +1,37 @@
 //! Refreshes trust roots from TUF repositories, and stores them in `ConfigMap`s of the system
 //! namespace, where verifiers read them.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+mod stored_root;
 
 use jiff::Timestamp;
-use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
-    Api, Resource, ResourceExt,
-    api::{Patch, PatchParams},
-    core::ObjectMeta,
+    Api, Resource,
     runtime::events::{Event, EventType},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use self::stored_root::{
+    TrustRootConfigMapData, apply_config_map, config_map_data, read_stored_root,
+    read_verified_roots, with_root_chain,
+};
 use super::{
-    policy_status::ReadinessResult,
-    reconcile_context::ReconcileContext,
-    reconcile_error::ReconcileError,
-    resources::{MANAGED_BY, MANAGER},
+    readiness::ReadinessResult, reconcile_context::ReconcileContext,
+    reconcile_error::ReconcileError, trust_root_refresher::MAX_RETRY_DELAY,
 };
 use crate::{
-    api::trust_root::{
-        ConfigMapLookup, METADATA_KEY, ROOTS_KEY, STATE_KEY, TRUSTED_ROOT_KEY, TUF_ROOT_KEY,
-        TrustRoot, TrustRootFetchState,
-    },
+    api::trust_root::{ConfigMapLookup, TRUSTED_ROOT_KEY, TUF_ROOT_KEY, TrustRoot},
     core::{
-        digest::Digest,
         job::JobFailure,
         limits::InputLimits,
         reason::{ClassifiedError, Reason},
         verify,
     },
     service::trust_root::{
-        FetchedTrustRoot, TrustError, TrustRefreshPolicy, TrustRootRenewal, TrustSource,
-        TufRepositoryConfig, TufRootChain, expiry_with_grace, renew_trust_root,
+        TrustError, TrustRefreshPolicy, TrustRootRenewal, TufRepositoryConfig, TufRootChain,
+        renew_trust_root,
     },
 };
-
-/// The longest delay before a failed repository is tried again.
-const MAX_RETRY_DELAY: Duration = Duration::from_mins(5);
-
-/// Bytes of roots and last good state in one `ConfigMap` while the newest refresh failed: the limit
-/// is one MiB.
-const MAX_KEPT: usize = 900 << 10;
-
-type TrustRootConfigMapData = BTreeMap<String, String>;
-
-/// Fetches trust roots, and remembers the last attempts.
-pub(super) struct TrustRootRefresher {
-    source: Arc<dyn TrustSource>,
-    failed: Mutex<HashMap<String, FailedTrustRootRefresh>>,
-}
-
-/// The last failed attempt for one object.
-#[derive(Clone)]
-struct FailedTrustRootRefresh {
-    generation: Option<i64>,
-    at: Timestamp,
-    failure: JobFailure,
-}
-
-impl TrustRootRefresher {
-    /// A refresher that has not tried anything yet.
-    pub(super) fn new(source: Arc<dyn TrustSource>) -> Self {
-        Self {
-            source,
-            failed: Mutex::default(),
-        }
-    }
-
-    /// The last failure for this generation, if it is too early for another attempt.
-    fn recent_failure(
-        &self,
-        root: &TrustRoot,
-        interval: Duration,
-        now: Timestamp,
-    ) -> Option<JobFailure> {
-        let failed = self
-            .failed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&root_uid(root))
-            .cloned()?;
-        let is_soon =
-            failed.at <= now && now < expiry_with_grace(failed.at, interval.min(MAX_RETRY_DELAY));
-        (is_soon && failed.generation == root.metadata.generation).then_some(failed.failure)
-    }
-
-    fn record_refresh(&self, root: &TrustRoot, failure: Option<&JobFailure>, now: Timestamp) {
-        let mut all = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        match failure {
-            Some(failure) => all.insert(
-                root_uid(root),
-                FailedTrustRootRefresh {
-                    generation: root.metadata.generation,
-                    at: now,
-                    failure: failure.clone(),
-                },
-            ),
-            None => all.remove(&root_uid(root)),
-        };
-    }
-}
-
-fn root_uid(root: &TrustRoot) -> String {
-    root.uid().unwrap_or_default()
-}
 
 /// The result for a root, after a refresh if it is due.
 pub(super) async fn check_trust_root(
@@ -150,16 +71,14 @@ async fn check_fetched_root(
     context: &ReconcileContext,
 ) -> Result<ReadinessResult, ReconcileError> {
     let now = context.clock.now();
-    let interval = root
-        .refresh_interval()
-        .map_err(|error| ReconcileError::from_classified(&error))?;
     let first_root = match root.tuf_root_config_map_name() {
         Some(name) => Some(
             read_required_key(name, TUF_ROOT_KEY, "spec.tuf.root.configMapRef", context).await?,
         ),
         None => None,
     };
-    let repository = tuf_repository(root, first_root.as_deref())
+    let first_root = first_root.as_deref();
+    let repository = tuf_repository(root, first_root)
         .map_err(|error| ReconcileError::from_classified(&error))?;
     let maps = Api::<ConfigMap>::namespaced(
         context.client.clone(),
@@ -169,74 +88,96 @@ async fn check_fetched_root(
         .get_opt(&root.config_map_name())
         .await?
         .map(|map| map.data.unwrap_or_default());
+    let (terms, earlier) = refresh_terms(root, now, context)?;
+    let kept = data
+        .as_ref()
+        .and_then(|data| read_stored_root(root, first_root, data));
+    let before = kept.as_ref().map(|kept| kept.trusted_root.clone());
+    let known = read_verified_roots(root, first_root, data.as_ref(), kept.as_ref());
+    let mut roots = known.clone();
+    let source = &*context.trust_root_refresher.source;
+    let renewed = renew_trust_root(source, &repository, kept, &mut roots, terms, now).await;
+    let failure = record_outcome(root, &renewed, before.as_deref(), earlier, context).await;
+    let has_new_roots = roots != known;
+    let stored = match data_to_store(root, first_root, &renewed, &roots, has_new_roots, data)? {
+        StoredChange::Unchanged(data) => data,
+        StoredChange::Write(data) => apply_config_map(root, data, &maps).await?,
+    };
+    Ok(ReadinessResult {
+        again: terms.interval.min(MAX_RETRY_DELAY),
+        ..evaluate_stored_root(root, first_root, &stored, failure, now)
+    })
+}
+
+/// When to refresh, and the last failure if it is too early for another attempt.
+fn refresh_terms(
+    root: &TrustRoot,
+    now: Timestamp,
+    context: &ReconcileContext,
+) -> Result<(TrustRefreshPolicy, Option<JobFailure>), ReconcileError> {
+    let interval = root
+        .refresh_interval()
+        .map_err(|error| ReconcileError::from_classified(&error))?;
+    let max_staleness = root
+        .max_staleness()
+        .map_err(|error| ReconcileError::from_classified(&error))?;
     let earlier = context
         .trust_root_refresher
         .recent_failure(root, interval, now);
     let terms = TrustRefreshPolicy {
         interval,
-        max_staleness: root
-            .max_staleness()
-            .map_err(|error| ReconcileError::from_classified(&error))?,
+        max_staleness,
         may_ask: earlier.is_none(),
     };
-    let kept = data
-        .as_ref()
-        .and_then(|data| read_stored_root(root, first_root.as_deref(), data));
-    let before = kept.as_ref().map(|kept| kept.trusted_root.clone());
-    let known = read_verified_roots(root, first_root.as_deref(), data.as_ref(), kept.as_ref());
-    let mut roots = known.clone();
-    let renewed = renew_trust_root(
-        &*context.trust_root_refresher.source,
-        &repository,
-        kept,
-        &mut roots,
-        terms,
-        now,
-    )
-    .await;
-    let failure = record_outcome(root, &renewed, before.as_deref(), earlier, context).await;
-    let held = match &renewed {
+    Ok((terms, earlier))
+}
+
+/// The data of the `ConfigMap` after a refresh.
+enum StoredChange {
+    /// As they are stored already.
+    Unchanged(TrustRootConfigMapData),
+    /// To be written.
+    Write(TrustRootConfigMapData),
+}
+
+fn data_to_store(
+    root: &TrustRoot,
+    first_root: Option<&str>,
+    renewed: &Result<TrustRootRenewal, TrustError>,
+    roots: &TufRootChain,
+    has_new_roots: bool,
+    data: Option<TrustRootConfigMapData>,
+) -> Result<StoredChange, ReconcileError> {
+    match renewed {
         Ok(TrustRootRenewal {
             root: new,
             is_new: true,
             ..
-        }) => {
-            let data = config_map_data(root, first_root.as_deref(), new)
-                .map_err(|error| ReconcileError::new(Reason::Internal, error.to_string()))?;
-            apply_config_map(root, data, &maps).await?
-        }
-        _ if roots == known => data.unwrap_or_default(),
+        }) => config_map_data(root, first_root, new)
+            .map(StoredChange::Write)
+            .map_err(|error| ReconcileError::new(Reason::Internal, error.to_string())),
+        _ if !has_new_roots => Ok(StoredChange::Unchanged(data.unwrap_or_default())),
         outcome => {
             let last = data
                 .filter(|_| matches!(outcome, Ok(_) | Err(TrustError::Stale { .. })))
                 .unwrap_or_default();
-            apply_config_map(
-                root,
-                with_root_chain(root, first_root.as_deref(), last, &roots)?,
-                &maps,
-            )
-            .await?
+            with_root_chain(root, first_root, last, roots).map(StoredChange::Write)
         }
-    };
-    let again = interval.min(MAX_RETRY_DELAY);
-    Ok(ReadinessResult {
-        again,
-        ..evaluate_stored_root(root, first_root.as_deref(), &held, failure, now)
-    })
+    }
 }
 
 /// The status of the stored root, from the same function that decides whether policies can use it.
 fn evaluate_stored_root(
     root: &TrustRoot,
     first_root: Option<&str>,
-    held: &TrustRootConfigMapData,
+    stored: &TrustRootConfigMapData,
     failure: Option<JobFailure>,
     now: Timestamp,
 ) -> ReadinessResult {
-    let seen = if held.is_empty() {
+    let seen = if stored.is_empty() {
         ConfigMapLookup::Absent
     } else {
-        ConfigMapLookup::Present(held)
+        ConfigMapLookup::Present(stored)
     };
     let found = match root.find_fetched_root(first_root, seen, now) {
         Ok(found) => found,
@@ -248,7 +189,7 @@ fn evaluate_stored_root(
                 .filter(|_| !over)
                 .unwrap_or_else(|| JobFailure::from_error(&error));
             return ReadinessResult::with_failure(
-                last_known_fields(root, first_root, held),
+                last_known_fields(root, first_root, stored),
                 failure,
             );
         }
@@ -282,9 +223,9 @@ fn evaluate_stored_root(
 fn last_known_fields(
     root: &TrustRoot,
     first_root: Option<&str>,
-    held: &TrustRootConfigMapData,
+    stored: &TrustRootConfigMapData,
 ) -> Value {
-    let known = read_stored_root(root, first_root, held).and_then(|fetched| {
+    let known = read_stored_root(root, first_root, stored).and_then(|fetched| {
         Some((
             parse_trust_root(&fetched.trusted_root).ok()?,
             fetched.expires,
@@ -341,144 +282,6 @@ async fn read_required_key(
             format!("ConfigMap {namespace}/{name} ({field}) has no key {key}; add it"),
         )
     })
-}
-
-/// The stored state of the same repository.
-fn read_stored_root(
-    root: &TrustRoot,
-    first_root: Option<&str>,
-    data: &TrustRootConfigMapData,
-) -> Option<FetchedTrustRoot> {
-    let kept: TrustRootFetchState = serde_json::from_str(data.get(STATE_KEY)?).ok()?;
-    let metadata = serde_json::from_str(data.get(METADATA_KEY)?).ok()?;
-    let trusted_root = data.get(TRUSTED_ROOT_KEY)?.clone();
-    let fetched = FetchedTrustRoot {
-        trusted_root,
-        metadata,
-        expires: kept.expires,
-        refreshed: kept.refreshed,
-    };
-    (kept.origin == root.origin_digest(first_root)).then_some(fetched)
-}
-
-/// All verified roots of the same repository.
-fn read_verified_roots(
-    root: &TrustRoot,
-    first_root: Option<&str>,
-    data: Option<&TrustRootConfigMapData>,
-    kept: Option<&FetchedTrustRoot>,
-) -> TufRootChain {
-    let chain: Option<StoredTufRootChain> = data
-        .and_then(|data| data.get(ROOTS_KEY))
-        .and_then(|text| serde_json::from_str(text).ok());
-    let mut roots = chain
-        .filter(|chain| chain.origin == root.origin_digest(first_root))
-        .map(|chain| chain.roots)
-        .unwrap_or_default();
-    if let Some(kept) = kept {
-        roots.add_roots_of(kept);
-    }
-    roots
-}
-
-/// Newer roots with the last good state, or alone if they revoke the keys of that state: it must
-/// not be used any more.
-fn with_root_chain(
-    root: &TrustRoot,
-    first_root: Option<&str>,
-    last: TrustRootConfigMapData,
-    roots: &TufRootChain,
-) -> Result<TrustRootConfigMapData, ReconcileError> {
-    let size = roots.byte_size() + last.values().map(String::len).sum::<usize>();
-    if size > MAX_KEPT {
-        return Err(ReconcileError::new(
-            Reason::LimitExceeded,
-            format!(
-                "the roots of its TUF repository have {} bytes, the limit is {MAX_KEPT}",
-                roots.byte_size()
-            ),
-        ));
-    }
-    let chain = StoredTufRootChain {
-        origin: root.origin_digest(first_root),
-        roots: roots.clone(),
-    };
-    let text = serde_json::to_string(&chain)
-        .map_err(|error| ReconcileError::new(Reason::Internal, error.to_string()))?;
-    Ok(last
-        .into_iter()
-        .chain([(ROOTS_KEY.to_owned(), text)])
-        .collect())
-}
-
-/// The stored roots of a repository.
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct StoredTufRootChain {
-    /// The repository: [`TrustRoot::origin_digest`].
-    origin: Digest,
-    roots: TufRootChain,
-}
-
-fn config_map_data(
-    root: &TrustRoot,
-    first_root: Option<&str>,
-    fetched: &FetchedTrustRoot,
-) -> Result<TrustRootConfigMapData, serde_json::Error> {
-    let kept = TrustRootFetchState {
-        origin: root.origin_digest(first_root),
-        expires: fetched.expires,
-        refreshed: fetched.refreshed,
-    };
-    Ok(TrustRootConfigMapData::from([
-        (TRUSTED_ROOT_KEY.to_owned(), fetched.trusted_root.clone()),
-        (STATE_KEY.to_owned(), serde_json::to_string(&kept)?),
-        (
-            METADATA_KEY.to_owned(),
-            serde_json::to_string(&fetched.metadata)?,
-        ),
-    ]))
-}
-
-/// Stores it, owned by its `TrustRoot`.
-async fn apply_config_map(
-    root: &TrustRoot,
-    data: TrustRootConfigMapData,
-    maps: &Api<ConfigMap>,
-) -> Result<TrustRootConfigMapData, ReconcileError> {
-    let map = ConfigMap {
-        metadata: config_map_metadata(root),
-        data: Some(data.clone()),
-        ..ConfigMap::default()
-    };
-    maps.patch(
-        &root.config_map_name(),
-        &PatchParams::apply(MANAGER).force(),
-        &Patch::Apply(&map),
-    )
-    .await?;
-    tracing::info!(name = root.name_any(), keys = ?data.keys().collect::<Vec<_>>(), "the fetched state \
-        of a trust root was stored");
-    Ok(data)
-}
-
-fn config_map_metadata(root: &TrustRoot) -> ObjectMeta {
-    let labels = [
-        ("app.kubernetes.io/name", "packgate"),
-        (MANAGED_BY, MANAGER),
-    ];
-    let owner: Option<OwnerReference> = root.owner_ref(&());
-    ObjectMeta {
-        name: Some(root.config_map_name()),
-        labels: Some(
-            labels
-                .into_iter()
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .collect(),
-        ),
-        owner_references: owner.map(|owner| vec![owner]),
-        ..ObjectMeta::default()
-    }
 }
 
 /// Records the result of an attempt, and reports a new failure. Returns the failure that remains.

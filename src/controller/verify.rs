@@ -4,34 +4,32 @@
 use std::time::Duration;
 
 use super::{
-    platform_key, policy_cache, reconcile_context::ReconcileContext,
-    reconcile_error::ReconcileError, tenant_sigstore,
+    accepted_bundle::{AcceptedBundle, UnsignedReason},
+    applicable_policies,
+    reconcile_context::ReconcileContext,
+    reconcile_error::ReconcileError,
+    signer_policy::build_signer_policy,
 };
 use crate::{
     api::{
         installation::NoMatchAction,
-        packed_bundle::{
-            BundleAdoption, EvidenceStatus, PackingRequest, SigningParty, TenantSigner,
-            TenantSigningIdentity,
-        },
+        packed_bundle::{BundleAdoption, EvidenceStatus, PackingRequest},
     },
     core::{
         digest::Digest,
-        intoto::COSIGN_SIGN,
         job::JobFailure,
         limits::InputLimits,
         policy::{
-            AdHocPolicyOptions, AdmissionGrounds, AdmissionProof, AdmissionVerdict, AuthorityKind,
-            ClaimsRule, Denials, EnforcementMode, Policy, PolicyAuthority, PolicyDecision,
-            PolicyIdentity, SubjectMatcher,
+            AdmissionGrounds, AdmissionProof, AdmissionVerdict, Denials, EnforcementMode, Policy,
+            PolicyAuthority, PolicyDecision, PolicyIdentity,
         },
         reason::Reason,
         reference::{ImageTag, PinnedReference},
         sbom::SbomDocument,
-        verify::{SignerIdentity, VerificationKey},
+        verify::SignerIdentity,
     },
     service::{
-        bundle_state::{BundleSize, BundleState, BundleStateRequest, read_bundle_state},
+        bundle_state::{BundleState, BundleStateRequest, read_bundle_state},
         verify::BundleEvaluation,
     },
 };
@@ -39,86 +37,6 @@ use crate::{
 /// The deadline of the verdict on one bundle. No API request waits for it, but one bundle must not
 /// delay the others.
 const DEADLINE: Duration = Duration::from_mins(1);
-
-/// A bundle that passed verification.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct AcceptedBundle {
-    /// Its repository and digest.
-    pub reference: PinnedReference,
-    /// Its tag.
-    pub tag: Option<ImageTag>,
-    /// Its size and artifacts, if packgate packed it.
-    pub size: Option<BundleSize>,
-    /// The evidence that it was admitted on.
-    pub evidence: Vec<EvidenceStatus>,
-    /// Denials of policies that only warn or audit.
-    pub warnings: Vec<JobFailure>,
-    /// Why it is accepted without a signature, if so.
-    pub unsigned: Option<UnsignedReason>,
-    /// What allows the condition `Ready`; only a policy decision makes one.
-    pub grounds: AdmissionGrounds,
-}
-
-/// Why a bundle without a signature is accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum UnsignedReason {
-    /// The installation allows unsigned bundles.
-    AllowedByInstallation,
-    /// A policy exempts it.
-    Exempt(PolicyIdentity),
-    /// Policies govern it, and none of them enforces.
-    NotEnforced,
-    /// No policy governs it.
-    Ungoverned,
-}
-
-impl AcceptedBundle {
-    /// The finding as a message for the status.
-    pub(super) fn status_message(&self) -> String {
-        let reference = &self.reference;
-        match &self.unsigned {
-            Some(UnsignedReason::AllowedByInstallation) => {
-                "packed and compared with the lock; the installation allows that nobody signed it"
-                    .to_owned()
-            }
-            Some(UnsignedReason::Exempt(policy)) => {
-                format!("{reference} is there, and {policy} exempts it; nothing else was verified")
-            }
-            Some(UnsignedReason::NotEnforced) => format!(
-                "{reference} is there, and no policy that governs it enforces; it is not verified"
-            ),
-            Some(UnsignedReason::Ungoverned) => {
-                format!("{reference} is there, and no policy governs it; it is not verified")
-            }
-            None => format!("{reference} is {}", self.evidence_summary()),
-        }
-    }
-
-    fn evidence_summary(&self) -> &'static str {
-        let has = |signature: bool| {
-            self.evidence
-                .iter()
-                .any(|evidence| (evidence.predicate_type == COSIGN_SIGN) == signature)
-        };
-        match (has(true), has(false)) {
-            (true, true) => "signed, attested and verified",
-            (true, false) => "signed and verified",
-            (false, true) => "attested and verified",
-            (false, false) => "verified",
-        }
-    }
-}
-
-impl UnsignedReason {
-    /// The reason code.
-    pub(super) const fn reason(&self) -> Reason {
-        match self {
-            Self::Exempt(_) => Reason::Exempt,
-            Self::Ungoverned => Reason::Ungoverned,
-            Self::AllowedByInstallation | Self::NotEnforced => Reason::NoSignatures,
-        }
-    }
-}
 
 /// Verifies a bundle of a run: with the installation's or the tenant's signer and builder, with the
 /// frozen lock, and with every governing policy.
@@ -131,22 +49,16 @@ pub(super) async fn verify_packed_bundle(
     context: &ReconcileContext,
 ) -> Result<AcceptedBundle, ReconcileError> {
     let reference = packing.repository.clone().pin_to_digest(digest);
-    let docker_config = match &packing.push_secret {
-        Some(name) => Some(
-            context
-                .secrets
-                .read_docker_config(namespace, name, "spec.destination.secretRef")
-                .await?,
-        ),
-        None => None,
-    };
+    let secret = packing.push_secret.as_deref();
+    let field = "spec.destination.secretRef";
+    let docker_config = read_docker_config(namespace, secret, field, context).await?;
     let own = build_signer_policy(namespace, packing, lock, context).await?;
     let is_signed = own.is_some();
     let signer = own
         .as_ref()
         .and_then(|own| own.rules().authorities.first())
         .cloned();
-    let mut policies = policy_cache::load_policies(namespace, context).await?;
+    let mut policies = applicable_policies::load_policies(namespace, context).await?;
     policies.extend(own);
     let state = read_state_in_time(
         &reference,
@@ -160,7 +72,7 @@ pub(super) async fn verify_packed_bundle(
     let CombinedPolicyResult {
         evidence, warnings, ..
     } = match combine_verdicts(&state.judgement.decision, signer.as_ref())? {
-        Some(answer) => answer,
+        Some(combined) => combined,
         None if is_signed => {
             return Err(ReconcileError::new(
                 Reason::Internal,
@@ -186,6 +98,22 @@ pub(super) async fn verify_packed_bundle(
         unsigned: (!is_signed).then_some(UnsignedReason::AllowedByInstallation),
         grounds,
     })
+}
+
+async fn read_docker_config(
+    namespace: &str,
+    secret: Option<&str>,
+    field: &str,
+    context: &ReconcileContext,
+) -> Result<Option<Vec<u8>>, ReconcileError> {
+    match secret {
+        Some(name) => context
+            .secrets
+            .read_docker_config(namespace, name, field)
+            .await
+            .map(Some),
+        None => Ok(None),
+    }
 }
 
 /// The evidence, with the required SBOM: exactly the document that the bundle's lock names,
@@ -232,16 +160,9 @@ pub(super) async fn verify_adopted_bundle(
     adoption: &BundleAdoption,
     context: &ReconcileContext,
 ) -> Result<AcceptedBundle, ReconcileError> {
-    let docker_config = match &adoption.secret {
-        Some(name) => Some(
-            context
-                .secrets
-                .read_docker_config(namespace, name, "spec.source.bundle.secretRef")
-                .await?,
-        ),
-        None => None,
-    };
-    let policies = policy_cache::load_policies(namespace, context).await?;
+    let (secret, field) = (adoption.secret.as_deref(), "spec.source.bundle.secretRef");
+    let docker_config = read_docker_config(namespace, secret, field, context).await?;
+    let policies = applicable_policies::load_policies(namespace, context).await?;
     let state = read_state_in_time(
         &adoption.reference,
         None,
@@ -259,7 +180,7 @@ pub(super) async fn verify_adopted_bundle(
         },
         otherwise,
     ) = match combine_verdicts(&state.judgement.decision, None)? {
-        Some(answer) => (answer, UnsignedReason::NotEnforced),
+        Some(combined) => (combined, UnsignedReason::NotEnforced),
         None if context.installation.no_match.packed_bundle == NoMatchAction::Deny => {
             return Err(ungoverned_error(&adoption.reference));
         }
@@ -302,7 +223,7 @@ pub(super) async fn verify_context_artifact(
     docker_config: Option<&[u8]>,
     context: &ReconcileContext,
 ) -> Result<(), ReconcileError> {
-    let policies = policy_cache::load_policies(namespace, context).await?;
+    let policies = applicable_policies::load_policies(namespace, context).await?;
     let state = read_state_in_time(
         reference,
         None,
@@ -362,93 +283,6 @@ fn ungoverned_error(reference: &PinnedReference) -> ReconcileError {
     )
 }
 
-/// The policy for every bundle that this installation packs. `None` if bundles are not signed.
-async fn build_signer_policy(
-    namespace: &str,
-    packing: &PackingRequest,
-    lock: Digest,
-    context: &ReconcileContext,
-) -> Result<Option<Policy>, ReconcileError> {
-    let (name, kind, builder_id) = match &packing.signing {
-        SigningParty::Unsigned => return Ok(None),
-        SigningParty::Platform => {
-            let key = parse_public_key(&platform_key::public_key(context).await?)?;
-            (
-                "platform",
-                AuthorityKind::Key { key, root: None },
-                context.installation.platform_builder(&context.cluster_uid),
-            )
-        }
-        SigningParty::Namespace(signer) => (
-            "namespace",
-            tenant_authority(namespace, signer, context).await?,
-            context
-                .installation
-                .namespace_builder(&context.cluster_uid, namespace),
-        ),
-    };
-    let authorities = vec![PolicyAuthority {
-        name: name.to_owned(),
-        kind,
-    }];
-    let wish = AdHocPolicyOptions {
-        authorities,
-        builder_id: Some(builder_id),
-        lock: Some(lock),
-        ..AdHocPolicyOptions::default()
-    };
-    Policy::ad_hoc(wish)
-        .map(Some)
-        .map_err(|error| ReconcileError::from_classified(&error))
-}
-
-/// The authority of the tenant's signatures.
-async fn tenant_authority(
-    namespace: &str,
-    signer: &TenantSigner,
-    context: &ReconcileContext,
-) -> Result<AuthorityKind, ReconcileError> {
-    let root = match &signer.services {
-        Some(name) => Some(tenant_sigstore::load_trust_root(namespace, name, context).await?),
-        None => None,
-    };
-    match (&signer.identity, root) {
-        (TenantSigningIdentity::Key(secret), root) => {
-            let pem = context
-                .secrets
-                .read_secret_text(
-                    namespace,
-                    secret,
-                    "spec.signing.keySecretRef",
-                    platform_key::PUBLIC,
-                )
-                .await?;
-            Ok(AuthorityKind::Key {
-                key: parse_public_key(&pem)?,
-                root,
-            })
-        }
-        (TenantSigningIdentity::ServiceAccount, Some(root)) => {
-            let subject = SubjectMatcher::Exact(TenantSigner::service_account_identity(namespace));
-            Ok(AuthorityKind::Keyless {
-                subject,
-                issuer: tenant_sigstore::discover_issuer(context).await?,
-                claims: ClaimsRule::default(),
-                root,
-            })
-        }
-        (TenantSigningIdentity::ServiceAccount, None) => Err(ReconcileError::new(
-            Reason::NoSigner,
-            "spec.signing.signingConfigRef is needed by keyless",
-        )),
-    }
-}
-
-fn parse_public_key(pem: &str) -> Result<VerificationKey, ReconcileError> {
-    VerificationKey::from_pem(pem)
-        .map_err(|error| ReconcileError::new(Reason::NoSigner, error.to_string()))
-}
-
 /// The combined result of all policies, after enforcement modes.
 #[derive(Debug, Default)]
 struct CombinedPolicyResult {
@@ -466,18 +300,18 @@ fn combine_verdicts(
     decision: &PolicyDecision,
     own: Option<&PolicyAuthority>,
 ) -> Result<Option<CombinedPolicyResult>, ReconcileError> {
-    let mut answer = CombinedPolicyResult::default();
+    let mut combined = CombinedPolicyResult::default();
     for policy in decision.policies() {
         match &policy.verdict {
             AdmissionVerdict::Admit(admitted) => {
                 admitted_evidence(admitted, own).for_each(|found| {
-                    if !answer.evidence.contains(&found) {
-                        answer.evidence.push(found);
+                    if !combined.evidence.contains(&found) {
+                        combined.evidence.push(found);
                     }
                 });
             }
             AdmissionVerdict::Exempt(by) => {
-                answer.exempted = answer.exempted.or_else(|| Some(by.policy().clone()));
+                combined.exempted = combined.exempted.or_else(|| Some(by.policy().clone()));
             }
             AdmissionVerdict::Deny(denials) if policy.mode == EnforcementMode::Enforce => {
                 return Err(ReconcileError::StatusFailure(denial_failure(
@@ -485,12 +319,12 @@ fn combine_verdicts(
                     denials,
                 )));
             }
-            AdmissionVerdict::Deny(denials) => answer
+            AdmissionVerdict::Deny(denials) => combined
                 .warnings
                 .push(denial_failure(&policy.identity, denials)),
         }
     }
-    Ok((!decision.policies().is_empty()).then_some(answer))
+    Ok((!decision.policies().is_empty()).then_some(combined))
 }
 
 fn denial_failure(policy: &PolicyIdentity, denials: &Denials) -> JobFailure {

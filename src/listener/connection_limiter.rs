@@ -15,7 +15,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::ListenerLimits;
+use super::limits::ListenerLimits;
 
 /// Every open connection.
 #[derive(Clone)]

@@ -7,9 +7,15 @@
 //! reader of a request's body limits its cost.
 
 mod connection_limiter;
+mod limits;
 mod tls;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, body::Body};
 use hyper::{
@@ -31,6 +37,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use connection_limiter::{AdmittedConnection, ConnectionLimiter};
+pub use limits::ListenerLimits;
 pub use tls::{ClientCertificateVerifier, ReloadableTlsConfig};
 
 /// Bytes of a request's head, and of the part of a body that is buffered over HTTP/1.1.
@@ -48,42 +55,6 @@ const GRACEFUL_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pause after the system refused a connection, for example because file descriptors are used
 /// up.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
-
-/// The limits of connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListenerLimits {
-    /// Concurrent connections.
-    pub connections: usize,
-    /// Concurrent connections from one address.
-    pub connections_per_address: usize,
-    /// Concurrent requests on one connection of HTTP/2.
-    pub streams: u32,
-    /// The timeout of a TLS handshake.
-    pub handshake: Duration,
-    /// The timeout of the first request's head.
-    pub head: Duration,
-    /// The idle timeout of a connection after its first request. Longer than API servers keep
-    /// connections (90 s), so that they close them first.
-    pub idle: Duration,
-    /// The interval of HTTP/2 pings, and the timeout of their acknowledgement.
-    pub ping: (Duration, Duration),
-    /// How long requests in progress may take when the process ends.
-    pub last_requests: Duration,
-}
-
-impl ListenerLimits {
-    /// For few peers that send many requests.
-    pub const DEFAULT: Self = Self {
-        connections: 512,
-        connections_per_address: 128,
-        streams: 100,
-        handshake: Duration::from_secs(10),
-        head: Duration::from_secs(10),
-        idle: Duration::from_mins(2),
-        ping: (Duration::from_secs(30), Duration::from_secs(10)),
-        last_requests: Duration::from_secs(5),
-    };
-}
 
 /// The address of the client, as an extension of each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,19 +160,10 @@ impl ConnectionServer {
             .max_buf_size(MAX_HEAD)
             .max_header_size(MAX_HEAD)
             .max_headers(MAX_HEADERS);
-        let mut serving = std::pin::pin!(
-            builder.serve_connection(TokioIo::new(stream), self.request_service(&connection))
-        );
-        let mut life = ConnectionLifetime::new(&connection, self.bounds);
-        loop {
-            tokio::select! {
-                _ = serving.as_mut() => return,
-                ending = life.wait_for_shutdown(&self.stop) => match ending {
-                    ConnectionShutdown::Graceful => serving.as_mut().graceful_shutdown(),
-                    ConnectionShutdown::Immediate => return,
-                },
-            }
-        }
+        let requests = self.request_service(&connection);
+        let serving = builder.serve_connection(TokioIo::new(stream), requests);
+        self.serve_until_closed(serving, |serving| serving.graceful_shutdown(), &connection)
+            .await;
     }
 
     async fn serve_http2(
@@ -219,15 +181,26 @@ impl ConnectionServer {
             .max_send_buf_size(MAX_HEAD)
             .keep_alive_interval(self.bounds.ping.0)
             .keep_alive_timeout(self.bounds.ping.1);
-        let mut serving = std::pin::pin!(
-            builder.serve_connection(TokioIo::new(stream), self.request_service(&connection))
-        );
-        let mut life = ConnectionLifetime::new(&connection, self.bounds);
+        let requests = self.request_service(&connection);
+        let serving = builder.serve_connection(TokioIo::new(stream), requests);
+        self.serve_until_closed(serving, |serving| serving.graceful_shutdown(), &connection)
+            .await;
+    }
+
+    /// Polls a connection until it is closed, or its time is over.
+    async fn serve_until_closed<C: Future>(
+        &self,
+        serving: C,
+        shut_down: impl Fn(Pin<&mut C>),
+        connection: &AdmittedConnection,
+    ) {
+        let mut serving = pin!(serving);
+        let mut life = ConnectionLifetime::new(connection, self.bounds);
         loop {
             tokio::select! {
                 _ = serving.as_mut() => return,
                 ending = life.wait_for_shutdown(&self.stop) => match ending {
-                    ConnectionShutdown::Graceful => serving.as_mut().graceful_shutdown(),
+                    ConnectionShutdown::Graceful => shut_down(serving.as_mut()),
                     ConnectionShutdown::Immediate => return,
                 },
             }
@@ -253,11 +226,11 @@ impl ConnectionServer {
             let under_way = activity.begin_request();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
-            let answering = app.call(request);
+            let responding = app.call(request);
             async move {
-                let answer = answering.await;
+                let response = responding.await;
                 drop(under_way);
-                answer
+                response
             }
         })
     }

@@ -32,10 +32,10 @@ pub(super) async fn is_access_allowed(
         spec: access_review_spec(user, deed, namespace, name),
         ..SubjectAccessReview::default()
     };
-    let answer = Api::<SubjectAccessReview>::all(client.clone())
+    let response = Api::<SubjectAccessReview>::all(client.clone())
         .create(&PostParams::default(), &review)
         .await?;
-    Ok(answer
+    Ok(response
         .status
         .is_some_and(|status| status.allowed && status.denied != Some(true)))
 }

@@ -3,17 +3,21 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, Client, runtime::watcher};
+use kube::{Api, Client};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::api::bundle_policy::{ConfigMapData, NamespacedName, PolicyQuota};
+use crate::{
+    api::bundle_policy::{ConfigMapData, NamespacedName, PolicyQuota},
+    cluster_reader::{WatchedObjectState, follow_object},
+};
 
 /// Initial lists that are read at the same time: each may have a megabyte.
 const CONCURRENT_FIRST_READS: usize = 4;
@@ -22,16 +26,7 @@ const REREAD_INTERVAL: Duration = Duration::from_secs(5);
 /// The delay after an error of the API server.
 const WATCH_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// The observed state of a `ConfigMap`.
-#[derive(Clone, Debug)]
-enum ObservedConfigMap {
-    /// The watch has not started.
-    Unknown,
-    /// The `ConfigMap` does not exist.
-    Absent,
-    /// The `ConfigMap` exists, with these data.
-    Present(ConfigMapData),
-}
+type ObservedConfigMap = WatchedObjectState<ConfigMapData>;
 
 /// The data of each namespace's `ConfigMap`s, by name.
 type ObservedConfigMaps = Arc<Mutex<BTreeMap<String, BTreeMap<String, ObservedConfigMap>>>>;
@@ -169,42 +164,33 @@ impl ConfigMapWatcher {
         );
         AbortOnDropHandle::new(tokio::spawn(async move {
             let mut permit = first.acquire_owned().await.ok();
-            let mut events = std::pin::pin!(watcher::watch_object(api, &name));
-            while let Some(event) = events.next().await {
-                match event {
-                    Ok(map) => {
-                        store_observed(
-                            &held,
-                            &namespace,
-                            &name,
-                            observe_config_map(map, is_of_system),
-                            is_of_system,
-                        );
-                        change.send_modify(|count| *count += 1);
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, name, "the watch of a ConfigMap failed, it is started \
-                            again");
-                        drop(permit.take());
-                        tokio::time::sleep(WATCH_RETRY_DELAY).await;
-                    }
-                }
+            let observe = |map| {
                 drop(permit.take());
-            }
+                if let Some(seen) = observe_config_map(map, is_of_system) {
+                    store_observed(&held, &namespace, &name, seen, is_of_system);
+                    change.send_modify(|count| *count += 1);
+                }
+                ControlFlow::<Infallible>::Continue(())
+            };
+            follow_object(api, &name, WATCH_RETRY_DELAY, observe).await;
         }))
     }
 }
 
-fn observe_config_map(map: Option<ConfigMap>, is_of_system: bool) -> ObservedConfigMap {
-    let Some(map) = map else {
-        return ObservedConfigMap::Absent;
-    };
-    let data = map.data.unwrap_or_default();
-    ObservedConfigMap::Present(if is_of_system {
-        data.into()
-    } else {
-        ConfigMapData::with_policy_keys_only(data)
-    })
+/// `None` while the watch fails: what was seen before stays.
+fn observe_config_map(
+    map: WatchedObjectState<ConfigMap>,
+    is_of_system: bool,
+) -> Option<ObservedConfigMap> {
+    match map {
+        WatchedObjectState::Unknown => None,
+        WatchedObjectState::Absent => Some(ObservedConfigMap::Absent),
+        WatchedObjectState::Present(map) => {
+            let data = map.data.unwrap_or_default();
+            let data = ConfigMapData::for_policies(data, is_of_system);
+            Some(ObservedConfigMap::Present(data))
+        }
+    }
 }
 
 /// Stores an observed `ConfigMap`. If it exceeds the budget together with the others of its

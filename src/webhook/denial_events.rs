@@ -11,6 +11,7 @@ use kube::{
 use moka::sync::Cache;
 
 use super::{
+    options::NAME,
     review_request::ReviewRequest,
     review_response::{EvaluatedImage, ReviewResponse},
 };
@@ -33,7 +34,7 @@ impl DenialEventRecorder {
     /// Records as the replica `instance`.
     pub(super) fn new(client: Client, instance: &str) -> Self {
         let reporter = Reporter {
-            controller: super::NAME.to_owned(),
+            controller: NAME.to_owned(),
             instance: Some(instance.to_owned()),
         };
         Self {
@@ -47,8 +48,8 @@ impl DenialEventRecorder {
 
     /// Records denials, at most once a minute for each object and reason. Dry runs are not
     /// recorded. Runs in the background.
-    pub(super) fn record_denials(&self, request: &ReviewRequest, answer: &ReviewResponse) {
-        let ReviewResponse::Evaluated(all) = answer else {
+    pub(super) fn record_denials(&self, request: &ReviewRequest, response: &ReviewResponse) {
+        let ReviewResponse::Evaluated(all) = response else {
             return;
         };
         if request.admission_request().dry_run || request.namespace().is_empty() {
@@ -59,9 +60,9 @@ impl DenialEventRecorder {
             .filter(|image| image.report.outcome() == ReportOutcome::Denied)
         {
             if let Some(event) = self.build_denial_event(request, image) {
-                let (teller, about) = (Arc::clone(&self.recorder), involved_object(request));
+                let (recorder, about) = (Arc::clone(&self.recorder), involved_object(request));
                 tokio::spawn(async move {
-                    match tokio::time::timeout(EVENT_TIMEOUT, teller.record_event(event, &about))
+                    match tokio::time::timeout(EVENT_TIMEOUT, recorder.record_event(event, &about))
                         .await
                     {
                         Ok(Ok(())) => (),

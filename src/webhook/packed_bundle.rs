@@ -9,18 +9,18 @@ use kube::Api;
 use serde_json::Value;
 
 use super::{
-    WebhookState,
-    access::{self, AccessKind},
-    admission_check::{ImageCheckRequest, PullCredential},
+    image_check::{ImageCheckRequest, PullCredential},
+    required_access::{check_access, required_accesses},
     review_request::ReviewRequest,
     review_response::{EvaluatedImage, ReviewResponse},
+    webhook_state::WebhookState,
 };
 use crate::{
     api::{
         installation::NoMatchAction,
         packed_bundle::{
             LockSource, PackedBundle, PackedBundleSpec, PackedBundleWork, PackingRequest,
-            SigningParty, TenantSigner, TenantSigningIdentity, ValidatedPackedBundle,
+            ValidatedPackedBundle,
         },
         rbac::tenant_grant_command,
     },
@@ -32,14 +32,6 @@ use crate::{
 
 /// The key of a docker configuration in a Secret.
 const DOCKER_CONFIG: &str = ".dockerconfigjson";
-
-/// A Secret that an object refers to, or a ServiceAccount whose token it uses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct RequiredAccess {
-    field: &'static str,
-    name: String,
-    access: AccessKind,
-}
 
 /// An artifact to verify before the object is admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,8 +74,8 @@ pub(super) async fn evaluate_packed_bundle(
             };
         }
     };
-    if let Some(answer) = check_inline_lock(state, &validated).await {
-        return answer;
+    if let Some(refusal) = check_inline_lock(state, &validated).await {
+        return refusal;
     }
     let uses_secrets_as_before = old
         .as_ref()
@@ -92,8 +84,8 @@ pub(super) async fn evaluate_packed_bundle(
         .into_iter()
         .filter(|_| !uses_secrets_as_before)
     {
-        if let Some(answer) = check_access(state, request, &named).await {
-            return answer;
+        if let Some(refusal) = check_access(state, request, &named).await {
+            return refusal;
         }
     }
     let before = old.as_ref().and_then(|old| {
@@ -142,11 +134,11 @@ async fn check_inline_lock(
     }
     let planning = Arc::clone(&state.planning).acquire_owned().await;
     let packing = packing.clone(); // not before: a waiting request needs no copy
-    let looked = tokio::task::spawn_blocking(move || {
+    let checked = tokio::task::spawn_blocking(move || {
         let _planning = planning; // held by the work, not by the waiting request
         validate_inline_lock(&packing)
     });
-    looked.await.unwrap_or_else(|_| {
+    checked.await.unwrap_or_else(|_| {
         let message = "checking the lock failed; try again".to_owned();
         Some(ReviewResponse::Forbidden {
             reason: Reason::Internal,
@@ -174,124 +166,6 @@ fn validate_inline_lock(packing: &PackingRequest) -> Option<ReviewResponse> {
             .and_then(|error| shape(error.to_string())),
         Err(error) => shape(error.to_string()),
     }
-}
-
-/// A user who names a Secret must be allowed to read it: otherwise packgate would send it where
-/// that user cannot. A user who has a ServiceAccount's token made, and sent to services of their
-/// choice, must be allowed to create it: whoever receives the token can act as that account.
-async fn check_access(
-    state: &WebhookState,
-    request: &ReviewRequest,
-    named: &RequiredAccess,
-) -> Option<ReviewResponse> {
-    let RequiredAccess {
-        field,
-        name,
-        access: deed,
-    } = named;
-    let namespace = request.namespace();
-    let user = &request.admission_request().user_info;
-    let deny = |message: String| {
-        Some(ReviewResponse::Forbidden {
-            reason: Reason::SecretAccessDenied,
-            field: (*field).to_owned(),
-            message,
-        })
-    };
-    match access::is_access_allowed(&state.client, user, *deed, namespace, name).await {
-        Ok(true) => None,
-        Ok(false) => deny(access_denied_message(
-            user.username.as_deref().unwrap_or("this user"),
-            *deed,
-            namespace,
-            name,
-        )),
-        Err(error) => deny(format!(
-            "the SubjectAccessReview for {namespace}/{name} in {field} failed: {error}; try again"
-        )),
-    }
-}
-
-fn access_denied_message(who: &str, deed: AccessKind, namespace: &str, name: &str) -> String {
-    match deed {
-        AccessKind::GetSecret => format!(
-            "{who} may not get Secret {namespace}/{name}; a user who references a Secret must be allowed \
-                to read it"
-        ),
-        AccessKind::CreateToken => format!(
-            "{who} may not create tokens of ServiceAccount {namespace}/{name} \
-                (serviceaccounts/token), and keyless signing sends such a token to the services \
-             that spec.signing.signingConfigRef names; get that permission, or sign with a key"
-        ),
-    }
-}
-
-/// Every Secret that the object refers to, and the ServiceAccount that it signs as.
-fn required_accesses(spec: &PackedBundleSpec) -> Vec<RequiredAccess> {
-    let named = |field, name: Option<&String>| {
-        name.map(|name| RequiredAccess {
-            field,
-            name: name.clone(),
-            access: AccessKind::GetSecret,
-        })
-    };
-    let source = &spec.source;
-    let context = source
-        .oci_ref
-        .as_ref()
-        .and_then(|oci| oci.secret_ref.as_ref())
-        .map(|secret| &secret.name);
-    let bundle = source
-        .bundle
-        .as_ref()
-        .and_then(|bundle| bundle.secret_ref.as_ref())
-        .map(|secret| &secret.name);
-    let push = spec
-        .destination
-        .as_ref()
-        .and_then(|destination| destination.secret_ref.as_ref())
-        .map(|secret| &secret.name);
-    let validated = ValidatedPackedBundle::try_from(spec).ok();
-    let (key, account, ca) = match validated.as_ref().map(|validated| &validated.work) {
-        Some(PackedBundleWork::Pack(packing)) => {
-            let (key, account) = match &packing.signing {
-                SigningParty::Namespace(TenantSigner {
-                    identity: TenantSigningIdentity::Key(name),
-                    ..
-                }) => (Some(name), None),
-                SigningParty::Namespace(TenantSigner {
-                    identity: TenantSigningIdentity::ServiceAccount,
-                    ..
-                }) => (None, Some(TenantSigner::ACCOUNT.to_owned())),
-                SigningParty::Platform | SigningParty::Unsigned => (None, None),
-            };
-            (
-                key,
-                account,
-                packing
-                    .fetch_ca
-                    .as_ref()
-                    .filter(|ca| ca.kind == crate::api::bundle_policy::ConfigObjectKind::Secret)
-                    .map(|ca| &ca.name),
-            )
-        }
-        _ => (None, None, None),
-    };
-    [
-        named("spec.source.ociRef.secretRef", context),
-        named("spec.source.bundle.secretRef", bundle),
-        named("spec.destination.secretRef", push),
-        named("spec.signing.keySecretRef", key),
-        account.map(|name| RequiredAccess {
-            field: "spec.signing.keyless",
-            name,
-            access: AccessKind::CreateToken,
-        }),
-        named("spec.fetch.caRef", ca),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
 }
 
 /// The artifact that the object adopts.
@@ -405,6 +279,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::webhook::{access::AccessKind, required_access::RequiredAccess};
 
     fn spec(value: Value) -> PackedBundleSpec {
         serde_json::from_value(value).expect("a spec")

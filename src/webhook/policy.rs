@@ -39,7 +39,7 @@ pub(super) fn evaluate_policy_object(object: Value, there: &PolicySnapshot) -> R
     }
     match sources
         .usage
-        .count_policy(&policy, policy.size(), &sources)
+        .count_policy(&policy, policy.size(), &sources.config_maps)
         .and_then(|()| policy.compile_policy(&sources))
     {
         Ok(_) => ReviewResponse::NothingToEvaluate,

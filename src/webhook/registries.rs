@@ -1,44 +1,42 @@
-//! The chart's registries, with their certificate authorities from the system namespace.
+//! The chart's registries, and the CA of the API servers' client certificates, from the system
+//! namespace.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{Api, Client};
+use kube::Client;
 
-use super::WebhookError;
+use super::options::WebhookError;
 use crate::{
     api::{
-        bundle_policy::{ConfigObjectKind, ConfigObjectRef},
+        bundle_policy::{CA_CERTIFICATES_KEY, ConfigObjectRef},
         installation::InstallationConfig,
+    },
+    cluster_reader::{
+        CaCertificatesError, MAX_CA_BYTES, RegistryCaAccess, read_ca_certificates, read_registries,
     },
     core::job::JobRegistry,
     listener::ClientCertificateVerifier,
 };
 
-/// The key of the certificates in the `ConfigMap` or Secret.
-const CA_KEY: &str = "ca.crt";
-/// The maximum size of a CA file, in bytes.
-const MAX_CA: usize = 256 << 10;
-
-/// Reads them once: a restart reads them again.
-pub(super) async fn read_registries(
+/// The settings of the installation's registries. Read once: a restart reads them again.
+pub async fn configured_registries(
     client: &Client,
     installation: &InstallationConfig,
     namespace: &str,
 ) -> Result<Vec<JobRegistry>, WebhookError> {
-    let mut all = Vec::new();
-    for registry in &installation.registries {
-        let ca = match &registry.ca_ref {
-            Some(reference) => Some(
-                read_ca_certificates(client, namespace, reference, "registries[].caRef").await?,
-            ),
-            None => None,
-        };
-        all.push(JobRegistry {
-            host: registry.host.clone(),
-            plain_http: registry.plain_http,
-            ca,
-        });
-    }
-    Ok(all)
+    read_registries(
+        client,
+        installation,
+        namespace,
+        RegistryCaAccess::Installation,
+    )
+    .await
+    .map_err(|failed| {
+        authorities_error(
+            "registries[].caRef",
+            namespace,
+            &failed.reference,
+            &failed.error,
+        )
+    })
 }
 
 /// The CA certificates for the API servers' client certificates, if configured. Read once, too.
@@ -51,7 +49,9 @@ pub(super) async fn read_client_verifier(
         return Ok(None);
     };
     let field = "webhook.clientCA";
-    let authorities = read_ca_certificates(client, namespace, reference, field).await?;
+    let authorities = read_ca_certificates(client, namespace, reference)
+        .await
+        .map_err(|error| authorities_error(field, namespace, reference, &error))?;
     let clients =
         ClientCertificateVerifier::new(authorities.as_bytes(), &installation.webhook.client_names);
     clients.map(Some).map_err(|error| {
@@ -62,41 +62,19 @@ pub(super) async fn read_client_verifier(
     })
 }
 
-async fn read_ca_certificates(
-    client: &Client,
+fn authorities_error(
+    field: &str,
     namespace: &str,
     reference: &ConfigObjectRef,
-    field: &str,
-) -> Result<String, WebhookError> {
+    error: &CaCertificatesError,
+) -> WebhookError {
+    let what = match error {
+        CaCertificatesError::InvalidName(_) | CaCertificatesError::Api(_) => error.to_string(),
+        CaCertificatesError::MissingKey | CaCertificatesError::TooLarge(_) => {
+            format!("has no key {CA_CERTIFICATES_KEY}, or one of over {MAX_CA_BYTES} bytes")
+        }
+        CaCertificatesError::NotText => format!("has a {CA_CERTIFICATES_KEY} that is not UTF-8"),
+    };
     let ConfigObjectRef { kind, name } = reference;
-    let wrong = |what: String| {
-        WebhookError::Authorities(format!("{field}: {kind:?} {namespace}/{name} {what}"))
-    };
-    let bytes = match kind {
-        ConfigObjectKind::ConfigMap => {
-            let map = Api::<ConfigMap>::namespaced(client.clone(), namespace)
-                .get(name)
-                .await
-                .map_err(|error| wrong(error.to_string()))?;
-            map.data
-                .and_then(|mut data| data.remove(CA_KEY))
-                .map(String::into_bytes)
-        }
-        ConfigObjectKind::Secret => {
-            let secret = Api::<Secret>::namespaced(client.clone(), namespace)
-                .get(name)
-                .await
-                .map_err(|error| wrong(error.to_string()))?;
-            secret
-                .data
-                .and_then(|mut data| data.remove(CA_KEY))
-                .map(|bytes| bytes.0)
-        }
-    };
-    let bytes = bytes.filter(|bytes| bytes.len() <= MAX_CA).ok_or_else(|| {
-        wrong(format!(
-            "has no key {CA_KEY}, or one of over {MAX_CA} bytes"
-        ))
-    })?;
-    String::from_utf8(bytes).map_err(|_| wrong(format!("has a {CA_KEY} that is not UTF-8")))
+    WebhookError::Authorities(format!("{field}: {kind:?} {namespace}/{name} {what}"))
 }

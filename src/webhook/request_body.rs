@@ -116,14 +116,14 @@ impl IntoResponse for BodyRejection {
             Self::Broken => StatusCode::BAD_REQUEST,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
         };
-        let mut answer = (status, self.to_string()).into_response();
+        let mut response = (status, self.to_string()).into_response();
         if self == Self::Busy {
             // With `Retry-After` the API server retries by itself, within its own timeout.
-            answer
+            response
                 .headers_mut()
                 .insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        answer
+        response
     }
 }
 

@@ -7,7 +7,7 @@ use kube::core::{
     response::{StatusCause, StatusDetails, StatusSummary},
 };
 
-use super::admission_check::CheckedImage;
+use super::image_check::CheckedImage;
 use crate::{
     api::installation::NoMatchAction,
     core::{
@@ -180,10 +180,10 @@ fn format_denial(denial: &DenialReport) -> String {
 /// The response. It starts as a denial, and only this function changes that.
 pub(super) fn build_admission_response(
     request: &AdmissionRequest<DynamicObject>,
-    answer: ReviewResponse,
+    evaluated: ReviewResponse,
 ) -> AdmissionResponse {
     let mut response = AdmissionResponse::from(request).deny("verification did not complete");
-    match answer {
+    match evaluated {
         ReviewResponse::NothingToEvaluate => {
             allow_request(&mut response, Permission::NothingToEvaluate);
         }

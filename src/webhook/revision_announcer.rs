@@ -11,7 +11,7 @@ use kube::{
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::NAME;
+use super::options::NAME;
 use crate::api::webhook::replica_annotation;
 
 /// The interval of announcements. Nothing is written if nothing changed.

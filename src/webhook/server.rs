@@ -18,11 +18,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    WebhookState, packed_bundle, policy,
+    packed_bundle, policy,
     request_body::ReceivedBody,
     review_request::{MAX_VALUES, ReviewObjects, ReviewParseError, ReviewRequest},
     review_response::{ReviewResponse, build_admission_response},
-    trust_root, workload,
+    trust_root,
+    webhook_state::WebhookState,
+    workload,
 };
 use crate::{
     api::webhook::{IMAGE_USES_PATH, PACKED_BUNDLES_PATH, POLICIES_PATH},
@@ -135,9 +137,9 @@ async fn handle_review(
     // The lock of a `PackedBundle` is kept until it was evaluated; of a workload only the images
     // are.
     let _weight = (!matches!(subject, ReviewSubject::Workload)).then_some(weight);
-    let answer = evaluate_request(state, subject, &request, objects, begun).await;
-    state.record_verdicts(&request, &answer, begun);
-    Json(build_admission_response(request.admission_request(), answer).into_review())
+    let response = evaluate_request(state, subject, &request, objects, begun).await;
+    state.record_verdicts(&request, &response, begun);
+    Json(build_admission_response(request.admission_request(), response).into_review())
         .into_response()
 }
 

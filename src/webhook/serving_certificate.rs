@@ -1,11 +1,10 @@
 //! The webhook's serving certificate: from a Secret that the controller creates and renews,
 //! reloaded without interruption.
 
-use std::time::Duration;
+use std::{convert::Infallible, ops::ControlFlow, time::Duration};
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client, runtime::watcher};
+use kube::{Api, Client};
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -14,8 +13,12 @@ use rustls::{
 use super::metrics::WebhookMetrics;
 use crate::{
     api::webhook::{TLS_SECRET, certificate_not_after},
+    cluster_reader::{WatchedObjectState, follow_object},
     listener::{ClientCertificateVerifier, ReloadableTlsConfig},
 };
+
+/// The delay after an error of the API server.
+const WATCH_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,25 +41,25 @@ pub(super) async fn wait_for_certificate(
     clients: Option<&ClientCertificateVerifier>,
     metrics: &WebhookMetrics,
 ) -> ReloadableTlsConfig {
-    let mut secrets = std::pin::pin!(watcher::watch_object(
-        Api::<Secret>::namespaced(client.clone(), namespace),
-        TLS_SECRET
-    ));
-    loop {
-        match secrets.next().await {
-            Some(Ok(Some(secret))) => match serving_tls_config(&secret, clients, metrics) {
-                Ok(config) => return ReloadableTlsConfig::new(config),
-                Err(error) => tracing::warn!(%error, "waiting for a valid serving certificate"),
-            },
-            Some(Ok(None)) => {
+    let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
+    let observe = |state| {
+        match state {
+            WatchedObjectState::Present(secret) => {
+                match serving_tls_config(&secret, clients, metrics) {
+                    Ok(config) => return ControlFlow::Break(ReloadableTlsConfig::new(config)),
+                    Err(error) => tracing::warn!(%error, "waiting for a valid serving certificate"),
+                }
+            }
+            WatchedObjectState::Absent => {
                 tracing::info!("waiting for the controller to make Secret {TLS_SECRET}");
             }
-            Some(Err(error)) => {
-                tracing::warn!(%error, "the Secret of the certificate cannot be watched");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            None => tokio::time::sleep(Duration::from_secs(1)).await,
+            WatchedObjectState::Unknown => (),
         }
+        ControlFlow::Continue(())
+    };
+    match follow_object(secrets, TLS_SECRET, WATCH_RETRY_DELAY, observe).await {
+        Some(config) => config,
+        None => std::future::pending().await,
     }
 }
 
@@ -68,27 +71,26 @@ pub(super) async fn reload_certificates(
     shown: &ReloadableTlsConfig,
     metrics: &WebhookMetrics,
 ) {
-    let mut secrets = std::pin::pin!(watcher::watch_object(
-        Api::<Secret>::namespaced(client.clone(), namespace),
-        TLS_SECRET
-    ));
-    while let Some(event) = secrets.next().await {
-        match event.map(|secret| secret.map(|secret| serving_tls_config(&secret, clients, metrics)))
-        {
-            Ok(Some(Ok(config))) => shown.replace(config),
-            Ok(Some(Err(error))) => {
-                tracing::error!(%error, "the new serving certificate is invalid; keeping the current one");
+    let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
+    let observe = |state| {
+        match state {
+            WatchedObjectState::Present(secret) => {
+                match serving_tls_config(&secret, clients, metrics) {
+                    Ok(config) => shown.replace(config),
+                    Err(error) => {
+                        tracing::error!(%error, "the new serving certificate is invalid; keeping the current one");
+                    }
+                }
             }
-            Ok(None) => tracing::warn!(
+            WatchedObjectState::Absent => tracing::warn!(
                 "Secret {TLS_SECRET} was deleted; keeping the current certificate until the controller \
                     makes a new one"
             ),
-            Err(error) => {
-                tracing::warn!(%error, "the watch of the certificate's Secret failed, it restarts");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
+            WatchedObjectState::Unknown => (),
         }
-    }
+        ControlFlow::<Infallible>::Continue(())
+    };
+    follow_object(secrets, TLS_SECRET, WATCH_RETRY_DELAY, observe).await;
 }
 
 fn serving_tls_config(

@@ -7,7 +7,9 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use serde_json::Value;
 
-use super::{WebhookState, review_request::ReviewRequest, review_response::ReviewResponse};
+use super::{
+    review_request::ReviewRequest, review_response::ReviewResponse, webhook_state::WebhookState,
+};
 use crate::{
     api::{
         API_VERSION,

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{ConfigMapData, PolicyCompiler, PolicyObject, PolicyQuota};
+use super::{ConfigMapData, PolicyObject, PolicyQuota};
 use crate::{
     api::trust_root::TrustRoot,
     core::{
@@ -119,11 +119,6 @@ impl PolicyInputs {
             }
         }
         needed
-    }
-
-    /// Compiles everything, as of `now`.
-    pub fn compile_snapshot(&self, system_namespace: &str, now: Timestamp) -> PolicySnapshot {
-        PolicyCompiler::default().compile_snapshot(self, system_namespace, now)
     }
 
     /// The policies of the cluster, and of each namespace.

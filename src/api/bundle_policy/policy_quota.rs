@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{ConfigMapData, PolicyObject, ResolvedPolicyReferences};
+use super::{ConfigMapData, PolicyObject};
 use crate::core::{
     digest::Digest,
     policy::{PolicyError, PolicyOrigin},
@@ -104,7 +104,7 @@ impl PolicyQuotaUsage {
         &self,
         policy: &PolicyObject,
         bytes: usize,
-        sources: &ResolvedPolicyReferences,
+        config_maps: &BTreeMap<String, ConfigMapData>,
     ) -> Result<(), PolicyError> {
         let Some(mut counted) = self.lock_counts() else {
             return Ok(());
@@ -113,8 +113,7 @@ impl PolicyQuotaUsage {
         counted.authorities += policy.authorities().len();
         counted.bytes += bytes;
         for name in policy.referenced_names().config_maps {
-            let size = sources
-                .config_maps
+            let size = config_maps
                 .get(&name)
                 .map_or(0, ConfigMapData::size_in_bytes);
             counted.config_maps.insert(name, size);

@@ -1,5 +1,9 @@
 use super::*;
-use crate::api::packed_bundle::PackedBundleSpec;
+use crate::{
+    api::packed_bundle::PackedBundleSpec,
+    controller::packing_run::bundle_tag,
+    core::job::{JobRunKey, JobSuccess},
+};
 
 const NOW: &str = "2026-11-21T12:00:00Z";
 

@@ -22,14 +22,10 @@ use super::{
         with_ephemeral_storage,
     },
     run_labels,
+    sign_job_signer::{SignJobSigner, add_signer_arguments},
 };
 use crate::{
-    api::{
-        packed_bundle::{
-            LockSource, PackedBundle, PackingRequest, TenantSigner, TenantSigningIdentity,
-        },
-        trust_root::TRUSTED_ROOT_KEY,
-    },
+    api::packed_bundle::{LockSource, PackedBundle, PackingRequest, TenantSigner},
     core::{
         digest::Digest,
         job::{JobInputs, JobRunKey},
@@ -43,44 +39,9 @@ const INPUTS: &str = "/inputs";
 const WORK: &str = "/work";
 const REGISTRY: &str = "/credentials/registry";
 const CONTEXT: &str = "/credentials/context";
-const KEY: &str = "/signing";
 const CONFIG: &str = "config.json";
-const SERVICES: &str = "/services";
-const IDENTITY: &str = "/identity";
-/// The audience of identity tokens: the one that Fulcio requires.
-const AUDIENCE: &str = "sigstore";
 /// The ServiceAccount of the platform's sign Jobs. It has no permissions.
 const SIGNER_ACCOUNT: &str = "packgate-signer";
-
-/// The signer of a sign Job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SignJobSigner {
-    /// The platform's key, a Secret of the system namespace.
-    Platform(String),
-    /// The tenant's own signer, in its namespace.
-    Namespace {
-        /// The signing identity.
-        identity: TenantSigningIdentity,
-        /// The Sigstore services to sign with.
-        services: Option<SigstoreServicesConfigMap>,
-    },
-    /// No signer: the bytes are compared only.
-    Unsigned,
-}
-
-/// A `ConfigMap` of the tenant's namespace with Sigstore's services.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SigstoreServicesConfigMap {
-    /// The name of the `ConfigMap`.
-    pub name: String,
-    /// True if it contains certificate authorities for TLS.
-    pub has_ca: bool,
-}
-
-/// Key in a [`SigstoreServicesConfigMap`]: the services.
-pub const SIGNING_CONFIG_KEY: &str = "signing_config.json";
-/// Key in a [`SigstoreServicesConfigMap`]: CA certificates for TLS, in PEM.
-pub const CA_KEY: &str = "ca.crt";
 
 /// The pack Job, in the tenant's namespace: with the tenant's credentials, without any API token or
 /// key.
@@ -155,14 +116,50 @@ pub fn build_sign_job(
 ) -> Job {
     let run = &inputs.run;
     let in_namespace = matches!(with, SignJobSigner::Namespace { .. });
-    let mut args = to_strings(&[
-        "job",
-        "sign",
-        "--inputs",
-        INPUTS,
-        "--digest",
-        &digest.to_string(),
-    ]);
+    let (mut args, mut mounts) = sign_job_inputs(packing, run, digest, in_namespace);
+    add_signer_arguments(with, &mut args, &mut mounts);
+    if in_namespace {
+        // The tenant's own quota and deadline apply.
+        let account = TenantSigner::ACCOUNT.to_owned();
+        let spec = build_pod_spec(args, mounts, sign_job_resources(), account, setup);
+        let place = JobPlacement {
+            name: run.sign_job_name(),
+            namespace: owner.namespace(),
+            owners: bundle_owner_references(owner),
+            component: RunComponent::Sign,
+        };
+        return build_job(owner, run, place, spec, packing.timeout);
+    }
+    let resources = setup.sign_jobs.resources.clone();
+    let resources = resources.unwrap_or_else(sign_job_resources);
+    let pull_secrets = setup.image_pull_secrets.iter();
+    let pull_secrets: Vec<_> = pull_secrets
+        .map(|name| LocalObjectReference { name: name.clone() })
+        .collect();
+    let spec = PodSpec {
+        image_pull_secrets: Some(pull_secrets).filter(|secrets| !secrets.is_empty()),
+        ..build_pod_spec(args, mounts, resources, SIGNER_ACCOUNT.to_owned(), setup)
+    };
+    let place = JobPlacement {
+        name: run.sign_job_name(),
+        namespace: Some(setup.system_namespace.clone()),
+        owners: vec![setup.installation.clone()],
+        component: RunComponent::Sign,
+    };
+    // The platform's key is mounted here.
+    let longest = Duration::from_secs(setup.sign_jobs.timeout_seconds.into());
+    build_job(owner, run, place, spec, packing.timeout.min(longest))
+}
+
+/// The arguments of the sign Job but for its signer, with its files.
+fn sign_job_inputs(
+    packing: &PackingRequest,
+    run: &JobRunKey,
+    digest: &Digest,
+    in_namespace: bool,
+) -> (Vec<String>, Vec<PodVolumeMount>) {
+    let digest = digest.to_string();
+    let mut args = to_strings(&["job", "sign", "--inputs", INPUTS, "--digest", &digest]);
     let frozen = if in_namespace {
         run.pack_job_name()
     } else {
@@ -170,136 +167,15 @@ pub fn build_sign_job(
     };
     let mut mounts = vec![PodVolumeMount::config_map("inputs", frozen, INPUTS)];
     if let Some(secret) = &packing.push_secret {
-        let secret = if in_namespace {
-            secret.clone()
-        } else {
-            run.sign_job_name()
-        };
+        let copy = run.sign_job_name();
+        let secret = if in_namespace { secret } else { &copy };
         args.extend([
             String::from("--registry-config"),
             format!("{REGISTRY}/{CONFIG}"),
         ]);
-        mounts.push(registry_config_mount("registry", &secret, REGISTRY));
+        mounts.push(registry_config_mount("registry", secret, REGISTRY));
     }
-    add_signer_arguments(with, &mut args, &mut mounts);
-    let account = if in_namespace {
-        TenantSigner::ACCOUNT
-    } else {
-        SIGNER_ACCOUNT
-    };
-    let resources = if in_namespace {
-        None
-    } else {
-        setup.sign_jobs.resources.clone()
-    };
-    let mut spec = build_pod_spec(
-        args,
-        mounts,
-        resources.unwrap_or_else(sign_job_resources),
-        account.to_owned(),
-        setup,
-    );
-    let place = if in_namespace {
-        JobPlacement {
-            name: run.sign_job_name(),
-            namespace: owner.namespace(),
-            owners: bundle_owner_references(owner),
-            component: RunComponent::Sign,
-        }
-    } else {
-        let secrets = setup
-            .image_pull_secrets
-            .iter()
-            .map(|name| LocalObjectReference { name: name.clone() });
-        spec.image_pull_secrets =
-            Some(secrets.collect()).filter(|secrets: &Vec<_>| !secrets.is_empty());
-        let owners = vec![setup.installation.clone()];
-        JobPlacement {
-            name: run.sign_job_name(),
-            namespace: Some(setup.system_namespace.clone()),
-            owners,
-            component: RunComponent::Sign,
-        }
-    };
-    // In the tenant's namespace its own quota and deadline apply. Here the platform's key is
-    // mounted.
-    let longest = if in_namespace {
-        packing.timeout
-    } else {
-        packing
-            .timeout
-            .min(Duration::from_secs(setup.sign_jobs.timeout_seconds.into()))
-    };
-    build_job(owner, run, place, spec, longest)
-}
-
-/// The arguments of the sign Job for its signer, with the paths of its files.
-fn add_signer_arguments(
-    with: &SignJobSigner,
-    args: &mut Vec<String>,
-    mounts: &mut Vec<PodVolumeMount>,
-) {
-    match with {
-        SignJobSigner::Platform(secret)
-        | SignJobSigner::Namespace {
-            identity: TenantSigningIdentity::Key(secret),
-            ..
-        } => {
-            args.extend(to_strings(&[
-                "--key",
-                "/signing/cosign.key",
-                "--key-password-file",
-                "/signing/cosign.password",
-            ]));
-            let keys = [
-                ("cosign.key", "cosign.key"),
-                ("cosign.password", "cosign.password"),
-            ];
-            mounts.push(PodVolumeMount::secret_keys(
-                "key",
-                secret.clone(),
-                &keys,
-                KEY,
-            ));
-        }
-        SignJobSigner::Namespace {
-            identity: TenantSigningIdentity::ServiceAccount,
-            ..
-        } => {
-            args.extend(to_strings(&["--identity-token-file", "/identity/token"]));
-            mounts.push(PodVolumeMount::service_account_token(
-                "identity", AUDIENCE, "token", IDENTITY,
-            ));
-        }
-        SignJobSigner::Unsigned => (),
-    }
-    if let SignJobSigner::Namespace {
-        services: Some(SigstoreServicesConfigMap { name, has_ca }),
-        ..
-    } = with
-    {
-        let flags = [
-            ("--signing-config", SIGNING_CONFIG_KEY),
-            ("--trusted-root", TRUSTED_ROOT_KEY),
-            ("--ca-file", CA_KEY),
-        ];
-        let used = if *has_ca {
-            flags.as_slice()
-        } else {
-            &flags[..2]
-        };
-        args.extend(
-            used.iter()
-                .flat_map(|(flag, key)| [(*flag).to_owned(), format!("{SERVICES}/{key}")]),
-        );
-        let keys: Vec<&str> = used.iter().map(|(_, key)| *key).collect();
-        mounts.push(PodVolumeMount::config_map_keys(
-            "services",
-            name.clone(),
-            &keys,
-            SERVICES,
-        ));
-    }
+    (args, mounts)
 }
 
 struct JobPlacement {

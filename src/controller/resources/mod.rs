@@ -4,6 +4,7 @@ mod config_maps_and_secrets;
 mod jobs;
 mod pod;
 mod scratch_storage;
+mod sign_job_signer;
 #[cfg(test)]
 mod tests;
 
@@ -15,11 +16,9 @@ use kube::{Resource, ResourceExt};
 pub use config_maps_and_secrets::{
     DOCKER_CONFIG_KEY, RunSnapshot, pack_config_map, push_secret_copy, snapshot_config_map,
 };
-pub use jobs::{
-    CA_KEY, SIGNING_CONFIG_KEY, SignJobSigner, SigstoreServicesConfigMap, build_pack_job,
-    build_sign_job,
-};
+pub use jobs::{build_pack_job, build_sign_job};
 pub use scratch_storage::ScratchStorage;
+pub use sign_job_signer::{SIGNING_CONFIG_KEY, SignJobSigner, SigstoreServicesConfigMap};
 
 use crate::{
     api::{installation::SignJobsConfig, packed_bundle::PackedBundle},

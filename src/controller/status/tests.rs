@@ -2,9 +2,9 @@ use super::*;
 use crate::{
     api::packed_bundle::EvidenceStatus,
     controller::{
-        next_step::JobState,
-        observe::{contradicts_record, recorded_bundle_digest},
-        verify::UnsignedReason,
+        accepted_bundle::UnsignedReason,
+        observe::contradicts_record,
+        packing_run::{JobState, recorded_bundle_digest},
     },
     core::{
         intoto::COSIGN_SIGN,
@@ -407,4 +407,31 @@ fn what_somebody_else_wrote_is_taken_out() {
     });
     assert_eq!(overwrite_patch(&found, &wanted), patch);
     assert_eq!(overwrite_patch(&Value::Null, &wanted), wanted);
+}
+
+#[test]
+fn an_interruption_says_nothing_about_the_generation_and_ends_without_a_trace() {
+    let ready = told(&StatusUpdate::Accepted(Box::new(good())));
+    let now = time("2026-11-21T13:00:00Z");
+    let failure = JobFailure::new(Reason::DeadlineExceeded, "the API server: gone");
+    let interrupted = StatusUpdate::Interrupted(failure);
+    let waiting = with_update(&ready, &interrupted, 3, now);
+    assert_eq!(waiting.observed_generation, Some(2), "not the newest");
+    assert_eq!(
+        conditions(&waiting),
+        [
+            ("Ready", "True", "Succeeded"),
+            ("Verified", "True", "Succeeded"),
+            ("Reconciling", "True", "DeadlineExceeded"),
+        ]
+    );
+    let recover = |status| with_update(status, &StatusUpdate::Recovered, 3, now);
+    assert_eq!(recover(&waiting), ready);
+    assert_eq!(recover(&ready), ready);
+    let new = with_update(&PackedBundleStatus::default(), &interrupted, 1, now);
+    assert_eq!(
+        (new.observed_generation, conditions(&new)[0]),
+        (None, ("Ready", "False", "DeadlineExceeded"))
+    );
+    assert_eq!(recover(&new), new, "it waits for a result");
 }

@@ -1,38 +1,29 @@
 //! What is stored of a fetched root, and what is reported about it. Fetching is tested in
 //! `crate::trust`.
 
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
 use axum::body::Body;
 use http_body_util::BodyExt;
 use jiff::{Span, ToSpan};
-use kube::{Client, runtime::reflector};
-use prometheus_client::registry::Registry;
+use kube::Client;
 use sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT;
-use tokio::sync::watch;
 
 use super::{
-    super::{
-        ControllerMetrics, bundle_tracker::BundleTracker, resources::RunSettings,
-        secrets::ReferencedObjectReader, webhook_configuration::PolicyEnforcement,
-    },
+    super::{testing, trust_root_refresher::TrustRootRefresher},
+    stored_root::config_map_metadata,
     *,
 };
 use crate::{
-    api::{
-        bundle_policy::{PolicyInputs, PolicyObject},
-        installation::InstallationConfig,
-    },
+    api::bundle_policy::{PolicyInputs, PolicyObject},
     clock::Clock,
-    http::{HttpClient, HttpOptions, HttpProxy, HttpRetryPolicy},
-    oci::auth::RegistryCredentialError,
-    service::{
-        registries::{OpenedRepository, RepositoryOpenError, TenantRepositoryOpener},
-        trust_root::TufSigningMaterial,
-    },
-    telemetry::events::EventRecorder,
-    trust::{
-        TufSource,
-        testing::{TufRepository, TufServer},
-    },
+    core::digest::Digest,
+    service::trust_root::{FetchedTrustRoot, TrustSource, TufSigningMaterial},
+    trust::testing::{TufRepository, TufServer},
 };
 
 fn at(text: &str) -> Timestamp {
@@ -335,47 +326,7 @@ impl ApiServer {
 
     /// A newly started controller.
     fn context(&self, clock: &Arc<TestClock>) -> ReconcileContext {
-        let client = self.client();
-        let setup = RunSettings {
-            image: "r.example.com/packgate:v1".into(),
-            image_pull_policy: String::new(),
-            image_pull_secrets: Vec::new(),
-            sign_jobs: crate::api::installation::SignJobsConfig::default(),
-            system_namespace: "packgate-system".into(),
-            installation: OwnerReference::default(),
-            packer: None,
-        };
-        ReconcileContext {
-            run_settings: setup,
-            installation: InstallationConfig::default(),
-            cluster_uid: "u".into(),
-            clock: Arc::<TestClock>::clone(clock),
-            registries: Arc::new(NoRegistries),
-            job_registries: Vec::new(),
-            bundle_store: reflector::store().0,
-            read_limiter: crate::controller::read_limiter::ReadLimiter::default(),
-            bundle_tracker: BundleTracker::default(),
-            queue: crate::controller::sign_queue::SignQueue::default(),
-            metrics: ControllerMetrics::new(&mut Registry::default()),
-            events: EventRecorder::new(client.clone(), "test".into()),
-            secrets: ReferencedObjectReader::new(client.clone(), "packgate-system".into()),
-            trust_root_refresher: TrustRootRefresher::new(Arc::new(TufSource::new(http_client()))),
-            policy_cache: crate::controller::policy_cache::CompiledPolicyCache::default(),
-            enforcement: watch::Sender::new(PolicyEnforcement::default()),
-            client,
-        }
-    }
-}
-
-struct NoRegistries;
-
-impl TenantRepositoryOpener for NoRegistries {
-    fn open_repository(
-        &self,
-        _: &crate::core::reference::ImageRepository,
-        _: Option<&[u8]>,
-    ) -> Result<OpenedRepository, RepositoryOpenError> {
-        Err(RegistryCredentialError::Malformed { line: 1, column: 1 }.into())
+        testing::context(self.client(), Arc::<TestClock>::clone(clock))
     }
 }
 
@@ -385,20 +336,6 @@ impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         *self.0.lock().expect("no panic")
     }
-}
-
-fn http_client() -> HttpClient {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let retries = HttpRetryPolicy {
-        attempts: 1,
-        ..HttpRetryPolicy::default()
-    };
-    HttpClient::new(&HttpOptions {
-        proxy: HttpProxy::Direct,
-        retries,
-        ..HttpOptions::default()
-    })
-    .expect("a client")
 }
 
 /// A cluster with a `TrustRoot`, its repository, and the time.

@@ -20,6 +20,7 @@ use rcgen::{
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
 
+use crate::api::bundle_policy::CA_CERTIFICATES_KEY;
 use crate::api::webhook::{
     NOT_AFTER_ANNOTATION, ROTATE_REQUESTED_ANNOTATION, TLS_SECRET, WEBHOOK_SERVICE_NAME,
 };
@@ -107,7 +108,7 @@ pub(super) fn next_rotation_step(
         serving: shown,
         staged,
         old_authority: old,
-        handled_request: answered,
+        handled_request: handled,
     } = now;
     if shown.not_after <= at {
         return CertificateRotationStep::Create;
@@ -122,7 +123,7 @@ pub(super) fn next_rotation_step(
             CertificateRotationStep::Idle
         };
     }
-    let wanted = requested.is_some_and(|requested| answered.as_deref() != Some(requested));
+    let wanted = requested.is_some_and(|requested| handled.as_deref() != Some(requested));
     if wanted || shown.not_after.duration_since(at) <= RENEW_BEFORE_EXPIRY {
         return CertificateRotationStep::Stage;
     }
@@ -138,12 +139,12 @@ pub(super) fn next_rotation_step(
 
 impl WebhookCertificates {
     /// A state with one certificate only.
-    pub(super) const fn from_single(shown: ServingCertificate, answered: Option<String>) -> Self {
+    pub(super) const fn from_single(shown: ServingCertificate, handled: Option<String>) -> Self {
         Self {
             serving: shown,
             staged: None,
             old_authority: None,
-            handled_request: answered,
+            handled_request: handled,
         }
     }
 
@@ -170,10 +171,10 @@ impl WebhookCertificates {
         requested: Option<&str>,
         at: Timestamp,
     ) -> Self {
-        let answered = requested.map(ToOwned::to_owned).or(self.handled_request);
+        let handled = requested.map(ToOwned::to_owned).or(self.handled_request);
         Self {
             staged: Some((pair, at)),
-            handled_request: answered,
+            handled_request: handled,
             ..self
         }
     }
@@ -235,7 +236,7 @@ impl WebhookCertificates {
             self.serving.not_after.to_string(),
         )]);
         insert_certificate(&mut data, "", &self.serving);
-        data.insert("ca.crt".to_owned(), self.ca_bundle());
+        data.insert(CA_CERTIFICATES_KEY.to_owned(), self.ca_bundle());
         if let Some((pair, at)) = &self.staged {
             insert_certificate(&mut data, "next-", pair);
             annotations.insert(
@@ -248,8 +249,8 @@ impl WebhookCertificates {
             data.insert("old-authority.crt".to_owned(), authority.clone());
             annotations.insert(SHOWN_AT.to_owned(), at.to_string());
         }
-        if let Some(answered) = &self.handled_request {
-            annotations.insert(ROTATED.to_owned(), answered.clone());
+        if let Some(handled) = &self.handled_request {
+            annotations.insert(ROTATED.to_owned(), handled.clone());
         }
         let metadata = ObjectMeta {
             name: Some(TLS_SECRET.to_owned()),

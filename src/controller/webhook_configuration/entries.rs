@@ -7,13 +7,18 @@
 
 mod image_conditions;
 mod namespaced_conditions;
+mod rules;
 
 use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use self::{image_conditions::image_condition, namespaced_conditions::NamespacedImageConditions};
+use self::{
+    image_conditions::image_condition,
+    namespaced_conditions::NamespacedImageConditions,
+    rules::{WebhookRules, webhook_rules},
+};
 use crate::{
     api::{
         installation::{FailurePolicy, InstallationConfig, NoMatchAction},
@@ -70,69 +75,11 @@ pub(super) fn render_configuration(
         FailurePolicy::Fail => "Fail",
         FailurePolicy::Ignore => "Ignore",
     };
-    let (bundles, written, uses) = webhook_rules();
+    let rules = webhook_rules();
     let excluded = excluded_namespaces(namespace);
     let sent = ImageMatchConditions::from_policies(policies, installation, &excluded);
-    let everywhere = |name, path, rules, failure_policy, conditions| WebhookEntry {
-        name,
-        path,
-        failure_policy,
-        rules,
-        conditions,
-        namespaces: None,
-    };
-    let mut entries = vec![
-        everywhere(
-            "packedbundles",
-            PACKED_BUNDLES_PATH,
-            &bundles,
-            wanted,
-            Vec::new(),
-        ),
-        everywhere("policies", POLICIES_PATH, &written, wanted, Vec::new()),
-        everywhere(
-            "uses",
-            IMAGE_USES_PATH,
-            &uses,
-            wanted,
-            sent.uses_conditions(),
-        ),
-        // Nothing is denied here, so requests do not fail if the webhook is down.
-        everywhere(
-            "warn-or-audit",
-            IMAGE_USES_PATH,
-            &uses,
-            "Ignore",
-            sent.warn_or_audit_conditions(),
-        ),
-    ];
-    let for_some = [
-        (
-            "namespaced-uses",
-            wanted,
-            &sent.denied_in_namespaces,
-            sent.namespaced_uses_conditions(),
-        ),
-        (
-            "namespaced-warn-or-audit",
-            "Ignore",
-            &sent.warned_or_audited_in_namespaces,
-            sent.namespaced_warn_or_audit_conditions(),
-        ),
-    ];
-    for (name, failure_policy, images, conditions) in for_some {
-        if let Some(images) = images {
-            let namespaces = images.listed_namespaces();
-            entries.push(WebhookEntry {
-                name,
-                path: IMAGE_USES_PATH,
-                failure_policy,
-                rules: &uses,
-                conditions,
-                namespaces,
-            });
-        }
-    }
+    let mut entries = cluster_wide_entries(&rules, wanted, &sent);
+    entries.extend(namespaced_entries(&rules, wanted, &sent));
     let entries: Vec<Value> = entries
         .iter()
         .map(|entry| entry.render_entry(installation, namespace, &excluded, ca_bundle))
@@ -149,6 +96,73 @@ pub(super) fn render_configuration(
         object,
         scope_digests: sent.digest_scopes(&everywhere),
     }
+}
+
+fn cluster_wide_entries<'a>(
+    rules: &'a WebhookRules,
+    wanted: &'static str,
+    sent: &ImageMatchConditions,
+) -> Vec<WebhookEntry<'a>> {
+    let everywhere = |name, path, rules, failure_policy, conditions| WebhookEntry {
+        name,
+        path,
+        failure_policy,
+        rules,
+        conditions,
+        namespaces: None,
+    };
+    let (bundles, policies, uses) = (&rules.bundles, &rules.policies, &rules.uses);
+    let sent_always = Vec::new;
+    let denied = sent.uses_conditions();
+    let warned = sent.warn_or_audit_conditions();
+    vec![
+        everywhere(
+            "packedbundles",
+            PACKED_BUNDLES_PATH,
+            bundles,
+            wanted,
+            sent_always(),
+        ),
+        everywhere("policies", POLICIES_PATH, policies, wanted, sent_always()),
+        everywhere("uses", IMAGE_USES_PATH, uses, wanted, denied),
+        // Nothing is denied here, so requests do not fail if the webhook is down.
+        everywhere("warn-or-audit", IMAGE_USES_PATH, uses, "Ignore", warned),
+    ]
+}
+
+fn namespaced_entries<'a>(
+    rules: &'a WebhookRules,
+    wanted: &'static str,
+    sent: &'a ImageMatchConditions,
+) -> impl Iterator<Item = WebhookEntry<'a>> {
+    let entry =
+        |name, failure_policy, images: &'a Option<NamespacedImageConditions>, conditions| {
+            let images = images.as_ref()?;
+            Some(WebhookEntry {
+                name,
+                path: IMAGE_USES_PATH,
+                failure_policy,
+                rules: &rules.uses,
+                conditions,
+                namespaces: images.listed_namespaces(),
+            })
+        };
+    [
+        entry(
+            "namespaced-uses",
+            wanted,
+            &sent.denied_in_namespaces,
+            sent.namespaced_uses_conditions(),
+        ),
+        entry(
+            "namespaced-warn-or-audit",
+            "Ignore",
+            &sent.warned_or_audited_in_namespaces,
+            sent.namespaced_warn_or_audit_conditions(),
+        ),
+    ]
+    .into_iter()
+    .flatten()
 }
 
 impl WebhookEntry<'_> {
@@ -199,49 +213,6 @@ impl WebhookEntry<'_> {
             "admissionReviewVersions": ["v1"],
         })
     }
-}
-
-/// For `PackedBundle`s, for policies and the objects that they refer to, and for uses of images.
-fn webhook_rules() -> (Value, Value, Value) {
-    let mut roots = resource_rule("packgate.dev", "v1alpha1", &["trustroots"], "*");
-    // one that a policy refers to must stay
-    roots["operations"] = json!(["CREATE", "UPDATE", "DELETE"]);
-    let bundles = json!([resource_rule(
-        "packgate.dev",
-        "v1alpha1",
-        &["packedbundles"],
-        "Namespaced"
-    )]);
-    let written = json!([
-        resource_rule(
-            "packgate.dev",
-            "v1alpha1",
-            &["clusterbundlepolicies", "bundlepolicies"],
-            "*"
-        ),
-        roots
-    ]);
-    let uses = json!([
-        resource_rule(
-            "",
-            "v1",
-            &["pods", "pods/ephemeralcontainers"],
-            "Namespaced"
-        ),
-        resource_rule("apps", "v1", &["deployments"], "Namespaced"),
-        resource_rule("batch", "v1", &["cronjobs"], "Namespaced"),
-    ]);
-    (bundles, written, uses)
-}
-
-fn resource_rule(group: &str, version: &str, resources: &[&str], scope: &str) -> Value {
-    json!({
-        "apiGroups": [group],
-        "apiVersions": [version],
-        "resources": resources,
-        "operations": ["CREATE", "UPDATE"],
-        "scope": scope,
-    })
 }
 
 fn excluded_namespaces(namespace: &str) -> Vec<&str> {

@@ -19,8 +19,11 @@ use super::*;
 use crate::{
     api::bundle_policy::{PolicyInputs, PolicyObject},
     core::{
-        limits::InputLimits, media_type, oci::Descriptor, reference::ImageRepository,
-        report::ReportOutcome,
+        limits::InputLimits,
+        media_type,
+        oci::Descriptor,
+        reference::ImageRepository,
+        report::{AdmissionReport, ReportOutcome},
     },
     oci::{
         ContentReader, ContentSource, ContentTarget, MemoryTarget, OciError, PushContent,
@@ -28,6 +31,7 @@ use crate::{
     },
     service::{registries::RepositoryOpenError, sign},
     signing::{KeySigner, Password, generate_default_key},
+    webhook::image_check::PullCredential,
 };
 
 const REPOSITORY: &str = "r.example.com/team-a/siem";

@@ -11,10 +11,10 @@ use std::time::Instant;
 pub(super) use images::{MAX_USES, WorkloadKind};
 
 use super::{
-    WebhookState,
-    admission_check::ImageCheckRequest,
+    image_check::ImageCheckRequest,
     review_request::ReviewRequest,
     review_response::{EvaluatedImage, ReviewResponse},
+    webhook_state::WebhookState,
 };
 use crate::{
     api::installation::{NoMatchAction, NoMatchConfig},

@@ -16,6 +16,7 @@ const MODULES: &[(&str, &[&str])] = &[
         &[
             "api",
             "clock",
+            "cluster_reader",
             "controller",
             "core",
             "fetch",
@@ -31,12 +32,28 @@ const MODULES: &[(&str, &[&str])] = &[
     ),
     (
         "controller",
-        &["api", "clock", "core", "service", "telemetry"],
+        &[
+            "api",
+            "clock",
+            "cluster_reader",
+            "core",
+            "service",
+            "telemetry",
+        ],
     ),
     (
         "webhook",
-        &["api", "clock", "core", "listener", "service", "telemetry"],
+        &[
+            "api",
+            "clock",
+            "cluster_reader",
+            "core",
+            "listener",
+            "service",
+            "telemetry",
+        ],
     ),
+    ("cluster_reader", &["api", "core"]),
     (
         "service",
         &[
@@ -79,6 +96,7 @@ const HOMES: &[(&str, &[&str])] = &[
         "kube::",
         &[
             "api",
+            "cluster_reader",
             "controller",
             "webhook",
             "telemetry/events",
@@ -92,6 +110,7 @@ const HOMES: &[(&str, &[&str])] = &[
         "k8s_openapi::",
         &[
             "api",
+            "cluster_reader",
             "controller",
             "webhook",
             "telemetry/events",

@@ -27,9 +27,8 @@ use crate::{
     signing::{KeySigner, Password, generate_default_key},
     webhook::{
         WebhookMetrics,
-        admission_check::{
-            AdmissionChecker, Arc, Duration, ImageCheckRequest, Instant, PullCredential,
-        },
+        admission_check::{AdmissionChecker, Arc, Duration, ImageCheckRequest, Instant},
+        image_check::PullCredential,
     },
 };
 

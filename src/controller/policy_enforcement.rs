@@ -3,28 +3,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use k8s_openapi::api::coordination::v1::Lease;
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
+use crate::api::{
+    bundle_policy::{PolicyObject, PolicySetRevision},
+    webhook::replica_annotation,
 };
-use serde_json::{Value, json};
-
-use crate::{
-    api::{
-        bundle_policy::{PolicyObject, PolicySetRevision},
-        webhook::{WEBHOOK_SERVICE_NAME, replica_annotation, replica_from_annotation},
-    },
-    controller::{reconcile_context::ReconcileContext, reconcile_error::ReconcileError},
-};
-
-/// Annotations of gone replicas that are kept before they are removed. A starting replica is not
-/// among the Service's endpoints yet.
-const MAX_GONE_REPLICAS: usize = 8;
 
 /// The observed enforcement. Empty at the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::controller) struct PolicyEnforcement {
+pub(super) struct PolicyEnforcement {
     /// Generations that every replica has loaded, by UID. `None`: not known yet.
     enforced_generations: Option<HashMap<String, i64>>,
     /// Why others are not in force, by UID.
@@ -33,7 +19,7 @@ pub(in crate::controller) struct PolicyEnforcement {
 
 /// Whether a policy is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::controller) enum PolicyEnforcementState {
+pub(super) enum PolicyEnforcementState {
     /// Every replica has loaded this generation.
     Enforced,
     /// Not every replica has loaded it; the reason.
@@ -44,11 +30,7 @@ pub(in crate::controller) enum PolicyEnforcementState {
 
 impl PolicyEnforcement {
     /// The state of this generation of a policy.
-    pub(in crate::controller) fn state_of_policy(
-        &self,
-        uid: &str,
-        generation: i64,
-    ) -> PolicyEnforcementState {
+    pub(super) fn state_of_policy(&self, uid: &str, generation: i64) -> PolicyEnforcementState {
         match &self.enforced_generations {
             None => PolicyEnforcementState::Unknown,
             Some(carried) if carried.get(uid) == Some(&generation) => {
@@ -135,43 +117,10 @@ fn uid_and_generation(policy: &PolicyObject) -> Option<(String, i64)> {
     Some((metadata.uid.clone()?, metadata.generation?))
 }
 
-/// Removes the announcements of replicas that are gone.
-pub(super) async fn remove_gone_replicas(
-    annotations: &BTreeMap<String, String>,
-    replicas: &[String],
-    context: &ReconcileContext,
-) -> Result<(), ReconcileError> {
-    let gone: Vec<&String> = annotations
-        .keys()
-        .filter(|key| {
-            replica_from_annotation(key)
-                .is_some_and(|replica| !replicas.iter().any(|name| name == replica))
-        })
-        .collect();
-    if gone.len() < MAX_GONE_REPLICAS || replicas.is_empty() {
-        return Ok(());
-    }
-    let nothing: serde_json::Map<String, Value> = gone
-        .into_iter()
-        .map(|key| (key.clone(), Value::Null))
-        .collect();
-    let patch = json!({"metadata": {"annotations": nothing}});
-    let leases = Api::<Lease>::namespaced(
-        context.client.clone(),
-        &context.run_settings.system_namespace,
-    );
-    leases
-        .patch(
-            WEBHOOK_SERVICE_NAME,
-            &PatchParams::default(),
-            &Patch::Merge(&patch),
-        )
-        .await?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn policy(uid: &str, generation: i64) -> PolicyObject {
