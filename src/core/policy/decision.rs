@@ -193,7 +193,7 @@ fn combine_verdicts(policies: &[PolicyVerdict]) -> PolicyOutcome {
             AdmissionVerdict::Admit(more) => {
                 admitted = Some(
                     admitted.map_or_else(|| more.clone(), |known| known.with_evidence_of(more)),
-                )
+                );
             }
         }
     }

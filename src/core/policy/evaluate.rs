@@ -174,7 +174,7 @@ fn admit(
     ))
 }
 
-fn deny(denial: Denial) -> AdmissionVerdict {
+const fn deny(denial: Denial) -> AdmissionVerdict {
     AdmissionVerdict::Deny(Denials::from_denial(denial))
 }
 

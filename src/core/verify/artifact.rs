@@ -25,7 +25,7 @@ pub(crate) fn verify_artifact(
 ) -> Result<Verified<()>, EvidenceError> {
     let artifact = content.map_or_else(
         || SignedArtifact::manifest(&subject),
-        |content| SignedArtifact::reader(content),
+        SignedArtifact::reader,
     );
     let by = match key {
         None => authenticate_certificate(root, bundle, artifact)?,

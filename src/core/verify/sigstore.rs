@@ -175,7 +175,7 @@ fn check_key_time_evidence(
 }
 
 /// True if `sigstore-verify` can check log entries and timestamps of signatures by this key.
-pub(super) fn can_check_time_evidence(key: &VerificationKey) -> bool {
+pub(super) const fn can_check_time_evidence(key: &VerificationKey) -> bool {
     !matches!(
         key.algorithm(),
         KeyAlgorithm::EcdsaP521 | KeyAlgorithm::RsaPss
