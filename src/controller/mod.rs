@@ -82,9 +82,10 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 /// The delay after an error of the API server.
 const ERROR_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Waits for the Lease, then reconciles until `stop` or until the Lease is lost. `responded` is called
-/// after each response of the API server while waiting: the replica is then ready to lead or to
-/// take over.
+/// Waits for the Lease, then reconciles until `stop` or until the Lease is lost.
+///
+/// `responded` is called after each response of the API server while waiting: the replica is then
+/// ready to lead or to take over.
 pub async fn run_controller(
     client: Client,
     options: ControllerOptions,
@@ -155,7 +156,7 @@ async fn reconcile_until_stopped(
     let checking = async {
         checks.run_all(&context, &stop).await;
         if stop.is_cancelled() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     };
     tokio::select! {

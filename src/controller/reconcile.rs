@@ -56,7 +56,7 @@ async fn run_steps(guard: &mut StatusGuard<'_>) -> Result<Action, ReconcileError
         Ok(validated) => validated,
         Err(error) => {
             guard.begin_reconcile_request();
-            return Ok(guard.stage_failure(JobFailure::from_error(&error), None));
+            return Ok(guard.stage_failure(&JobFailure::from_error(&error), None));
         }
     };
     guard.begin_valid(&validated);

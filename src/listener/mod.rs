@@ -162,7 +162,7 @@ impl ConnectionServer {
             .max_headers(MAX_HEADERS);
         let requests = self.request_service(&connection);
         let serving = builder.serve_connection(TokioIo::new(stream), requests);
-        self.serve_until_closed(serving, |serving| serving.graceful_shutdown(), &connection)
+        self.serve_until_closed(serving, http1::Connection::graceful_shutdown, &connection)
             .await;
     }
 
@@ -183,7 +183,7 @@ impl ConnectionServer {
             .keep_alive_timeout(self.bounds.ping.1);
         let requests = self.request_service(&connection);
         let serving = builder.serve_connection(TokioIo::new(stream), requests);
-        self.serve_until_closed(serving, |serving| serving.graceful_shutdown(), &connection)
+        self.serve_until_closed(serving, http2::Connection::graceful_shutdown, &connection)
             .await;
     }
 

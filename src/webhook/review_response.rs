@@ -233,16 +233,13 @@ fn apply_evaluated_images(response: &mut AdmissionResponse, all: Vec<EvaluatedIm
     let warnings = admission_warnings(&all);
     let grounds: Option<Vec<AdmissionGrounds>> =
         all.into_iter().map(|image| image.grounds).collect();
-    match grounds {
-        Some(grounds) => {
-            allow_request(response, Permission::Images(grounds));
-            response.warnings = (!warnings.is_empty()).then_some(warnings);
-        }
-        None => {
-            let message = "an image is neither denied nor cleared; this is a defect of packgate";
-            let cause = status_cause(Reason::Internal, message, None);
-            response.result = failure_status(500, "InternalError", message.into(), vec![cause]);
-        }
+    if let Some(grounds) = grounds {
+        allow_request(response, Permission::Images(grounds));
+        response.warnings = (!warnings.is_empty()).then_some(warnings);
+    } else {
+        let message = "an image is neither denied nor cleared; this is a defect of packgate";
+        let cause = status_cause(Reason::Internal, message, None);
+        response.result = failure_status(500, "InternalError", message.into(), vec![cause]);
     }
 }
 

@@ -105,7 +105,7 @@ fn log_verdict(request: &ReviewRequest, image: &EvaluatedImage, took: Duration) 
         field = report.field().unwrap_or_default(),
         r#use = report.used_as().as_str(),
         reference = sanitize_text(report.reference()),
-        digest = report.digest().map(|digest| digest.to_string()).unwrap_or_default(),
+        digest = report.digest().map(ToString::to_string).unwrap_or_default(),
         outcome = report.outcome().as_str(),
         allowed = !image.is_denied(),
         reason = report.denials().first().map_or("", |denial| denial.reason.as_str()),

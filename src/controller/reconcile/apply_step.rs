@@ -52,7 +52,7 @@ pub(super) async fn apply_step(
             Action::requeue(Duration::from_secs(1))
         }
         (Step::Fail(failure, wait), _) => {
-            job_step::report_run_failure(guard, failure, wait, seen).await?
+            job_step::report_run_failure(guard, &failure, wait, seen).await?
         }
         (Step::Idle(wait), _) => {
             guard.stage_recovery();

@@ -77,7 +77,7 @@ pub(super) fn wait_for_job(
 /// Records a run's failure in the history, once, and reports it.
 pub(super) async fn report_run_failure(
     guard: &mut StatusGuard<'_>,
-    failure: JobFailure,
+    failure: &JobFailure,
     wait: Option<Duration>,
     seen: &ObservedRunState,
 ) -> Result<Action, ReconcileError> {

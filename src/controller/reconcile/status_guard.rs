@@ -128,9 +128,9 @@ impl<'a> StatusGuard<'a> {
     }
 
     /// Reports a failure, and checks again after `wait`.
-    pub(super) fn stage_failure(&mut self, failure: JobFailure, wait: Option<Duration>) -> Action {
+    pub(super) fn stage_failure(&mut self, failure: &JobFailure, wait: Option<Duration>) -> Action {
         self.stage_update(&StatusUpdate::Failed(failure.clone()));
-        self.queue_warning(&failure);
+        self.queue_warning(failure);
         wait.map_or_else(Action::await_change, Action::requeue)
     }
 
@@ -183,7 +183,7 @@ impl<'a> StatusGuard<'a> {
         result: Result<Action, ReconcileError>,
     ) -> Result<Action, ReconcileError> {
         let result = match result {
-            Err(ReconcileError::StatusFailure(failure)) => Ok(self.stage_step_failure(failure)),
+            Err(ReconcileError::StatusFailure(failure)) => Ok(self.stage_step_failure(&failure)),
             // The write itself failed, so there is nothing to tell it by.
             Err(error) if self.progress == WriteProgress::Failed => return Err(error),
             Err(error) => {
@@ -203,7 +203,7 @@ impl<'a> StatusGuard<'a> {
     }
 
     /// A failure of a step is retried later and later.
-    fn stage_step_failure(&mut self, failure: JobFailure) -> Action {
+    fn stage_step_failure(&mut self, failure: &JobFailure) -> Action {
         self.begin_reconcile_request();
         let earlier = self.tracked.failures;
         self.tracked.failures = earlier.saturating_add(1);

@@ -2,11 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use axum::body::Body;
+use futures::FutureExt;
 use http_body_util::BodyExt;
 use kube::Client;
 use serde_json::{Value, json};
@@ -30,6 +31,8 @@ struct ApiServerState {
     failing: Option<(&'static str, String)>,
     statuses: Vec<Value>,
     events: Vec<String>,
+    /// Whose permits for whole objects must all be free while a status is written.
+    limiter: Weak<ReconcileContext>,
 }
 
 impl ApiServer {
@@ -113,6 +116,11 @@ impl ApiServer {
                 (201, sent)
             }
             "PATCH" if path == status_path => {
+                if let Some(context) = state.limiter.upgrade() {
+                    let take = || context.read_limiter.acquire_object_permit().now_or_never();
+                    let (first, second) = (take(), take());
+                    assert!(first.is_some() && second.is_some(), "a permit is held");
+                }
                 let object = state.objects.get_mut(OBJECT).expect("the object");
                 object["status"] = sent["status"].clone();
                 (200, object.clone())
@@ -314,4 +322,13 @@ async fn an_object_that_cannot_be_read_has_no_status_to_write() {
     let context = server.context();
     server.reconcile(&context).await.expect_err("not read");
     assert!(server.statuses().is_empty());
+}
+
+#[tokio::test]
+async fn a_slow_write_of_a_status_keeps_nobody_from_reading() {
+    let server = ApiServer::with_object(&packing());
+    let context = Arc::new(server.context());
+    server.lock().limiter = Arc::downgrade(&context);
+    server.reconcile(&context).await.expect("a Job is started");
+    assert_eq!(server.statuses().len(), 2);
 }

@@ -119,7 +119,7 @@ fn record_verdict(
             Ok(())
         }
         Err(ReconcileError::StatusFailure(failure)) if failure.class() != Class::Unavailable => {
-            guard.stage_failure(failure.clone(), None);
+            guard.stage_failure(&failure, None);
             guard.tracked.verified_at = Some(now);
             guard.tracked.refused = Some(failure);
             Ok(())
