@@ -55,9 +55,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use cached_bundle::CachedBundle;
 pub use metrics::ControllerMetrics;
-pub use options::{
-    ControllerError, ControllerOptions, NAME, RegistryClientsFactory, TrustSourceFactory,
-};
+pub use options::{ControllerError, ControllerOptions, NAME};
 pub use platform_key::{PlatformKeyGenerator, PlatformKeyPair};
 
 use self::{

@@ -19,7 +19,7 @@ use crate::{
     service::{
         verdict::{ReferenceVerdict, denied_verdict},
         verdict_stage::VerdictStageTracker,
-        verify::VerificationRequest,
+        verification_request::VerificationRequest,
     },
 };
 
