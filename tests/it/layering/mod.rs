@@ -1,240 +1,57 @@
-//! Import rules: the tables of ARCHITECTURE.md, "Layers", as a test. Code under `#[cfg(test)]` is
-//! ignored.
+//! Import rules: which module may name which, where effects may live, and no circles among files.
+//! Test code is left out. The section "Layers" of ARCHITECTURE.md is generated from the tables:
+//! `PACKGATE_WRITE_GOLDEN=1 cargo test --test it layering`.
+
+mod architecture_tables;
+mod import_graph;
+mod layers;
+mod source_tree;
 
 use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
 };
 
-/// Folder (or file) of `src/` → the modules of this crate that it may name.
-const MODULES: &[(&str, &[&str])] = &[
-    ("main", &["cli"]),
-    ("lib", &[]),
-    (
-        "cli",
-        &[
-            "api",
-            "clock",
-            "cluster_reader",
-            "controller",
-            "core",
-            "fetch",
-            "http",
-            "oci",
-            "outdir",
-            "service",
-            "signing",
-            "telemetry",
-            "trust",
-            "webhook",
-        ],
-    ),
-    (
-        "controller",
-        &[
-            "api",
-            "clock",
-            "cluster_reader",
-            "core",
-            "service",
-            "telemetry",
-        ],
-    ),
-    (
-        "webhook",
-        &[
-            "api",
-            "clock",
-            "cluster_reader",
-            "core",
-            "listener",
-            "service",
-            "telemetry",
-        ],
-    ),
-    ("cluster_reader", &["api", "core"]),
-    (
-        "service",
-        &[
-            "clock", "core", "fetch", "oci", "outdir", "signing", "trust",
-        ],
-    ),
-    ("fetch", &["core", "http", "oci"]),
-    ("oci", &["core", "http", "process"]),
-    ("signing", &["core", "http", "process"]),
-    ("trust", &["core", "http"]),
-    ("http", &["core"]),
-    ("process", &["core"]),
-    ("outdir", &["core"]),
-    ("clock", &["core"]),
-    ("telemetry", &["core", "listener"]),
-    ("listener", &[]),
-    ("api", &["core"]),
-    ("core", &[]),
-];
+use self::{
+    architecture_tables::layer_tables,
+    import_graph::{circles, import_graph},
+    layers::{CORE_CRATES, CORE_STD_BANNED, HOMES, IMPLEMENTATIONS, LAYERS},
+    source_tree::{NamedPath, SourceFile, read_crate, read_texts},
+};
+use crate::support::golden::golden_section;
 
-/// The services depend on traits; only the command line chooses these implementations.
-const IMPLEMENTATIONS: &[&str] = &[
-    "OciLayoutTarget",
-    "OciArchiveTarget",
-    "RegistryTarget",
-    "FileOrigin",
-    "HttpOrigin",
-    "RegistryOrigin",
-    "ContextArtifactOrigin",
-    "KeySigner",
-    "KmsSigner",
-    "TufSource",
-    "FileTrustCache",
-    "SystemClock",
-];
-
-/// Word in the code → the places of `src/` that may say it.
-const HOMES: &[(&str, &[&str])] = &[
-    (
-        "kube::",
-        &[
-            "api",
-            "cluster_reader",
-            "controller",
-            "webhook",
-            "telemetry/events",
-            "cli/controller",
-            "cli/webhook",
-            "cli/cluster",
-            "cli/in_cluster",
-        ],
-    ),
-    (
-        "k8s_openapi::",
-        &[
-            "api",
-            "cluster_reader",
-            "controller",
-            "webhook",
-            "telemetry/events",
-            "cli/controller",
-            "cli/webhook",
-            "cli/cluster",
-            "cli/in_cluster",
-        ],
-    ),
-    ("axum::", &["listener", "telemetry", "webhook"]),
-    ("reqwest::", &["http"]),
-    ("sigstore_tuf::", &["trust"]),
-    ("clap::", &["cli"]),
-    ("indicatif::", &["cli"]),
-    ("rpassword::", &["cli"]),
-    (
-        "std::fs",
-        &[
-            "oci/layout",
-            "oci/archive",
-            "fetch/file",
-            "trust/file_cache",
-            "signing/key",
-            "webhook/serving_certificate",
-            "cli",
-            "outdir",
-        ],
-    ),
-    (
-        "tokio::fs",
-        &["oci/layout", "oci/archive", "fetch/file", "cli"],
-    ),
-    (
-        "tempfile::",
-        &[
-            "oci/layout",
-            "oci/archive",
-            "trust/file_cache",
-            "cli",
-            "outdir",
-        ],
-    ),
-    ("cap_std::", &["outdir"]),
-    ("std::process::Command", &[]),
-    ("tokio::process", &["process"]),
-    ("std::env", &[]),
-    ("eprintln!", &[]),
-    ("eprint!", &[]),
-    ("println!", &[]),
-    ("print!", &[]),
-    ("io::stderr", &["telemetry", "cli/progress"]),
-    ("io::stdout", &["cli/exit"]),
-    ("SystemTime", &["clock"]),
-    ("Timestamp::now", &["clock"]),
-];
-
-/// The crates that `core` may use: nothing that can wait or read.
-const CORE_CRATES: &[&str] = &[
-    "aws_lc_rs",
-    "base64",
-    "bytes",
-    "hex",
-    "jiff",
-    "pki_types",
-    "regex_automata",
-    "serde",
-    "serde_json",
-    "serde_json_canonicalizer",
-    "serde_saphyr",
-    "sigstore_crypto",
-    "sigstore_rekor",
-    "sigstore_trust_root",
-    "sigstore_types",
-    "sigstore_verify",
-    "std",
-    "thiserror",
-    "url",
-    "webpki",
-    "x509_cert",
-    "zeroize",
-];
-/// First segments of paths that name no crate.
-const NO_CRATES: &[&str] = &[
-    "crate", "super", "self", "clippy", "bool", "char", "str", "f64", "i32", "i64", "u8", "u16",
-    "u32", "u64", "u128", "usize",
-];
-const CORE_STD_BANNED: &[&str] = &[
-    "std::fs",
-    "std::net::Tcp",
-    "std::net::Udp",
-    "std::process",
-    "std::thread",
-    "std::time::Instant",
-    "std::time::SystemTime",
-    "std::env",
-    "std::io::stdin",
-];
-
-struct Source {
-    /// Path below `src/`, without `.rs` and `/mod`.
-    place: String,
-    file: PathBuf,
-    lines: Vec<(usize, String)>,
+fn source_files() -> Vec<SourceFile> {
+    let files = read_crate(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    assert!(files.len() > 200, "only {} files were found", files.len());
+    files
 }
 
 #[test]
 fn imports_obey_the_layers() {
-    let sources = sources();
-    assert!(
-        sources.len() > 60,
-        "only {} files were found",
-        sources.len()
-    );
-    let faults: Vec<String> = sources.iter().flat_map(faults).collect();
+    let faults: Vec<String> = source_files().iter().flat_map(layer_faults).collect();
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
 #[test]
-fn the_scanner_sees_what_it_must() {
-    let source = |place: &str, code: &str| Source {
-        place: place.into(),
-        file: "x.rs".into(),
-        lines: strip(code),
-    };
+fn no_files_need_each_other() {
+    let files = source_files();
+    let found = circles(&files, &import_graph(&files));
+    let lines: Vec<String> = found.iter().map(|circle| circle.join(" ")).collect();
+    assert!(
+        found.is_empty(),
+        "{} circles; move what they share into a file that needs none of them:\n{}",
+        found.len(),
+        lines.join("\n")
+    );
+}
+
+#[test]
+fn architecture_shows_the_tables() {
+    golden_section("ARCHITECTURE.md", "layers", &layer_tables());
+}
+
+#[test]
+fn every_kind_of_forbidden_import_is_found() {
     for (place, code, rule) in [
         (
             "core/x",
@@ -246,7 +63,16 @@ fn the_scanner_sees_what_it_must() {
             "use tokio::time;",
             "core may not use the crate tokio",
         ),
-        ("core/x", "let t = std::fs::read(p);", "std::fs"),
+        (
+            "core/x",
+            "fn f() { tokio::spawn(g()); }",
+            "core may not use the crate tokio",
+        ),
+        (
+            "core/x",
+            "fn f() { let t = std::fs::read(p); }",
+            "std::fs may be named",
+        ),
         (
             "service/x",
             "use crate::{core::digest, http::HttpClient};",
@@ -255,215 +81,197 @@ fn the_scanner_sees_what_it_must() {
         (
             "service/x",
             "use crate::oci::OciLayoutTarget;",
-            "OciLayoutTarget",
+            "service knows traits, not OciLayoutTarget",
         ),
         ("oci/remote/x", "use std::{\n    fs,\n};", "std::fs"),
-        ("fetch/http", "use clap::Args;", "clap::"),
-        ("cli/x", "std::env::var(\"A\")", "std::env"),
-        ("cli/x", "    eprintln!(\"a\");", "eprintln!"),
-        ("cli/x", "std::io::stdout().lock()", "io::stdout"),
+        ("fetch/http", "use clap::Args;", "clap may be named"),
+        ("fetch/http", "#[derive(clap::Args)] struct A;", "clap may"),
+        ("cli/x", "fn f() { std::env::var(\"A\"); }", "std::env"),
+        ("cli/x", "fn f() { eprintln!(\"a\"); }", "eprintln! may"),
+        (
+            "cli/x",
+            "fn f() { info!(a = std::env::var(\"A\")); }",
+            "std::env may",
+        ),
+        (
+            "cli/x",
+            "fn f() { std::io::stdout().lock(); }",
+            "io::stdout",
+        ),
+        ("http/x", "use std::time::SystemTime;", "SystemTime may"),
         (
             "webhook/x",
             "use crate::controller::Step;",
             "webhook may not name crate::controller",
         ),
+        ("new/x", "", "the folder new is not in the table of layers"),
     ] {
-        let found = faults(&source(place, code));
+        let found = layer_faults(&SourceFile::parse(place, code));
         assert!(
             found.iter().any(|fault| fault.contains(rule)),
             "{place}: {code}: {found:?}"
         );
     }
-    assert!(
-        faults(&source(
-            "core/x",
-            "// use tokio::x;\nuse std::fmt;\n#[cfg(test)]\nmod tests {\n    use crate::oci;\n}\n"
-        ))
-        .is_empty()
+    let code =
+        "// use tokio::x;\nuse std::fmt;\n#[cfg(test)]\nmod tests {\n    use crate::oci;\n}\n";
+    let found = layer_faults(&SourceFile::parse("core/x", code));
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
+fn a_circle_is_found_and_a_reexport_is_none() {
+    let crate_of = |texts: &[(&'static str, &'static str)]| {
+        let files = read_texts(&texts.iter().copied().collect::<BTreeMap<_, _>>());
+        circles(&files, &import_graph(&files))
+    };
+    let lib = ("lib.rs", "pub mod a;");
+    let module = ("a/mod.rs", "mod b;\nmod c;\npub use b::B;\npub use c::C;");
+    let (uses_b, uses_c) = (
+        "use super::B;\npub struct C(B);",
+        "use super::c::C;\npub struct B(C);",
     );
+    let found = crate_of(&[lib, module, ("a/b.rs", uses_c), ("a/c.rs", uses_b)]);
+    assert_eq!(found, [["a/b", "a/c"]]);
+    let found = crate_of(&[lib, module, ("a/b.rs", "pub struct B;"), ("a/c.rs", uses_b)]);
+    assert!(found.is_empty(), "{found:?}");
 }
 
-fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    collect(&root, &mut files);
-    let place = |file: &Path| {
-        let relative = file
-            .strip_prefix(&root)
-            .expect("below src")
-            .with_extension("");
-        relative
-            .to_string_lossy()
-            .trim_end_matches("/mod")
-            .to_owned()
+/// What a file names that it may not, with its line.
+fn layer_faults(file: &SourceFile) -> Vec<String> {
+    let top = file.place.split('/').next().unwrap_or_default();
+    let Some(layer) = LAYERS.iter().find(|layer| layer.modules.contains(&top)) else {
+        return vec![format!("the folder {top} is not in the table of layers")];
     };
-    let test = |file: &&PathBuf| !file.to_string_lossy().contains("test");
-    files
-        .iter()
-        .filter(test)
-        .map(|file| Source {
-            place: place(file),
-            file: file.clone(),
-            lines: strip(&fs::read_to_string(file).expect("readable")),
-        })
-        .collect()
-}
-
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            collect(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
+    let mut faults = Vec::new();
+    for (line, segments) in named_paths(file) {
+        let mut fault = |rule: String| faults.push(format!("src/{}.rs:{line}: {rule}", file.place));
+        if let [first, module, ..] = segments
+            && first == "crate"
+            && is_layer(module)
+            && module != top
+            && !layer.may_name.contains(&module.as_str())
+        {
+            fault(format!("{top} may not name crate::{module}"));
         }
-    }
-}
-
-/// The code without comments, tests and with every `use` tree written out, one path a line.
-fn strip(code: &str) -> Vec<(usize, String)> {
-    let mut lines = Vec::new();
-    let mut open: Option<(usize, String)> = None;
-    for (number, line) in code.lines().enumerate() {
-        if line.trim_start().starts_with("#[cfg(test)]") {
-            break;
-        }
-        let line = line.split("//").next().unwrap_or_default();
-        let trimmed = line.trim_start();
-        let starts_use = trimmed.starts_with("use ")
-            || trimmed.starts_with("pub use ")
-            || trimmed.starts_with("pub(super) use ");
-        match &mut open {
-            Some((_, text)) => text.push_str(line),
-            None if starts_use => open = Some((number + 1, line.to_owned())),
-            None => lines.push((number + 1, line.to_owned())),
-        }
-        if open.as_ref().is_some_and(|(_, text)| text.contains(';')) {
-            let (number, text) = open.take().expect("it is open");
-            let tree = text
-                .split_once("use ")
-                .map_or("", |(_, tree)| tree)
-                .split(';')
-                .next()
-                .unwrap_or_default()
-                .to_owned();
-            lines.extend(flatten("", &tree).into_iter().map(|path| (number, path)));
-        }
-    }
-    lines
-}
-
-fn flatten(prefix: &str, tree: &str) -> Vec<String> {
-    let tree = tree.trim();
-    let Some((head, rest)) = tree.split_once('{') else {
-        return vec![format!("{prefix}{tree}")];
-    };
-    let inner = rest.rsplit_once('}').map_or(rest, |(inner, _)| inner);
-    let prefix = format!("{prefix}{}", head.trim());
-    let mut parts = vec![String::new()];
-    let mut depth = 0;
-    for c in inner.chars() {
-        depth += i32::from(c == '{') - i32::from(c == '}');
-        match (c, depth) {
-            (',', 0) => parts.push(String::new()),
-            _ => parts.last_mut().expect("never empty").push(c),
-        }
-    }
-    parts
-        .iter()
-        .filter(|part| !part.trim().is_empty())
-        .flat_map(|part| flatten(&prefix, part))
-        .collect()
-}
-
-fn faults(source: &Source) -> Vec<String> {
-    let layer = source.place.split('/').next().unwrap_or_default();
-    let allowed: BTreeMap<&str, &[&str]> = MODULES.iter().copied().collect();
-    let mut found = Vec::new();
-    for (number, line) in &source.lines {
-        let mut fault =
-            |rule: String| found.push(format!("{}:{number}: {rule}", source.file.display()));
-        match allowed.get(layer) {
-            None => fault(format!("the folder {layer} is not in the table of layers")),
-            Some(allowed) => {
-                for module in crate_modules(line)
-                    .filter(|module| *module != layer && !allowed.contains(module))
-                {
-                    fault(format!("{layer} may not name crate::{module}"));
-                }
+        for home in HOMES.iter().filter(|home| !home.is_at(&file.place)) {
+            for name in home.names.iter().filter(|name| names_path(segments, name)) {
+                let name = name.trim_end_matches("::");
+                fault(format!("{name} may be named in {:?} only", home.places));
             }
         }
-        for (word, homes) in HOMES.iter().filter(|(word, _)| says(line, word)) {
-            if !homes
+        if top == "service" {
+            for name in IMPLEMENTATIONS
                 .iter()
-                .any(|home| source.place == *home || source.place.starts_with(&format!("{home}/")))
+                .filter(|name| names_path(segments, name))
             {
-                fault(format!("{word} may be named in {homes:?} only"));
-            }
-        }
-        if layer == "service" {
-            for name in IMPLEMENTATIONS.iter().filter(|name| says(line, name)) {
                 fault(format!("service knows traits, not {name}"));
             }
         }
-        if layer == "core" {
-            core_faults(line).for_each(fault);
+    }
+    for (line, name) in &file.macros {
+        let name = format!("{name}!");
+        for home in HOMES.iter().filter(|home| !home.is_at(&file.place)) {
+            if home.names.contains(&name.as_str()) {
+                let places = home.places;
+                faults.push(format!(
+                    "src/{}.rs:{line}: {name} may be named in {places:?} only",
+                    file.place
+                ));
+            }
         }
     }
-    found
+    if top == "core" {
+        faults.extend(core_faults(file));
+    }
+    faults
 }
 
-fn crate_modules(line: &str) -> impl Iterator<Item = &str> {
-    let word = |rest: &str| {
-        rest.len()
-            - rest
-                .trim_start_matches(|c: char| c.is_ascii_lowercase() || c == '_')
-                .len()
+fn core_faults(file: &SourceFile) -> Vec<String> {
+    let mut faults = Vec::new();
+    for path in &file.paths {
+        let mut fault =
+            |rule: String| faults.push(format!("src/{}.rs:{}: {rule}", file.place, path.line));
+        if let Some(name) = foreign_crate(file, path) {
+            fault(format!("core may not use the crate {name}"));
+        }
+        for banned in CORE_STD_BANNED
+            .iter()
+            .filter(|banned| names_path(&path.segments, banned))
+        {
+            fault(format!("core may not use {banned}"));
+        }
+    }
+    faults
+}
+
+/// The crate that a path of `core` begins with, if it is none that `core` may use.
+fn foreign_crate<'a>(file: &SourceFile, path: &'a NamedPath) -> Option<&'a str> {
+    let [first, _, ..] = path.segments.as_slice() else {
+        return None;
     };
-    line.split("crate::")
-        .skip(1)
-        .map(move |rest| &rest[..word(rest)])
-        .filter(|module| !module.is_empty() && *module != "install_crypto_provider")
+    let is_lower_case = first.starts_with(|c: char| c.is_ascii_lowercase());
+    let is_known = matches!(first.as_str(), "crate" | "super" | "self")
+        || CORE_CRATES.contains(&first.as_str())
+        || file.children.contains(first)
+        || (!path.is_import && (file.imported.contains(first) || is_primitive(first)));
+    (is_lower_case && !is_known).then_some(first)
 }
 
-fn core_faults(line: &str) -> impl Iterator<Item = String> {
-    let path = line.trim();
-    let is_path = path.split("::").next().is_some_and(|first| {
-        !first.is_empty()
-            && first
-                .chars()
-                .all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
-    });
-    let first = path.split("::").next().unwrap_or_default();
-    let foreign = is_path
-        && path.contains("::")
-        && !path.contains(' ')
-        && !NO_CRATES.contains(&first)
-        && !CORE_CRATES.contains(&first);
-    // A module of `core` itself, named relative to the file.
-    let sibling = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core");
-    let foreign = foreign && !has_module(&sibling, first);
-    let banned = CORE_STD_BANNED
+fn is_primitive(name: &str) -> bool {
+    const OTHERS: [&str; 4] = ["bool", "char", "str", "clippy"];
+    OTHERS.contains(&name)
+        || name.strip_prefix(['i', 'u', 'f']).is_some_and(|size| {
+            size == "size" || (!size.is_empty() && size.chars().all(|c| c.is_ascii_digit()))
+        })
+}
+
+/// All paths of a file, those of its re-exports included.
+fn named_paths(file: &SourceFile) -> impl Iterator<Item = (usize, &[String])> {
+    let paths = file
+        .paths
         .iter()
-        .filter(|banned| says(line, banned))
-        .map(|banned| format!("core may not use {banned}"));
-    banned
-        .chain(foreign.then(|| format!("core may not use the crate {first}")))
-        .collect::<Vec<_>>()
-        .into_iter()
+        .map(|path| (path.line, path.segments.as_slice()));
+    let reexports = file
+        .reexports
+        .iter()
+        .map(|one| (one.line, one.segments.as_slice()));
+    paths.chain(reexports)
 }
 
-fn has_module(folder: &Path, name: &str) -> bool {
-    let mut files = Vec::new();
-    collect(folder, &mut files);
-    files.iter().any(|file| {
-        file.file_stem().is_some_and(|stem| stem == name)
-            || file.parent().is_some_and(|parent| parent.ends_with(name))
+fn is_layer(module: &str) -> bool {
+    LAYERS.iter().any(|layer| layer.modules.contains(&module))
+}
+
+/// True if the path has these segments in a row. A name with `::` at its end is a crate, which
+/// comes first.
+fn names_path(segments: &[String], name: &str) -> bool {
+    let wanted: Vec<&str> = name.trim_end_matches("::").split("::").collect();
+    if name.ends_with("::") {
+        return segments.first().is_some_and(|first| first == wanted[0]);
+    }
+    segments.windows(wanted.len()).any(|window| {
+        window
+            .iter()
+            .zip(&wanted)
+            .all(|(segment, wanted)| segment == wanted)
     })
 }
 
-/// Is the word there, and not as the end of a longer one?
-fn says(line: &str, word: &str) -> bool {
-    line.match_indices(word)
-        .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+#[test]
+fn the_tables_name_what_exists() {
+    let files = source_files();
+    let places: BTreeSet<&str> = files.iter().map(|file| file.place.as_str()).collect();
+    for place in HOMES.iter().flat_map(|home| home.places) {
+        let exists =
+            places.contains(place) || places.iter().any(|p| p.starts_with(&format!("{place}/")));
+        assert!(exists, "there is no {place}");
+    }
+    let defined: BTreeSet<&str> = files
+        .iter()
+        .flat_map(|file| &file.items)
+        .map(String::as_str)
+        .collect();
+    for name in IMPLEMENTATIONS {
+        assert!(defined.contains(name), "there is no {name}");
+    }
 }
