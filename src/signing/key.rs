@@ -41,9 +41,10 @@ pub struct GeneratedKey {
     pub public_pem: String,
 }
 
-/// Generates an ECDSA P-256 key in cosign's format, like [`generate_key`], for a password of at least
-/// 128 random bits. Takes half the time and memory (32 MiB): such a password needs no protection by
-/// the cost of trying.
+/// Generates an ECDSA P-256 key in cosign's format for a password of at least 128 random bits.
+///
+/// Takes half the time and memory (32 MiB) of [`generate_default_key`]: such a password needs no
+/// protection by the cost of trying.
 pub fn generate_key_with_random_password(
     password: &Password,
 ) -> Result<GeneratedKey, SigningError> {
