@@ -16,8 +16,8 @@ def read(name):
 
 
 def peak(of):
-    """Working set or the process's own peak, whichever is more: what a limit is about."""
-    return max(of["workingSetMiB"], of["processPeakMiB"])
+    """The peak of the container's cgroup, which is what its limit is about; without one, that of the process."""
+    return of["cgroupPeakMiB"] or max(of["workingSetMiB"], of["processPeakMiB"])
 
 
 webhook, controller = read("memory-webhook"), read("memory-controller")
@@ -48,5 +48,5 @@ print()
 for name in ("evidence", "inline", "lists", "keys", "connections"):
     print(f"attack {name}: {json.dumps(read(name)) if (folder / f'{name}.json').exists() else 'not sent'}")
 print(f"policies that were refused when they were written: {(folder / 'policies.refused').read_text().strip()}")
-print(f"cgroups' own peaks, file pages included: webhook {webhook['cgroupPeakMiB']:.1f} MiB, controller {controller['cgroupPeakMiB']:.1f} MiB")
+print(f"peaks of the processes, with the pages of the program that all share: webhook {webhook['processPeakMiB']:.1f} MiB, controller {controller['processPeakMiB']:.1f} MiB")
 sys.exit(0 if all(row[3] for row in rows) else 1)
