@@ -19,6 +19,7 @@ use crate::{
     clock::SystemClock,
     controller::{self, ControllerMetrics, ControllerOptions, PlatformKeyPair},
     http::{ConnectionErrorDetail, HttpOptions},
+    service::cpu_work::lower_priority_of_cpu_work,
     signing::{self, Password},
     telemetry::server::{ReadinessFlag, serve_health, serve_metrics},
 };
@@ -94,6 +95,7 @@ pub(super) async fn run_controller(args: ControllerArgs) -> Result<CommandResult
         make_key: Box::new(|| generate_platform_key().map_err(|error| error.message)),
     };
     let client = kube_client().await?;
+    lower_priority_of_cpu_work();
     let controlling =
         controller::run_controller(client, options, metrics, move || ready.set(), stop);
     tokio::select! {

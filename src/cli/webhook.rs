@@ -18,6 +18,7 @@ use super::{
 use crate::{
     clock::SystemClock,
     core::reason::Reason,
+    service::cpu_work::lower_priority_of_cpu_work,
     telemetry::server::{ReadinessFlag, serve_health, serve_metrics},
     webhook::{self, WebhookMetrics, WebhookOptions},
 };
@@ -96,6 +97,7 @@ pub(super) async fn run_webhook(args: WebhookArgs) -> Result<CommandResult, CliE
         ending.0.cancelled().await;
         ending.1.unset();
     });
+    lower_priority_of_cpu_work();
     let serving = webhook::run_webhook(client, options, metrics, move || ready.set(), stop);
     tokio::select! {
         ended = serving => ended?,

@@ -5,8 +5,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::task::spawn_blocking;
-
 use super::{reconcile_context::ReconcileContext, reconcile_error::ReconcileError};
 use crate::{
     api::bundle_policy::{PolicyObject, PolicySnapshot},
@@ -15,6 +13,7 @@ use crate::{
         policy::{Policy, PolicyOrigin},
         reason::Reason,
     },
+    service::cpu_work::spawn_cpu_work,
 };
 
 /// How long the compiled policies are used for a policy with a missing or invalid reference, which
@@ -93,7 +92,7 @@ async fn compile_policies(
         system_namespace.clone(),
         context.clock.now(),
     );
-    let compiling = spawn_blocking(move || {
+    let compiling = spawn_cpu_work(move || {
         compiler
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

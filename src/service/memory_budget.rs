@@ -11,9 +11,8 @@ use std::{
     thread::available_parallelism,
 };
 
-use tokio::task::spawn_blocking;
-
 use super::{
+    cpu_work::spawn_cpu_work,
     fair_queue::{FairQueue, FairQueueKey, FairQueueLimits, FairQueuePermit},
     verdict_stage::{VerdictStage, VerdictStageTracker},
     verification_request::{VerificationRequest, VerifyError},
@@ -161,7 +160,7 @@ impl<'a> MemoryBudget<'a> {
             .await
             .map_err(|_| VerifyError::Overloaded)?;
         // The thread is occupied until the work ends, even if the request is cancelled before.
-        let done = spawn_blocking(move || {
+        let done = spawn_cpu_work(move || {
             let done = work();
             drop(thread);
             done

@@ -28,6 +28,7 @@ use crate::{
         limits::InputLimits, lockfile::Lockfile, policy::ReferenceUse, reason::Reason,
         reference::PinnedReference,
     },
+    service::cpu_work::spawn_cpu_work,
 };
 
 /// The key of a docker configuration in a Secret.
@@ -134,7 +135,7 @@ async fn check_inline_lock(
     }
     let planning = Arc::clone(&state.planning).acquire_owned().await;
     let packing = packing.clone(); // not before: a waiting request needs no copy
-    let checked = tokio::task::spawn_blocking(move || {
+    let checked = spawn_cpu_work(move || {
         let _planning = planning; // held by the work, not by the waiting request
         validate_inline_lock(&packing)
     });

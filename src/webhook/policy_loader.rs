@@ -18,10 +18,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::{
-    sync::watch,
-    task::{JoinSet, spawn_blocking},
-};
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{active_policies::ActivePolicies, config_maps::ConfigMapWatcher};
 use crate::{
@@ -33,6 +30,7 @@ use crate::{
     },
     clock::Clock,
     core::policy::PolicyOrigin,
+    service::cpu_work::spawn_cpu_work,
 };
 
 /// How long changes are collected: a policy and its key are often applied together.
@@ -135,7 +133,7 @@ impl PolicyLoader {
                 self.system_namespace.clone(),
             );
             // Reviews are served meanwhile.
-            let compiling = spawn_blocking(move || {
+            let compiling = spawn_cpu_work(move || {
                 let (snapshot, turn) = compiler.compile_rate_limited(&inputs, &namespace, now, at);
                 (compiler, snapshot, turn)
             });

@@ -191,6 +191,7 @@ pub(super) const HOMES: &[EffectHome] = &[
         "",
     ),
     home(&["cap_std::"], &["outdir"], ""),
+    home(&["rustix::"], &["service/cpu_work"], "priority of threads"),
     home(&["std::process::Command"], &[], ""),
     home(
         &["tokio::process"],
