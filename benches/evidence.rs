@@ -31,11 +31,11 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use packgate::core::{
     digest::Digest,
+    dsse,
     intoto::{COSIGN_SIGN, Statement},
     limits::InputLimits,
     media_type,
     oci::{Descriptor, ManifestOrIndex},
-    referrer,
     verify::{
         ReferrerCandidate, TrustRoot, TrustedMaterial, UnverifiedEvidence, VerificationKey,
         verify_evidence,
@@ -85,7 +85,7 @@ fn keyed() {
     let statement =
         serde_json::to_vec(&Statement::for_digest("", &subject, COSIGN_SIGN, json!({})))
             .expect("JSON");
-    let pae = referrer::statement_pae(&statement);
+    let pae = dsse::statement_pae(&statement);
     let signature = pair
         .sign(&SystemRandom::new(), &pae)
         .expect("a signature")

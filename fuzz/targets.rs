@@ -21,7 +21,7 @@ use packgate::{
     core::{
         bundle_path::BundlePath,
         digest::Digest,
-        json,
+        dsse, json,
         limits::InputLimits,
         lockfile::{LockInput, Lockfile},
         media_type,
@@ -32,7 +32,6 @@ use packgate::{
         },
         path_glob::PathGlob,
         reference::{BundleLocation, ImageReference, ImageRepository, ImageTag},
-        referrer,
         sigstore_bundle::SigstoreBundle,
         unpack::{
             check_link_target, entry_file_path, entry_folder_path,
@@ -157,7 +156,7 @@ pub(super) fn dsse(data: &[u8]) {
     });
     let (key, trust) = &*KEY;
     let signature = key
-        .sign(&SystemRandom::new(), &referrer::statement_pae(data))
+        .sign(&SystemRandom::new(), &dsse::statement_pae(data))
         .expect("a signature");
     let envelope = json!({
         "payload": BASE64.encode(data),

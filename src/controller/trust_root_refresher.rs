@@ -11,8 +11,8 @@ use kube::ResourceExt;
 
 use crate::{
     api::trust_root::TrustRoot,
-    core::job::JobFailure,
-    service::trust_root::{TrustSource, expiry_with_grace},
+    core::{job::JobFailure, timestamp::time_after},
+    service::trust_root::TrustSource,
 };
 
 /// The longest delay before a failed repository is tried again.
@@ -56,7 +56,7 @@ impl TrustRootRefresher {
             .get(&root_uid(root))
             .cloned()?;
         let is_soon =
-            failed.at <= now && now < expiry_with_grace(failed.at, interval.min(MAX_RETRY_DELAY));
+            failed.at <= now && now < time_after(failed.at, interval.min(MAX_RETRY_DELAY));
         (is_soon && failed.generation == root.metadata.generation).then_some(failed.failure)
     }
 

@@ -51,13 +51,8 @@ pub struct ReferrerArtifact {
     pub manifest: ReferrerContent,
 }
 
-/// The signed bytes: the DSSE pre-authentication encoding of an in-toto statement.
-pub fn statement_pae(statement: &[u8]) -> Vec<u8> {
-    sigstore_types::pae(media_type::IN_TOTO, statement)
-}
-
 /// The Sigstore bundle of a signed in-toto statement. `statement` are the bytes whose
-/// [`statement_pae`] was signed.
+/// [`statement_pae`](super::dsse::statement_pae) was signed.
 pub fn dsse_envelope_bundle(
     statement: &[u8],
     signature: SignatureBytes,
@@ -219,14 +214,6 @@ mod tests {
             },
         });
         assert_eq!(bundle, expected);
-    }
-
-    #[test]
-    fn what_is_signed_covers_the_payload_type() {
-        assert_eq!(
-            statement_pae(b"{}"),
-            b"DSSEv1 28 application/vnd.in-toto+json 2 {}"
-        );
     }
 
     #[test]

@@ -18,11 +18,11 @@ use crate::{
             CosignTagKind, DSSE, PREDICATE_TYPE, SIGNATURE, SIMPLE_SIGNING, SimpleSigningPayload,
         },
         digest::Digest,
+        dsse,
         intoto::Statement,
         limits::InputLimits,
         media_type,
         oci::{Annotations, Descriptor},
-        referrer,
     },
     oci::{ContentTarget, PushContent},
     signing::Signer,
@@ -74,8 +74,7 @@ pub async fn attest_with_cosign_tag(
         predicate_type,
         predicate,
     ))?;
-    let signature =
-        BASE64.encode(sign_with_key(signer, &referrer::statement_pae(&statement)).await?);
+    let signature = BASE64.encode(sign_with_key(signer, &dsse::statement_pae(&statement)).await?);
     let envelope = json!({
         "payloadType": media_type::IN_TOTO,
         "payload": BASE64.encode(&statement),

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use crate::core::reason::ClassifiedError;
+use crate::core::{reason::ClassifiedError, timestamp::time_after};
 
 pub use crate::trust::{
     FetchedTrustRoot, TrustCache, TrustError, TrustSource, TufRepositoryConfig, TufRootChain,
@@ -93,7 +93,7 @@ pub async fn renew_trust_root(
         }),
         (refresh, Some(root)) => {
             let renewal_error = refresh.and_then(Result::err);
-            if now < expiry_with_grace(root.expires, terms.max_staleness) {
+            if now < time_after(root.expires, terms.max_staleness) {
                 Ok(TrustRootRenewal {
                     root,
                     is_new: false,
@@ -189,14 +189,6 @@ fn store_fetched(
     }
 }
 
-/// When a root with this expiry must not be used any longer.
-pub fn expiry_with_grace(expires: Timestamp, max_staleness: Duration) -> Timestamp {
-    SignedDuration::try_from(max_staleness)
-        .ok()
-        .and_then(|grace| expires.checked_add(grace).ok())
-        .unwrap_or(Timestamp::MAX)
-}
-
 /// Whatever happens to the rest, its roots count.
 async fn reverify_or_discard(
     source: &dyn TrustSource,
@@ -219,7 +211,7 @@ async fn reverify_or_discard(
 
 /// If the clock was set back, the state is not fresh, and is refreshed again.
 fn is_fresh(last: &FetchedTrustRoot, interval: Duration, now: Timestamp) -> bool {
-    last.refreshed <= now && now < expiry_with_grace(last.refreshed, interval) && now < last.expires
+    last.refreshed <= now && now < time_after(last.refreshed, interval) && now < last.expires
 }
 
 fn stale_error(

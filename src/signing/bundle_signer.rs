@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sigstore_types::{SignatureBytes, VerificationMaterial};
 
 use super::{SignatureWithMaterial, Signer, SigningError};
-use crate::core::{digest::Digest, intoto::Statement, referrer, verify::TrustRoot};
+use crate::core::{digest::Digest, dsse, intoto::Statement, referrer, verify::TrustRoot};
 
 /// The content to sign.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +91,7 @@ impl<'a> SigningContent<'a> {
     /// The bytes that a signature covers.
     pub(super) fn signed_bytes(&self) -> Cow<'a, [u8]> {
         match self {
-            Self::Statement(statement) => referrer::statement_pae(statement).into(),
+            Self::Statement(statement) => dsse::statement_pae(statement).into(),
             Self::Message(message) => (*message).into(),
         }
     }

@@ -12,6 +12,7 @@ use crate::{
     core::{
         digest::Digest,
         reason::{ClassifiedError, Reason},
+        timestamp::time_after,
     },
 };
 
@@ -296,7 +297,7 @@ impl TrustRoot {
             .filter(|kept| kept.origin == self.origin_digest(first_root))
             .ok_or_else(not_fetched)?;
         let grace = SignedDuration::try_from(self.max_staleness()?).unwrap_or(SignedDuration::MAX);
-        let ends = expires.checked_add(grace).unwrap_or(Timestamp::MAX);
+        let ends = time_after(expires, self.max_staleness()?);
         if now < ends {
             Ok(ActiveTrustRoot {
                 text,

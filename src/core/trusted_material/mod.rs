@@ -3,7 +3,7 @@
 mod log_keys;
 mod trust_root;
 mod trust_root_authorities;
-mod trust_root_expiry;
+mod trust_root_not_after;
 
 use std::sync::Arc;
 

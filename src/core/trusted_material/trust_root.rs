@@ -19,7 +19,7 @@ use crate::core::{
 use super::{
     TrustedLogs,
     trust_root_authorities::{TrustRootAuthorities, narrow_timestamp_authority},
-    trust_root_expiry::trust_root_not_after,
+    trust_root_not_after::trust_root_not_after,
 };
 
 /// The prefix of every version's media type (protobuf-specs, `TrustedRoot.media_type`).

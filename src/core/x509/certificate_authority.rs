@@ -10,7 +10,7 @@ use super::{
     CertificateAuthorityError, CertificateProperties, CertificatePurpose, IssuerCertificates,
     RevocationLists, is_self_issued,
     pem_blocks::{PARSED_BYTES, check_size_limit, decode_pem_blocks},
-    revocation::RevocationList,
+    revocation_lists::RevocationList,
 };
 
 /// The certificates of a private CA, and its revocation lists.

@@ -29,7 +29,7 @@ use super::{
     CertificateProperties, CertificatePurpose, ValidityPeriod,
     error_messages::{explain_webpki_error, untrusted_chain_error},
     purpose::ANY_PURPOSE,
-    revocation::RevocationList,
+    revocation_lists::RevocationList,
 };
 
 /// An end-entity certificate.

@@ -13,7 +13,7 @@ mod fulcio_certificate;
 mod pem_blocks;
 mod private_ca_certificate;
 mod purpose;
-mod revocation;
+mod revocation_lists;
 mod sct;
 mod subject_alt_name;
 mod validity_period;
@@ -28,7 +28,7 @@ pub(crate) use private_ca_certificate::{
     PrivateCaCertificate, SignerCertificate, require_current_lists,
 };
 pub(crate) use purpose::CertificatePurpose;
-pub use revocation::RevocationLists;
+pub use revocation_lists::RevocationLists;
 pub(crate) use sct::CertificateTransparencyLogs;
 pub(crate) use subject_alt_name::single_san;
 pub use validity_period::ValidityPeriod;

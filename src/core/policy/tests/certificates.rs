@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
 use super::*;
 use crate::core::{
-    media_type, referrer,
+    dsse, media_type,
     verify::{
         CertificateAuthority, SignerIdentity, TrustRoot, TrustedMaterial, VerificationKey,
         testing_pki::{
@@ -258,7 +258,7 @@ fn one_rsa_key_counts_once_whatever_it_was_declared_for() {
         pair.sign(
             encoding,
             &SystemRandom::new(),
-            &referrer::statement_pae(&payload),
+            &dsse::statement_pae(&payload),
             &mut signature,
         )
         .expect("a signature");
