@@ -11,13 +11,13 @@ pub(super) fn layer_tables() -> String {
     let mut text = String::from(
         "Each module may name these modules of the crate, and no others:\n\n| module | may name |\n|---|---|\n",
     );
-    LAYERS
-        .iter()
-        .for_each(|layer| text.push_str(&layer_row(layer)));
+    for layer in LAYERS {
+        text.push_str(&layer_row(layer));
+    }
     text.push_str("\nThese may appear only in some files and folders:\n\n| name | may appear only in |\n|---|---|\n");
-    HOMES
-        .iter()
-        .for_each(|home| text.push_str(&home_rows(home)));
+    for home in HOMES {
+        text.push_str(&home_rows(home));
+    }
     text
 }
 

@@ -22,7 +22,7 @@ pub(super) fn import_graph(files: &[SourceFile]) -> ImportGraph {
     };
     let needs = |(index, file): (usize, &SourceFile)| {
         let found = file.paths.iter().filter_map(|path| {
-            let absolute = resolver.absolute_path(file, path)?;
+            let absolute = absolute_path(file, path)?;
             resolver.defining_file(&absolute, &mut BTreeSet::new())
         });
         found.filter(|other| *other != index).collect()
@@ -65,15 +65,6 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    /// The path from the crate's root; `None` for a path of another crate, or one that begins with
-    /// an imported name: the import counts.
-    fn absolute_path(&self, file: &SourceFile, path: &NamedPath) -> Option<ModulePath> {
-        let first = path.segments.first()?;
-        let is_relative = matches!(first.as_str(), "crate" | "super" | "self");
-        let is_child_import = path.is_import && file.children.contains(first);
-        (is_relative || is_child_import).then(|| join_paths(&path.inside, &path.segments))
-    }
-
     fn defining_file(
         &self,
         path: &[String],
@@ -105,6 +96,15 @@ impl Resolver<'_> {
         }
         Some(index)
     }
+}
+
+/// The path from the crate's root; `None` for a path of another crate, or one that begins with
+/// an imported name: the import counts.
+fn absolute_path(file: &SourceFile, path: &NamedPath) -> Option<ModulePath> {
+    let first = path.segments.first()?;
+    let is_relative = matches!(first.as_str(), "crate" | "super" | "self");
+    let is_child_import = path.is_import && file.children.contains(first);
+    (is_relative || is_child_import).then(|| join_paths(&path.inside, &path.segments))
 }
 
 /// `names`, as written in the module `inside`, from the crate's root.

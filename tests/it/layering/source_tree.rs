@@ -60,13 +60,7 @@ pub(super) fn read_crate(src: &Path) -> Vec<SourceFile> {
     let read = |path: &Path| fs::read_to_string(path).ok();
     let mut files = Vec::new();
     for root in ["lib", "main"] {
-        read_module(
-            &read,
-            src,
-            &src.join(format!("{root}.rs")),
-            Vec::new(),
-            &mut files,
-        );
+        read_module(&read, src, &src.join(format!("{root}.rs")), &[], &mut files);
     }
     files
 }
@@ -75,13 +69,7 @@ pub(super) fn read_crate(src: &Path) -> Vec<SourceFile> {
 pub(super) fn read_texts(texts: &BTreeMap<&str, &str>) -> Vec<SourceFile> {
     let read = |path: &Path| texts.get(path.to_str()?).map(|text| (*text).to_owned());
     let mut files = Vec::new();
-    read_module(
-        &read,
-        Path::new(""),
-        Path::new("lib.rs"),
-        Vec::new(),
-        &mut files,
-    );
+    read_module(&read, Path::new(""), Path::new("lib.rs"), &[], &mut files);
     files
 }
 
@@ -111,7 +99,7 @@ fn read_module(
     read: &impl Fn(&Path) -> Option<String>,
     src: &Path,
     path: &Path,
-    module: ModulePath,
+    module: &[String],
     files: &mut Vec<SourceFile>,
 ) {
     let text = read(path).unwrap_or_else(|| panic!("{} does not exist", path.display()));
@@ -124,7 +112,7 @@ fn read_module(
         .trim_end_matches("/mod")
         .to_owned();
     let file = SourceFile {
-        module: module.clone(),
+        module: module.to_vec(),
         ..SourceFile::parse(&place, &text)
     };
     let folder = src.join(module.join("/"));
@@ -138,8 +126,8 @@ fn read_module(
         let path = candidates.into_iter().find(|path| read(path).is_some());
         let path: PathBuf =
             path.unwrap_or_else(|| panic!("{place} declares {child}, without a file"));
-        let child_module = [module.clone(), vec![child]].concat();
-        read_module(read, src, &path, child_module, files);
+        let child_module = [module.to_vec(), vec![child]].concat();
+        read_module(read, src, &path, &child_module, files);
     }
 }
 
@@ -177,13 +165,13 @@ impl Reader<'_> {
     }
 
     /// Paths and macros in the tokens of a macro call or an attribute, which `syn` does not parse.
-    fn add_tokens(&mut self, tokens: TokenStream) {
-        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    fn add_tokens(&mut self, tokens: &TokenStream) {
+        let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
         let is_punct = |at: usize, c: char| matches!(tokens.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == c);
         let mut at = 0;
         while at < tokens.len() {
             match &tokens[at] {
-                TokenTree::Group(group) => self.add_tokens(group.stream()),
+                TokenTree::Group(group) => self.add_tokens(&group.stream()),
                 TokenTree::Ident(ident) => {
                     let mut segments = vec![ident.to_string()];
                     while is_punct(at + 1, ':') && is_punct(at + 2, ':') {
@@ -269,12 +257,12 @@ impl<'ast> Visit<'ast> for Reader<'_> {
                 .push((name.span().start().line, name.to_string()));
         }
         self.visit_path(&call.path);
-        self.add_tokens(call.tokens.clone());
+        self.add_tokens(&call.tokens);
     }
 
     fn visit_attribute(&mut self, attribute: &'ast Attribute) {
         if let Meta::List(list) = &attribute.meta {
-            self.add_tokens(list.tokens.clone());
+            self.add_tokens(&list.tokens);
         }
     }
 }
