@@ -1,6 +1,6 @@
 //! DSSE envelopes: the bytes that are signed.
 //!
-//! Source: secure-systems-lab/dsse, protocol.md, "Signature definition".
+//! Source: secure-systems-lab/dsse, the DSSE protocol, "Signature Definition".
 
 use super::media_type;
 
