@@ -1,8 +1,8 @@
 //! Long work of the processor, beside answering requests: verifying evidence, parsing large
 //! documents, compiling policies.
 //!
-//! In a server it runs at a lower priority than the threads that answer. Whoever makes it work
-//! takes processor time that is left, and a verdict from the cache does not wait for it.
+//! In a server it runs at a lower priority than the threads that answer, which have the processor
+//! first: a verdict from the cache needs none of this work.
 
 use std::{
     cell::Cell,
@@ -31,12 +31,14 @@ pub fn lower_priority_of_cpu_work() {
 pub fn spawn_cpu_work<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {
-    spawn_blocking(move || {
-        if IS_SERVER.load(Ordering::Relaxed) {
-            lower_thread_priority();
-        }
-        work()
-    })
+    spawn_blocking(move || run_work(IS_SERVER.load(Ordering::Relaxed), work))
+}
+
+fn run_work<T>(is_server: bool, work: impl FnOnce() -> T) -> T {
+    if is_server {
+        lower_thread_priority();
+    }
+    work()
 }
 
 /// Once for each thread. It stays so: a process without privileges cannot raise it again.
@@ -57,19 +59,22 @@ mod tests {
 
     use super::*;
 
+    fn priority() -> i32 {
+        getpriority_process(Some(gettid())).expect("a priority")
+    }
+
     #[test]
-    fn only_the_thread_of_the_work_is_lowered() {
-        let before = getpriority_process(Some(gettid())).expect("a priority");
-        let other = std::thread::spawn(|| {
-            lower_thread_priority();
-            lower_thread_priority();
-            getpriority_process(Some(gettid())).expect("a priority")
-        });
-        assert_eq!(other.join().expect("no panic"), NICE.max(before));
-        assert_eq!(
-            getpriority_process(Some(gettid())).expect("a priority"),
-            before
-        );
+    fn only_a_server_lowers_the_thread_of_the_work() {
+        let before = priority();
+        for (is_server, expected) in [(false, before), (true, NICE)] {
+            let work = move || {
+                run_work(is_server, || ());
+                run_work(is_server, priority)
+            };
+            let found = std::thread::spawn(work).join().expect("no panic");
+            assert_eq!(found, expected, "server: {is_server}");
+        }
+        assert_eq!(priority(), before);
     }
 
     #[tokio::test]

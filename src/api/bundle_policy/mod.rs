@@ -5,10 +5,6 @@
 //! yet are refused there, never ignored.
 
 #![allow(
-    unreachable_pub,
-    reason = "kube's KubeSchema copies each struct, `pub` included, into a function"
-)]
-#![allow(
     clippy::doc_markdown,
     reason = "`kubectl explain` shows these texts as they are"
 )]

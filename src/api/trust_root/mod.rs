@@ -5,10 +5,6 @@
 //! repository.
 
 #![allow(
-    unreachable_pub,
-    reason = "kube's KubeSchema copies each struct, `pub` included, into a function"
-)]
-#![allow(
     clippy::duplicated_attributes,
     reason = "columns of one type are no mistake"
 )]

@@ -39,9 +39,11 @@ pub struct PolicyDecision {
 /// ```
 ///
 /// ```compile_fail
+/// # use packgate::core::digest::Digest;
 /// # use packgate::core::policy::{AppliedExemption, Clearance, PolicyIdentity};
-/// fn forge(policy: PolicyIdentity) -> Clearance {
-///     Clearance::Exempted(AppliedExemption { policy, ..todo!() })
+/// fn forge(digest: Digest, policy: PolicyIdentity) -> Clearance {
+///     let (reason, expires) = (String::new(), jiff::Timestamp::MAX);
+///     Clearance::Exempted(AppliedExemption { digest, policy, reason, expires })
 /// }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
