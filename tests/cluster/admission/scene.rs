@@ -63,7 +63,11 @@ impl Scene {
     /// Packs the lock into a repository, signed by a key if one is given; returns
     /// `REPOSITORY@DIGEST`.
     pub(crate) fn pack(&self, name: &str, key: Option<&str>) -> String {
-        let repository = self.repository(name);
+        self.pack_to(&self.repository(name), key)
+    }
+
+    /// The same into a repository of any registry.
+    pub(crate) fn pack_to(&self, repository: &str, key: Option<&str>) -> String {
         let sign = key
             .map(|key| format!("--key keys-{key}/packgate.key"))
             .unwrap_or_default();

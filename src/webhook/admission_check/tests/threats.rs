@@ -72,17 +72,19 @@ impl Http {
     }
 }
 
+#[async_trait]
 impl TenantRepositoryOpener for Http {
-    fn open_repository(
+    async fn open_repository(
         &self,
         repository: &ImageRepository,
-        docker_config: Option<&[u8]>,
+        configs: &[NamedDockerConfig],
     ) -> Result<OpenedRepository, RepositoryOpenError> {
-        let credentials: Arc<dyn CredentialStore> = match docker_config {
-            Some(bytes) => Arc::new(DockerConfig::parse(bytes)?),
-            None => Arc::new(AnonymousCredentials),
-        };
-        Ok(Arc::new(self.target(repository, credentials)))
+        let credentials = named_credentials(configs);
+        let lookup = credentials.credentials_for_repository(repository).await;
+        Ok(OpenedRepository {
+            source: Arc::new(self.target(repository, Arc::new(credentials))),
+            credentials: credentials_digest(&lookup),
+        })
     }
 }
 
@@ -123,6 +125,7 @@ impl Scene {
             Arc::new(clock),
             Duration::from_mins(1),
             metrics,
+            "packgate-system",
         );
         Self {
             checker,
@@ -229,17 +232,11 @@ async fn what_was_verified_with_one_namespaces_credentials_opens_nothing_for_ano
     let config = |user: &str| {
         json!({"auths": {scene.registry.host(): {"username": user, "password": "hunter2"}}})
             .to_string()
-            .into_bytes()
     };
-    let with = |namespace: &str, user: Option<&str>| {
-        let credential = user.map(|user| PullCredential {
-            docker_config: config(user),
-        });
-        ImageCheckRequest {
-            namespace: namespace.into(),
-            credential,
-            ..ask(&scene.reference(&format!("@{}", scene.signed)))
-        }
+    let with = |namespace: &str, user: Option<&str>| ImageCheckRequest {
+        namespace: namespace.into(),
+        credentials: review_credentials(user.map(config)),
+        ..ask(&scene.reference(&format!("@{}", scene.signed)))
     };
     let shown = || scene.registry.authorizations().len();
     let mut all = Vec::new();
