@@ -13,6 +13,7 @@ use super::{
         cluster_http_options, kube_client, open_registries, open_trust_source, read_config,
         server_ended_error, stop_on_signal,
     },
+    installation_credentials::InstallationCredentials,
     output::CommandResult,
 };
 use crate::{

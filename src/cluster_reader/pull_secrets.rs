@@ -152,7 +152,7 @@ impl PullSecretReader {
             )));
         }
         let parsed = if is_legacy {
-            NamedDockerConfig::parse_legacy(&object, &bytes.0)
+            NamedDockerConfig::parse_dockercfg(&object, &bytes.0)
         } else {
             NamedDockerConfig::parse(&object, &bytes.0)
         };

@@ -18,7 +18,7 @@ use crate::{
     clock::Clock,
     core::reference::ImageRepository,
     http::{HttpClient, HttpOptions, HttpProxy, HttpRetryPolicy},
-    oci::auth::RegistryCredentialError,
+    oci::credentials::RegistryCredentialError,
     service::registries::{
         NamedDockerConfig, OpenedRepository, RepositoryOpenError, TenantRepositoryOpener,
     },

@@ -14,7 +14,7 @@ use crate::{
         ContentSource, OciError,
         credentials::{
             CredentialChain, CredentialLookup, CredentialStore, DockerConfig,
-            RegistryCredentialError,
+            RegistryCredentialError, RegistryCredentials,
         },
     },
 };
@@ -77,10 +77,15 @@ impl OpenedRepository {
 }
 
 impl NamedDockerConfig {
-    /// Parses `.dockerconfigjson`, or the older `.dockercfg`. `source` names the Secret in
-    /// messages.
+    /// Parses the `.dockerconfigjson` of a Secret. `source` names it in messages.
     pub fn parse(source: &str, bytes: &[u8]) -> Result<Self, RegistryCredentialError> {
         let config = DockerConfig::parse(bytes)?.with_source(source);
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// Parses the older `.dockercfg`.
+    pub fn parse_dockercfg(source: &str, bytes: &[u8]) -> Result<Self, RegistryCredentialError> {
+        let config = DockerConfig::parse_dockercfg(bytes)?.with_source(source);
         Ok(Self(Arc::new(config)))
     }
 
@@ -100,10 +105,59 @@ pub fn credentials_digest(lookup: &CredentialLookup) -> Option<Digest> {
     if lookup.found.is_empty() {
         return None;
     }
-    let all: Vec<u8> = lookup
-        .found
-        .iter()
-        .flat_map(|found| found.credentials.fingerprint())
-        .collect();
+    let mut all = Vec::new();
+    for found in &lookup.found {
+        let (kind, name, secret) = match &found.credentials {
+            RegistryCredentials::Password { username, password } => {
+                ("password", username.as_str(), password)
+            }
+            RegistryCredentials::IdentityToken(token) => ("identity token", "", token),
+            RegistryCredentials::RegistryToken(token) => ("registry token", "", token),
+        };
+        for part in [kind, name, secret.expose()] {
+            // The length keeps parts apart.
+            all.extend(part.len().to_le_bytes());
+            all.extend(part.as_bytes());
+        }
+    }
     Some(Digest::of_bytes(&all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn digest_of(auths: &str) -> Option<Digest> {
+        let config = format!(r#"{{"auths":{auths}}}"#);
+        let config = NamedDockerConfig::parse("Secret a/b", config.as_bytes()).expect("valid");
+        let repository = "r.example.com/team/app".parse().expect("valid");
+        let lookup = named_credentials(&[config])
+            .credentials_for_repository(&repository)
+            .await;
+        credentials_digest(&lookup)
+    }
+
+    #[tokio::test]
+    async fn other_credentials_have_another_digest() {
+        let shapes = [
+            r#"{"r.example.com":{"username":"a","password":"b"}}"#,
+            r#"{"r.example.com":{"username":"ab","password":""}}"#,
+            r#"{"r.example.com":{"username":"a","password":"c"}}"#,
+            r#"{"r.example.com":{"identitytoken":"b"}}"#,
+            r#"{"r.example.com":{"registrytoken":"b"}}"#,
+            r#"{"r.example.com/team":{"username":"x","password":"y"},
+                "r.example.com":{"username":"a","password":"b"}}"#,
+            "{}",
+        ];
+        let mut seen = Vec::new();
+        for auths in shapes {
+            let digest = digest_of(auths).await;
+            assert!(!seen.contains(&digest), "{auths}");
+            seen.push(digest);
+        }
+        assert_eq!(seen.last(), Some(&None), "anonymous");
+        let elsewhere = r#"{"other.example.com":{"username":"a","password":"b"}}"#;
+        assert_eq!(digest_of(elsewhere).await, None);
+        assert_eq!(digest_of(shapes[0]).await, seen[0]);
+    }
 }

@@ -103,7 +103,7 @@ pub(super) const LAYERS: &[Layer] = &[
         ],
         "",
     ),
-    layer(&["cluster_reader"], &["api", "core"], ""),
+    layer(&["cluster_reader"], &["api", "core", "service"], ""),
     layer(
         &["service"],
         &[

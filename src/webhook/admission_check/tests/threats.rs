@@ -1,9 +1,10 @@
 //! Threats 2, 42 and 46 of docs/threat-model.md: a cached admission admits nothing else. Registries
 //! speak HTTP here, and count requests.
 
+use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{PolicyObject, ask};
+use super::{PolicyObject, ask, review_credentials};
 use crate::{
     api::bundle_policy::PolicyInputs,
     clock::{Clock, SystemClock},
@@ -17,18 +18,20 @@ use crate::{
     },
     http::{HttpClient, HttpOptions, HttpProxy},
     oci::{
-        auth::{AnonymousCredentials, CredentialStore, DockerConfig},
+        credentials::{AnonymousCredentials, CredentialStore},
         remote::{RegistryOptions, RegistryTarget},
     },
     service::{
-        registries::{OpenedRepository, RepositoryOpenError, TenantRepositoryOpener},
+        registries::{
+            NamedDockerConfig, OpenedRepository, RepositoryOpenError, TenantRepositoryOpener,
+            credentials_digest, named_credentials,
+        },
         sign,
     },
     signing::{KeySigner, Password, generate_default_key},
     webhook::{
         WebhookMetrics,
         admission_check::{AdmissionChecker, Arc, Duration, ImageCheckRequest, Instant},
-        image_check::PullCredential,
     },
 };
 
