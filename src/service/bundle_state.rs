@@ -246,7 +246,7 @@ mod tests {
         };
         read_bundle_state(
             &One(Arc::clone(target)),
-            None,
+            &[],
             &request,
             &InputLimits::DEFAULT,
         )

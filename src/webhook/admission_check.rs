@@ -137,7 +137,8 @@ impl AdmissionChecker {
             );
         }
         let left = self.deadline.saturating_sub(begun.elapsed());
-        let checked = tokio::time::timeout(left, self.check_governed_image(&check, snapshot)).await;
+        let checking = Box::pin(self.check_governed_image(&check, snapshot));
+        let checked = tokio::time::timeout(left, checking).await;
         checked.unwrap_or_else(|_| {
             let message = check
                 .stage
