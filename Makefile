@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-down build image test test-fast test-interop test-chart test-cluster lint generate check-generated coverage bench figures deny clean
+.PHONY: help quickstart quickstart-down build image test test-times test-fast test-interop test-chart test-cluster lint generate check-generated coverage bench figures deny clean
 
 include tests/tools/tools.mk
 include tests/cluster/cluster.mk
@@ -25,7 +25,10 @@ image: ## Make the container image without a container engine; prints the folder
 	@tests/cluster/image.sh
 
 test: ## Every test, and how many there were. What CI runs
-	tests/all.sh test-fast test-interop test-chart test-cluster
+	tests/all.sh test-cluster 'test-fast test-chart test-interop'
+
+test-times: ## Where the time of the last make test went
+	@tests/times.py show "$${CARGO_TARGET_DIR:-target}"/test-times/*
 
 test-fast: ## Unit and integration tests that need nothing but Rust; three to four minutes when warm
 	cargo test --locked --lib --bins --test it -- --skip interop:: --skip chart::
@@ -38,7 +41,7 @@ test-chart: ## Tests of the helm chart, with helm
 	tests/cluster/env/build.sh helm
 	PACKGATE_REQUIRE_TOOLS=1 cargo test --locked --test it chart::
 
-test-cluster: ## Tests in a real Kubernetes of their own; TESTS='minimal smoke' for some. Skipped where none can run
+test-cluster: ## Tests in a real Kubernetes, two of their own; TESTS='minimal smoke' for some. Skipped where none can run
 	tests/cluster/test.sh $(TESTS)
 
 lint: check-generated ## rustfmt, clippy with warnings as errors; tests/mutations.py follows the code; shellcheck and helm lint where they are

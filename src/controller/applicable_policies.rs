@@ -13,7 +13,7 @@ use crate::{
         policy::{Policy, PolicyOrigin},
         reason::Reason,
     },
-    service::cpu_work::spawn_cpu_work,
+    service::cpu_work::run_cpu_work,
 };
 
 /// How long the compiled policies are used for a policy with a missing or invalid reference, which
@@ -92,7 +92,7 @@ async fn compile_policies(
         system_namespace.clone(),
         context.clock.now(),
     );
-    let compiling = spawn_cpu_work(move || {
+    let compiling = run_cpu_work(move || {
         compiler
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

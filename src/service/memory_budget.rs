@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    cpu_work::spawn_cpu_work,
+    cpu_work::{run_namespace_work, wait_for_cpu_budget},
     fair_queue::{FairQueue, FairQueueKey, FairQueueLimits, FairQueuePermit},
     verdict_stage::{VerdictStage, VerdictStageTracker},
     verification_request::{VerificationRequest, VerifyError},
@@ -155,12 +155,13 @@ impl<'a> MemoryBudget<'a> {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, VerifyError> {
         self.stage.set_stage(VerdictStage::Evidence);
+        wait_for_cpu_budget(&self.party.namespace).await;
         let thread = THREADS
             .acquire_permit(&self.party)
             .await
             .map_err(|_| VerifyError::Overloaded)?;
         // The thread is occupied until the work ends, even if the request is cancelled before.
-        let done = spawn_cpu_work(move || {
+        let done = run_namespace_work(&self.party.namespace, move || {
             let done = work();
             drop(thread);
             done

@@ -7,6 +7,7 @@ pub mod context_artifact;
 pub mod copy;
 pub mod cosign_tag_signing;
 mod cosign_tags;
+mod cpu_budget;
 pub mod cpu_work;
 mod evidence;
 pub mod fair_queue;

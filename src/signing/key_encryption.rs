@@ -157,8 +157,6 @@ fn random_bytes<const N: usize>() -> Result<[u8; N], SigningError> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use serde_json::{Value, json};
 
     use super::*;
@@ -244,7 +242,6 @@ mod tests {
 
     #[test]
     fn absurd_costs_are_refused_before_anything_is_computed() {
-        let start = Instant::now();
         for (n, r, p) in [
             (1_u64 << 40, 8, 1),
             (65_536, 1 << 20, 1),
@@ -265,10 +262,5 @@ mod tests {
                 Err(SigningError::ScryptParameters { n, r, p })
             );
         }
-        assert!(
-            start.elapsed() < Duration::from_secs(1),
-            "{:?}",
-            start.elapsed()
-        );
     }
 }

@@ -31,7 +31,7 @@ use crate::{
         reason::{ClassifiedError, Reason},
         reference::PinnedReference,
     },
-    service::cpu_work::spawn_cpu_work,
+    service::cpu_work::{run_namespace_work, wait_for_cpu_budget},
 };
 
 /// An artifact to verify before the object is admitted.
@@ -75,7 +75,7 @@ pub(super) async fn evaluate_packed_bundle(
             };
         }
     };
-    if let Some(refusal) = check_inline_lock(state, &validated).await {
+    if let Some(refusal) = check_inline_lock(state, request.namespace(), &validated).await {
         return refusal;
     }
     let uses_secrets_as_before = old
@@ -125,6 +125,7 @@ fn differs_only_in_schedule(old: &PackedBundleSpec, new: &PackedBundleSpec) -> b
 /// An inline lock is validated immediately: one at a time, and waits only for other inline locks.
 async fn check_inline_lock(
     state: &WebhookState,
+    namespace: &str,
     validated: &ValidatedPackedBundle,
 ) -> Option<ReviewResponse> {
     let PackedBundleWork::Pack(packing) = &validated.work else {
@@ -133,9 +134,10 @@ async fn check_inline_lock(
     if !matches!(packing.source, LockSource::Inline(_)) {
         return None;
     }
+    wait_for_cpu_budget(namespace).await;
     let planning = Arc::clone(&state.planning).acquire_owned().await;
     let packing = packing.clone(); // not before: a waiting request needs no copy
-    let checked = spawn_cpu_work(move || {
+    let checked = run_namespace_work(namespace, move || {
         let _planning = planning; // held by the work, not by the waiting request
         validate_inline_lock(&packing)
     });

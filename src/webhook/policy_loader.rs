@@ -30,7 +30,7 @@ use crate::{
     },
     clock::Clock,
     core::policy::PolicyOrigin,
-    service::cpu_work::spawn_cpu_work,
+    service::cpu_work::run_cpu_work,
 };
 
 /// How long changes are collected: a policy and its key are often applied together.
@@ -133,7 +133,7 @@ impl PolicyLoader {
                 self.system_namespace.clone(),
             );
             // Reviews are served meanwhile.
-            let compiling = spawn_cpu_work(move || {
+            let compiling = run_cpu_work(move || {
                 let (snapshot, turn) = compiler.compile_rate_limited(&inputs, &namespace, now, at);
                 (compiler, snapshot, turn)
             });

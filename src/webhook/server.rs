@@ -30,7 +30,7 @@ use crate::{
     api::webhook::{IMAGE_USES_PATH, PACKED_BUNDLES_PATH, POLICIES_PATH},
     core::reason::Reason,
     listener::{self, ListenerLimits, ReloadableTlsConfig},
-    service::cpu_work::spawn_cpu_work,
+    service::cpu_work::{CpuMeter, run_cpu_work},
 };
 
 /// How long reviews in progress may still take when the process ends. Longer than the API server
@@ -153,9 +153,14 @@ async fn parse_review(
         return ReviewRequest::parse(&bytes);
     }
     let parsing = Arc::clone(&state.parsing).acquire_owned().await;
-    let parsed = spawn_cpu_work(move || {
+    let parsed = run_cpu_work(move || {
         let _parsing = parsing;
-        ReviewRequest::parse(&bytes)
+        let meter = CpuMeter::start();
+        let parsed = ReviewRequest::parse(&bytes);
+        if let Ok((request, _)) = &parsed {
+            meter.charge(request.namespace());
+        }
+        parsed
     });
     parsed
         .await

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::scene::{As, CONTENT, KINDS, Scene, adopting, field, object, silence};
 use crate::support::api::{Api, Store};
 
-/// How long a refusal may take, whatever the registry does.
-const IN_TIME: Duration = Duration::from_secs(8);
+/// How long a refusal may take, whatever the registry does: then the API server gives up.
+const IN_TIME: Duration = Duration::from_secs(10);
 
 /// The reason and the field of the first cause.
 #[track_caller]

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The API server gives up after ten seconds.
-const IN_TIME: Duration = Duration::from_secs(9);
+const IN_TIME: Duration = Duration::from_secs(10);
 
 /// A Pod that no node takes.
 fn pod(test: &Test, reference: &str) -> Value {

@@ -1,24 +1,45 @@
 //! The peak memory of a run of the real binary.
 
-use std::{fs, process::Stdio, thread, time::Duration};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use super::cli::{BINARY, Run, Workspace};
 
+/// Stops itself, and becomes the program once it is continued.
+const WAIT: &str = r#"kill -STOP $$; exec "$0" "$@""#;
+
 /// Runs the binary with these arguments. Returns its result, and its peak resident set in KiB.
+///
+/// It starts when its memory is looked at already: on a busy machine a short run would else be over
+/// before.
 pub(crate) fn run_with_peak_memory(workspace: &Workspace, arguments: &[&str]) -> (Run, u64) {
     let child = workspace
-        .command(BINARY)
+        .command("sh")
+        .args(["-c", WAIT, BINARY])
         .args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("the binary runs");
-    let status = format!("/proc/{}/status", child.id());
+        .expect("a shell runs");
+    let process = child.id().to_string();
+    let status = format!("/proc/{process}/status");
+    let read = move || fs::read_to_string(&status).unwrap_or_default();
+    while field(&read(), "State") != Some("T (stopped)") {
+        thread::sleep(Duration::from_millis(1));
+    }
     // Concurrently with reading its output, which may exceed a pipe's capacity.
     let sampler = thread::spawn(move || {
+        let continued = Command::new("kill").args(["-CONT", &process]).status();
+        assert!(continued.expect("kill runs").success());
         let mut peak = 0;
-        while let Some(now) = fs::read_to_string(&status).ok().and_then(|s| peak_kib(&s)) {
-            peak = now.max(peak);
+        while let Some((name, now)) = name_and_peak(&read()) {
+            if name != "sh" {
+                peak = now.max(peak);
+            }
             thread::sleep(Duration::from_millis(1));
         }
         peak
@@ -30,9 +51,14 @@ pub(crate) fn run_with_peak_memory(workspace: &Workspace, arguments: &[&str]) ->
 }
 
 /// `None` once the process has ended.
-fn peak_kib(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse().ok()
+fn name_and_peak(status: &str) -> Option<(&str, u64)> {
+    let peak = field(status, "VmHWM")?.strip_suffix(" kB")?.trim();
+    Some((field(status, "Name")?, peak.parse().ok()?))
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    let mut fields = status.lines().filter_map(|line| line.split_once(':'));
+    fields
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value.trim())
 }
