@@ -456,7 +456,7 @@ mod tests {
     fn a_tenant_gives_get_and_nothing_else() {
         assert_eq!(
             role("ClusterRole", TENANT),
-            [policy_rule("", &["secrets"], &["get"])]
+            [policy_rule("", &["secrets", "serviceaccounts"], &["get"])]
         );
     }
 

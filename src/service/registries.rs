@@ -140,8 +140,8 @@ mod tests {
     #[tokio::test]
     async fn other_credentials_have_another_digest() {
         let shapes = [
-            r#"{"r.example.com":{"username":"a","password":"b"}}"#,
-            r#"{"r.example.com":{"username":"ab","password":""}}"#,
+            r#"{"r.example.com":{"username":"a","password":"bc"}}"#,
+            r#"{"r.example.com":{"username":"ab","password":"c"}}"#,
             r#"{"r.example.com":{"username":"a","password":"c"}}"#,
             r#"{"r.example.com":{"identitytoken":"b"}}"#,
             r#"{"r.example.com":{"registrytoken":"b"}}"#,

@@ -14,7 +14,7 @@ use crate::{
 
 /// The credentials of one review. They are read at most once, and only when a policy governs one of
 /// its images. Clones share them.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct ReviewCredentials {
     named: Option<Arc<NamedPullSecrets>>,
     found: Arc<OnceCell<PullCredentials>>,
@@ -34,6 +34,13 @@ pub(super) struct PullCredentials {
     pub configs: Vec<NamedDockerConfig>,
     /// Why the other Secrets cannot be used.
     pub unusable: Vec<PullSecretError>,
+}
+
+impl Default for ReviewCredentials {
+    /// No credentials.
+    fn default() -> Self {
+        Self::known(PullCredentials::default())
+    }
 }
 
 impl fmt::Debug for ReviewCredentials {
@@ -65,6 +72,9 @@ impl ReviewCredentials {
 
     /// The credentials. The first call may read Secrets.
     pub(super) async fn get(&self) -> &PullCredentials {
+        if let Some(found) = self.found.get() {
+            return found;
+        }
         self.found
             .get_or_init(|| async {
                 match &self.named {

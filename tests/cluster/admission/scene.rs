@@ -68,13 +68,26 @@ impl Scene {
 
     /// The same into a repository of any registry.
     pub(crate) fn pack_to(&self, repository: &str, key: Option<&str>) -> String {
+        let cluster = &self.test.cluster;
         let sign = key
             .map(|key| format!("--key keys-{key}/packgate.key"))
             .unwrap_or_default();
+        // The files come from the cluster's registry, whatever the target is.
+        let registries = if repository.starts_with(&cluster.registry) {
+            self.http().to_owned()
+        } else {
+            let ca = cluster.pki.as_deref().expect("ours").join("ca.crt");
+            let http = self.http();
+            let from = if http.is_empty() {
+                String::new()
+            } else {
+                format!("{http}={}", cluster.registry)
+            };
+            format!("{from} --ca-file {}", ca.display())
+        };
         let line = format!(
-            "pack {} --to {repository}:v1 {sign} {}",
-            self.lock.path.display(),
-            self.http()
+            "pack {} --to {repository}:v1 {sign} {registries}",
+            self.lock.path.display()
         );
         let packed = self.test.packgate(&line).ok().to_owned();
         let digest = packed.rsplit_once('@').expect("a digest").1.to_owned();
