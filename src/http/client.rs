@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::StreamExt;
-use reqwest::{Body, Certificate, ClientBuilder, NoProxy, Response};
+use reqwest::{Body, Certificate, ClientBuilder, Identity, NoProxy, Response};
 use tokio::time::timeout;
 use url::Url;
 
@@ -23,7 +23,7 @@ use super::{
 
 /// The maximum number of redirects of one request. Enough for a registry that redirects to a store
 /// behind a content delivery network.
-const MAX_REDIRECTS: usize = 5;
+pub const MAX_REDIRECTS: usize = 5;
 
 /// Sends requests under the rules of this module. Clones share their connections.
 #[derive(Clone, Debug)]
@@ -84,6 +84,9 @@ impl HttpClient {
 
     async fn follow_redirects(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         for _ in 0..=MAX_REDIRECTS {
+            if request.returns_redirects {
+                return self.send_with_retries(request).await;
+            }
             let again = request.try_clone();
             let answer = self.send_with_retries(request).await?;
             match redirect::redirected_request(again, answer.head())? {
@@ -249,6 +252,13 @@ fn client_builder(options: &HttpOptions) -> Result<ClientBuilder, HttpError> {
         .dns_resolver(AddressFilteringResolver(options.addresses.clone()));
     let builder = match &options.extra_ca_pem {
         Some(pem) => builder.tls_certs_merge(parse_certificates(pem)?),
+        None => builder,
+    };
+    let builder = match &options.client_identity {
+        Some(pem) => builder.identity(
+            Identity::from_pem(pem.expose())
+                .map_err(|e| setup_error("the client certificate", &e))?,
+        ),
         None => builder,
     };
     with_proxy(builder, options)

@@ -26,10 +26,11 @@ mod retry;
 mod transfer_rate;
 
 pub use address_policy::{AddressPolicy, PrivateAddresses};
-pub use client::HttpClient;
+pub use client::{HttpClient, MAX_REDIRECTS};
 pub use error::HttpError;
 pub use options::{ConnectionErrorDetail, HttpOptions, HttpProxy, HttpRetryPolicy};
 pub use redact::Redacted;
+pub use redirect::redirect_target;
 pub use request::HttpRequest;
 pub use reqwest::{Method, StatusCode, header};
 pub use response::{HttpResponse, HttpResponseHead};

@@ -12,6 +12,9 @@ use super::{AddressPolicy, MinTransferRate, Redacted};
 pub struct HttpOptions {
     /// CA certificates in PEM that are trusted in addition to the system's. Default: none.
     pub extra_ca_pem: Option<Bytes>,
+    /// A certificate chain and its private key, in PEM, for servers that ask for a client
+    /// certificate. Default: none.
+    pub client_identity: Option<Redacted<Bytes>>,
     /// The proxy. Default: the system's settings; under [`AddressPolicy::Cluster`] only what is set
     /// here.
     pub proxy: HttpProxy,
@@ -95,6 +98,7 @@ impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             extra_ca_pem: None,
+            client_identity: None,
             proxy: HttpProxy::System,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_mins(1),

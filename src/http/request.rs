@@ -18,6 +18,7 @@ pub struct HttpRequest {
     pub(super) headers: HeaderMap,
     pub(super) payload: HttpRequestBody,
     pub(super) repeatable: bool,
+    pub(super) returns_redirects: bool,
 }
 
 /// The body of a request.
@@ -38,6 +39,7 @@ impl HttpRequest {
             headers: HeaderMap::new(),
             payload: HttpRequestBody::Nothing,
             repeatable,
+            returns_redirects: false,
         }
     }
 
@@ -102,6 +104,13 @@ impl HttpRequest {
         self
     }
 
+    /// Returns a redirect as the response: the caller follows it, with what may be sent there.
+    #[must_use]
+    pub const fn return_redirects(mut self) -> Self {
+        self.returns_redirects = true;
+        self
+    }
+
     /// A copy of the request, if that is possible: a stream can be sent once only.
     pub fn try_clone(&self) -> Option<Self> {
         let payload = match &self.payload {
@@ -115,6 +124,7 @@ impl HttpRequest {
             headers: self.headers.clone(),
             payload,
             repeatable: self.repeatable,
+            returns_redirects: self.returns_redirects,
         })
     }
 }
