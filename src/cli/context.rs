@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    error::CliError, global_args::GlobalArgs, plain_http::PlainHttp, progress::TerminalProgress,
-    registry_clients::RegistryClients,
+    error::CliError, fetch_args::FetchArgs, global_args::GlobalArgs, plain_http::PlainHttp,
+    progress::TerminalProgress, registry_clients::RegistryClients,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -144,8 +144,9 @@ impl CliContext {
         &self,
         folder: PathBuf,
         outside: OutsideFolderPolicy,
+        fetch: &FetchArgs,
     ) -> Result<OriginDispatcher, CliError> {
-        let http = Arc::new(HttpOrigin::new(self.http_client()?));
+        let http = Arc::new(HttpOrigin::with_access(fetch.download_access(self)?));
         let registry = Arc::new(RegistryOrigin::new(
             self.registry_clients()?
                 .with_credentials(self.registry_credentials()?),
@@ -191,21 +192,27 @@ impl CliContext {
         if let Some(client) = self.http.get() {
             return Ok(client.clone());
         }
-        let client = self.build_http_client(HttpOptions::default())?;
+        let client = HttpClient::new(&self.http_options()?)?;
         Ok(self.http.get_or_init(|| client).clone())
     }
 
+    /// The options of that client.
+    pub(super) fn http_options(&self) -> Result<HttpOptions, CliError> {
+        self.with_ca_file(HttpOptions::default())
+    }
+
     /// A separate client that also trusts --ca-file.
-    pub(super) fn build_http_client(
-        &self,
-        mut options: HttpOptions,
-    ) -> Result<HttpClient, CliError> {
+    pub(super) fn build_http_client(&self, options: HttpOptions) -> Result<HttpClient, CliError> {
+        Ok(HttpClient::new(&self.with_ca_file(options)?)?)
+    }
+
+    fn with_ca_file(&self, mut options: HttpOptions) -> Result<HttpOptions, CliError> {
         if let Some(path) = &self.global.ca_file {
             let pem = std::fs::read(path)
                 .map_err(|e| CliError::invalid(format!("{}: {e}", path.display())))?;
             options.extra_ca_pem = Some(pem.into());
         }
-        Ok(HttpClient::new(&options)?)
+        Ok(options)
     }
 
     /// The cache for trust roots of TUF repositories.
