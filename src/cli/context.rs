@@ -3,11 +3,12 @@
 use std::{
     path::PathBuf,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use super::{
-    error::CliError, global_args::GlobalArgs, plain_http::PlainHttp, progress::TerminalProgress,
-    registry_clients::RegistryClients,
+    error::CliError, global_args::GlobalArgs, in_cluster::patient_retries, plain_http::PlainHttp,
+    progress::TerminalProgress, registry_clients::RegistryClients,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -191,7 +192,11 @@ impl CliContext {
         if let Some(client) = self.http.get() {
             return Ok(client.clone());
         }
-        let client = self.build_http_client(HttpOptions::default())?;
+        let wait = Duration::from_secs(self.global.rate_limit_wait);
+        let client = self.build_http_client(HttpOptions {
+            retries: patient_retries(wait),
+            ..HttpOptions::default()
+        })?;
         Ok(self.http.get_or_init(|| client).clone())
     }
 

@@ -26,11 +26,12 @@ mod retry;
 mod transfer_rate;
 
 pub use address_policy::{AddressPolicy, PrivateAddresses};
-pub use client::HttpClient;
+pub use client::{HttpClient, wait_before_retry};
 pub use error::HttpError;
 pub use options::{ConnectionErrorDetail, HttpOptions, HttpProxy, HttpRetryPolicy};
 pub use redact::Redacted;
 pub use request::HttpRequest;
 pub use reqwest::{Method, StatusCode, header};
 pub use response::{HttpResponse, HttpResponseHead};
+pub use retry::RateLimitBackoff;
 pub use transfer_rate::MinTransferRate;

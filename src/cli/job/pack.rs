@@ -10,7 +10,9 @@ use clap::Args;
 use super::job_files::{JobFileArgs, JobSnapshot, read_credentials};
 use crate::{
     cli::{
-        context::CliContext, error::CliError, in_cluster::job_http_options,
+        context::CliContext,
+        error::CliError,
+        in_cluster::{job_http_options, patient_retries},
         registry_clients::RegistryClients,
     },
     core::{
@@ -24,8 +26,8 @@ use crate::{
         OriginDispatcher, RegistryOrigin,
     },
     http::{
-        AddressPolicy, ConnectionErrorDetail, HttpClient, HttpOptions, MinTransferRate,
-        PrivateAddresses, address_policy::parse_networks,
+        AddressPolicy, ConnectionErrorDetail, HttpClient, HttpOptions, HttpRetryPolicy,
+        MinTransferRate, PrivateAddresses, address_policy::parse_networks,
     },
     oci::{OciLayoutTarget, auth::CredentialStore},
     service::release::{self, PackRequest, PackingStore},
@@ -160,6 +162,7 @@ fn download_client(inputs: &JobInputs) -> Result<HttpClient, CliError> {
         addresses: AddressPolicy::Cluster { private },
         extra_ca_pem,
         min_transfer_rate: least_rate,
+        retries: patient_retries(HttpRetryPolicy::PATIENT_RATE_LIMIT_BUDGET),
         ..HttpOptions::default()
     })?)
 }
