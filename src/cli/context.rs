@@ -3,11 +3,12 @@
 use std::{
     path::PathBuf,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use super::{
-    error::CliError, fetch_args::FetchArgs, global_args::GlobalArgs, plain_http::PlainHttp,
-    progress::TerminalProgress, registry_clients::RegistryClients,
+    error::CliError, fetch_args::FetchArgs, global_args::GlobalArgs, in_cluster::patient_retries,
+    plain_http::PlainHttp, progress::TerminalProgress, registry_clients::RegistryClients,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -198,7 +199,11 @@ impl CliContext {
 
     /// The options of that client.
     pub(super) fn http_options(&self) -> Result<HttpOptions, CliError> {
-        self.with_ca_file(HttpOptions::default())
+        let wait = Duration::from_secs(self.global.rate_limit_wait);
+        self.with_ca_file(HttpOptions {
+            retries: patient_retries(wait),
+            ..HttpOptions::default()
+        })
     }
 
     /// A separate client that also trusts --ca-file.

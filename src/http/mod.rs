@@ -26,7 +26,7 @@ mod retry;
 mod transfer_rate;
 
 pub use address_policy::{AddressPolicy, PrivateAddresses};
-pub use client::{HttpClient, MAX_REDIRECTS};
+pub use client::{HttpClient, MAX_REDIRECTS, wait_before_retry};
 pub use error::HttpError;
 pub use options::{ConnectionErrorDetail, HttpOptions, HttpProxy, HttpRetryPolicy};
 pub use redact::Redacted;
@@ -34,4 +34,5 @@ pub use redirect::redirect_target;
 pub use request::HttpRequest;
 pub use reqwest::{Method, StatusCode, header};
 pub use response::{HttpResponse, HttpResponseHead};
+pub use retry::RateLimitBackoff;
 pub use transfer_rate::MinTransferRate;

@@ -81,6 +81,15 @@ pub struct HttpRetryPolicy {
     pub longest_wait: Duration,
     /// The maximum total of waits of one request. Default: 20 s.
     pub budget: Duration,
+    /// The maximum total of waits of one request for a server that limits the rate of requests
+    /// (HTTP 429, or 503 with `Retry-After`), beyond the attempts above. Default: 0, because
+    /// somebody waits for an answer; long work waits for minutes.
+    pub rate_limit_budget: Duration,
+}
+
+impl HttpRetryPolicy {
+    /// How long commands and Jobs wait for a server that limits the rate of requests.
+    pub const PATIENT_RATE_LIMIT_BUDGET: Duration = Duration::from_mins(5);
 }
 
 impl Default for HttpRetryPolicy {
@@ -90,6 +99,7 @@ impl Default for HttpRetryPolicy {
             first_wait: Duration::from_millis(200),
             longest_wait: Duration::from_secs(10),
             budget: Duration::from_secs(20),
+            rate_limit_budget: Duration::ZERO,
         }
     }
 }

@@ -19,6 +19,10 @@ pub struct HttpRequest {
     pub(super) payload: HttpRequestBody,
     pub(super) repeatable: bool,
     pub(super) returns_redirects: bool,
+    /// Not even sent again after an answer that it was not executed.
+    pub(super) only_once: bool,
+    /// The server does long work before it answers.
+    pub(super) slow_answer: bool,
 }
 
 /// The body of a request.
@@ -40,6 +44,8 @@ impl HttpRequest {
             payload: HttpRequestBody::Nothing,
             repeatable,
             returns_redirects: false,
+            only_once: false,
+            slow_answer: false,
         }
     }
 
@@ -101,6 +107,15 @@ impl HttpRequest {
     #[must_use]
     pub const fn forbid_retries(mut self) -> Self {
         self.repeatable = false;
+        self.only_once = true;
+        self
+    }
+
+    /// Allows the server several times as long for its answer, after the last byte of the request:
+    /// it stores what was sent first.
+    #[must_use]
+    pub const fn expect_slow_answer(mut self) -> Self {
+        self.slow_answer = true;
         self
     }
 
@@ -125,6 +140,8 @@ impl HttpRequest {
             payload,
             repeatable: self.repeatable,
             returns_redirects: self.returns_redirects,
+            only_once: self.only_once,
+            slow_answer: self.slow_answer,
         })
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     cli::{
         error::CliError,
         fetch_credentials::{SecretKeys, read_secret_folder},
+        in_cluster::patient_retries,
     },
     core::{
         download::{CredentialScope, DownloadMirror},
@@ -14,7 +15,7 @@ use crate::{
     },
     fetch::{DownloadAccess, DownloadCredential, DownloadOptionNames, DownloadProxy},
     http::{
-        AddressPolicy, HttpClient, HttpOptions, MinTransferRate, PrivateAddresses,
+        AddressPolicy, HttpClient, HttpOptions, HttpRetryPolicy, MinTransferRate, PrivateAddresses,
         address_policy::parse_networks,
     },
 };
@@ -94,6 +95,7 @@ fn download_options(inputs: &JobInputs) -> Result<HttpOptions, CliError> {
         addresses: AddressPolicy::Cluster { private },
         extra_ca_pem: inputs.fetch_ca.clone().map(Into::into),
         min_transfer_rate: Some(MinTransferRate::DEFAULT),
+        retries: patient_retries(HttpRetryPolicy::PATIENT_RATE_LIMIT_BUDGET),
         ..HttpOptions::default()
     })
 }
