@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::support::{
     cli::{BINARY, Workspace},
     origin::{Demand, Origin, Pki, Proxy, RULES, fields},
+    registry::{Fault, Registry},
 };
 
 const BASIC: Demand = Demand::Authorization("Basic dXNlcjpodW50ZXIy");
@@ -355,4 +356,38 @@ fn names_that_no_file_system_takes_are_refused_before_anything_is_packed() {
     workspace
         .run("lock manifest.yaml")
         .refused(2, "must have at most 255 bytes between slashes");
+}
+
+/// A server that says when to come back is waited for, in seconds or until a date, and that is
+/// told; not for longer than the budget.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_origin_that_limits_requests_is_waited_for() {
+    let server = Registry::start().await;
+    let busy = |status: u16, value: &str| {
+        Fault::on("GET", "/rules.txt")
+            .times(1)
+            .status(status)
+            .header("retry-after", value)
+    };
+    let workspace = Workspace::new();
+    write_manifest(&workspace, &format!("{}/rules.txt", server.origin()));
+    let found = || Fault::on("GET", "/rules.txt").status(200).body(RULES);
+    for (status, value) in [(429, "3"), (503, "3")] {
+        server.heal();
+        server.fault(busy(status, value));
+        server.fault(found());
+        let run = workspace.run("lock manifest.yaml --rate-limit-wait 60");
+        run.ok();
+        assert!(
+            run.stderr
+                .contains("limits the rate of requests; waiting 3 s"),
+            "{run:#?}"
+        );
+    }
+    server.heal();
+    server.fault(busy(429, "3600"));
+    server.fault(found());
+    let run = workspace.run("lock manifest.yaml --rate-limit-wait 60");
+    run.refused(3, "FetchFailed");
+    assert!(run.stderr.contains("HTTP 429"), "{run:#?}");
 }
