@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    error::CliError, fetch_args::FetchArgs, global_args::GlobalArgs, in_cluster::patient_retries,
-    plain_http::PlainHttp, progress::TerminalProgress, registry_clients::RegistryClients,
+    error::CliError, global_args::GlobalArgs, in_cluster::patient_retries, plain_http::PlainHttp,
+    progress::TerminalProgress, registry_clients::RegistryClients,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -16,7 +16,10 @@ use crate::{
         limits::InputLimits,
         reference::{BundleLocation, ImageRepository},
     },
-    fetch::{FileOrigin, HttpOrigin, OriginDispatcher, OutsideFolderPolicy, RegistryOrigin},
+    fetch::{
+        DownloadAccess, FileOrigin, HttpOrigin, OriginDispatcher, OutsideFolderPolicy,
+        RegistryOrigin,
+    },
     http::{HttpClient, HttpOptions},
     oci::{
         ContentTarget, LocalContentStore, OciArchiveTarget, OciLayoutTarget,
@@ -145,9 +148,9 @@ impl CliContext {
         &self,
         folder: PathBuf,
         outside: OutsideFolderPolicy,
-        fetch: &FetchArgs,
+        downloads: DownloadAccess,
     ) -> Result<OriginDispatcher, CliError> {
-        let http = Arc::new(HttpOrigin::with_access(fetch.download_access(self)?));
+        let http = Arc::new(HttpOrigin::with_access(downloads));
         let registry = Arc::new(RegistryOrigin::new(
             self.registry_clients()?
                 .with_credentials(self.registry_credentials()?),

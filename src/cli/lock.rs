@@ -79,7 +79,8 @@ pub(super) async fn run_lock(
     } else {
         OutsideFolderPolicy::Refused
     };
-    let origins = Arc::new(context.artifact_origins(input.folder.clone(), outside, &args.fetch)?);
+    let downloads = args.fetch.download_access(context)?;
+    let origins = Arc::new(context.artifact_origins(input.folder.clone(), outside, downloads)?);
     warn_of_signed_origins(&parsed);
     let service = LockService::new(
         Arc::new(scratch),

@@ -157,7 +157,8 @@ impl PackArgs {
         } else {
             OutsideFolderPolicy::Refused
         };
-        let origins = context.artifact_origins(input.folder.clone(), outside, &self.fetch)?;
+        let downloads = self.fetch.download_access(context)?;
+        let origins = context.artifact_origins(input.folder.clone(), outside, downloads)?;
         lock.check_packable(self.allow_outside)
             .map_err(|error| input.prefix_file_name(error.into()))?;
         let images: Vec<ImageReference> = lock

@@ -3,6 +3,7 @@
 //! everywhere for their refusals.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, UdpSocket},
     path::Path,
     process::{Child, Stdio},
@@ -101,7 +102,7 @@ pub(crate) fn freeze(server: &Registry) -> (Vec<u8>, JobInputs) {
         },
         lock_digest: lock.digest,
         layers: Vec::new(),
-        signed_origins: std::collections::BTreeMap::new(),
+        signed_origins: BTreeMap::new(),
         output: PackOptions::default(),
         destination: JobDestination {
             repository: format!("{}/team-a/siem", server.host()),

@@ -12,8 +12,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 
-use super::model::{ArtifactEntry, OriginType};
-
 /// Beginnings of parameters of signed URLs, in the form of [`letters_and_digits`]: Amazon, Google,
 /// Alibaba, Tencent, Huawei, Volcengine, Akamai.
 const BEGINNINGS: &[&str] = &[
@@ -97,30 +95,6 @@ impl SignedOrigin {
 impl fmt::Debug for SignedOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
-    }
-}
-
-impl<C, S> ArtifactEntry<C, S> {
-    /// The origin for a request, with the credential in it if it has one.
-    pub fn fetch_origin(&self) -> &str {
-        self.signed_origin
-            .as_ref()
-            .map_or(&self.origin, SignedOrigin::expose)
-    }
-
-    /// The same artifact with the credential of its origin kept apart.
-    pub(super) fn with_separate_credential(self) -> Self {
-        let signed = (self.origin_type == OriginType::Http)
-            .then(|| SignedOrigin::separate(&self.origin))
-            .flatten();
-        match signed {
-            Some((origin, signed)) => Self {
-                origin,
-                signed_origin: Some(signed),
-                ..self
-            },
-            None => self,
-        }
     }
 }
 

@@ -259,7 +259,7 @@ fn inputs(lock: &Lockfile, output: PackOptions) -> JobInputs {
         },
         lock_digest,
         layers: Vec::new(),
-        signed_origins: std::collections::BTreeMap::new(),
+        signed_origins: BTreeMap::new(),
         output,
         destination: JobDestination {
             repository: "r.example.com/team-a/siem".into(),
