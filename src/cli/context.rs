@@ -3,11 +3,12 @@
 use std::{
     path::PathBuf,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use super::{
-    error::CliError, global_args::GlobalArgs, plain_http::PlainHttp, progress::TerminalProgress,
-    registry_clients::RegistryClients,
+    error::CliError, global_args::GlobalArgs, in_cluster::patient_retries, plain_http::PlainHttp,
+    progress::TerminalProgress, registry_clients::RegistryClients,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -15,7 +16,10 @@ use crate::{
         limits::InputLimits,
         reference::{BundleLocation, ImageRepository},
     },
-    fetch::{FileOrigin, HttpOrigin, OriginDispatcher, OutsideFolderPolicy, RegistryOrigin},
+    fetch::{
+        DownloadAccess, FileOrigin, HttpOrigin, OriginDispatcher, OutsideFolderPolicy,
+        RegistryOrigin,
+    },
     http::{HttpClient, HttpOptions},
     oci::{
         ContentTarget, LocalContentStore, OciArchiveTarget, OciLayoutTarget,
@@ -144,8 +148,9 @@ impl CliContext {
         &self,
         folder: PathBuf,
         outside: OutsideFolderPolicy,
+        downloads: DownloadAccess,
     ) -> Result<OriginDispatcher, CliError> {
-        let http = Arc::new(HttpOrigin::new(self.http_client()?));
+        let http = Arc::new(HttpOrigin::with_access(downloads));
         let registry = Arc::new(RegistryOrigin::new(
             self.registry_clients()?
                 .with_credentials(self.registry_credentials()?),
@@ -191,21 +196,31 @@ impl CliContext {
         if let Some(client) = self.http.get() {
             return Ok(client.clone());
         }
-        let client = self.build_http_client(HttpOptions::default())?;
+        let client = HttpClient::new(&self.http_options()?)?;
         Ok(self.http.get_or_init(|| client).clone())
     }
 
+    /// The options of that client.
+    pub(super) fn http_options(&self) -> Result<HttpOptions, CliError> {
+        let wait = Duration::from_secs(self.global.rate_limit_wait);
+        self.with_ca_file(HttpOptions {
+            retries: patient_retries(wait),
+            ..HttpOptions::default()
+        })
+    }
+
     /// A separate client that also trusts --ca-file.
-    pub(super) fn build_http_client(
-        &self,
-        mut options: HttpOptions,
-    ) -> Result<HttpClient, CliError> {
+    pub(super) fn build_http_client(&self, options: HttpOptions) -> Result<HttpClient, CliError> {
+        Ok(HttpClient::new(&self.with_ca_file(options)?)?)
+    }
+
+    fn with_ca_file(&self, mut options: HttpOptions) -> Result<HttpOptions, CliError> {
         if let Some(path) = &self.global.ca_file {
             let pem = std::fs::read(path)
                 .map_err(|e| CliError::invalid(format!("{}: {e}", path.display())))?;
             options.extra_ca_pem = Some(pem.into());
         }
-        Ok(HttpClient::new(&options)?)
+        Ok(options)
     }
 
     /// The cache for trust roots of TUF repositories.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::http::HttpRetryPolicy;
+
 /// Options of every verb.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
@@ -27,6 +29,15 @@ pub(super) struct GlobalArgs {
     /// Further certificate authorities to trust, in PEM
     #[arg(long, global = true, value_name = "FILE", env = "PACKGATE_CA_FILE")]
     pub(super) ca_file: Option<PathBuf>,
+    /// How long one request waits in all for a server that limits the rate of requests (HTTP 429)
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        env = "PACKGATE_RATE_LIMIT_WAIT",
+        default_value_t = HttpRetryPolicy::PATIENT_RATE_LIMIT_BUDGET.as_secs()
+    )]
+    pub(super) rate_limit_wait: u64,
     /// No progress on stderr
     #[arg(short, long, global = true)]
     pub(super) quiet: bool,

@@ -111,12 +111,21 @@ pub(super) fn cluster_http_options(private_networks: &[String]) -> Result<HttpOp
 }
 
 /// The same for the Jobs of a run: they read whole bundles, from servers that must not delay them
-/// for hours.
+/// for hours. Nobody waits for a Job, so it waits for servers that limit the rate of requests.
 pub(super) fn job_http_options(private_networks: &[String]) -> Result<HttpOptions, CliError> {
     Ok(HttpOptions {
         min_transfer_rate: Some(MinTransferRate::DEFAULT),
+        retries: patient_retries(HttpRetryPolicy::PATIENT_RATE_LIMIT_BUDGET),
         ..cluster_http_options(private_networks)?
     })
+}
+
+/// Retries that wait this long in all for a server that limits the rate of requests.
+pub(super) fn patient_retries(rate_limit_budget: Duration) -> HttpRetryPolicy {
+    HttpRetryPolicy {
+        rate_limit_budget,
+        ..HttpRetryPolicy::default()
+    }
 }
 
 /// The same for admission, with short timeouts: a slow response would be too late anyway.

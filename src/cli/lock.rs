@@ -8,9 +8,13 @@ use std::{
 use clap::Args;
 use serde_json::json;
 
-use super::{context::CliContext, error::CliError, input_file::InputFile, output::CommandResult};
+use super::{
+    context::CliContext, error::CliError, fetch_args::FetchArgs, input_file::InputFile,
+    output::CommandResult,
+};
 use crate::{
     core::{
+        display_text::escape_invisible,
         lockfile::{LockInput, LockManifest, Lockfile, oci_reference},
         reason::Reason,
         reference::ImageReference,
@@ -18,6 +22,7 @@ use crate::{
     fetch::OutsideFolderPolicy,
     oci::OciLayoutTarget,
     service::lock::LockService,
+    telemetry::stderr::write_line,
 };
 
 const EXAMPLES: &str = "Examples:
@@ -25,7 +30,10 @@ const EXAMPLES: &str = "Examples:
   packgate lock lock.yaml                  verifies every artifact and records the layers, for \
   `packgate plan`
   packgate lock lock.yaml --check          fails if anything changed at its origin
-  packgate lock lock.yaml --update         takes what is at the origins now";
+  packgate lock lock.yaml --update         takes what is at the origins now
+  packgate lock lock.yaml --netrc          sends user names and passwords of ~/.netrc
+  packgate lock lock.yaml --fetch-credentials credentials.yaml --proxy http://proxy.example.com:3128
+  packgate lock lock.yaml --mirror up.example.org=mirror.example.com/up";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -45,6 +53,8 @@ pub(super) struct LockArgs {
     /// Let `file` origins lie outside of the lockfile's folder
     #[arg(long)]
     allow_outside: bool,
+    #[command(flatten)]
+    fetch: FetchArgs,
 }
 
 pub(super) async fn run_lock(
@@ -69,7 +79,9 @@ pub(super) async fn run_lock(
     } else {
         OutsideFolderPolicy::Refused
     };
-    let origins = Arc::new(context.artifact_origins(input.folder.clone(), outside)?);
+    let downloads = args.fetch.download_access(context)?;
+    let origins = Arc::new(context.artifact_origins(input.folder.clone(), outside, downloads)?);
+    warn_of_signed_origins(&parsed);
     let service = LockService::new(
         Arc::new(scratch),
         origins,
@@ -101,6 +113,36 @@ pub(super) async fn run_lock(
     let path = output_path(&args, &input, &lock)?;
     write_atomically(&path, lock.to_yaml().as_bytes())?;
     lock_result(&path, &lock)
+}
+
+/// A signed URL stops working, and whoever reads the lockfile can use it until then.
+fn warn_of_signed_origins(input: &LockInput) {
+    for (index, parameter) in signed_origins(input) {
+        write_line(format_args!(
+            "warning: artifacts[{index}].origin has a credential in its URL ({}): it stands in the \
+                lockfile and may stop working; it is left out of bundle, provenance and SBOM. Give \
+                credentials with --netrc or --fetch-credentials instead",
+            escape_invisible(&parameter)
+        ));
+    }
+}
+
+/// The artifacts whose origins have a credential, and the parameter that it is.
+fn signed_origins(input: &LockInput) -> Vec<(usize, String)> {
+    match input {
+        LockInput::Lock(lock) => lock
+            .signed_origins()
+            .map(|(index, _, signed)| (index, signed.parameter()))
+            .collect(),
+        LockInput::Manifest(manifest) => manifest
+            .artifacts
+            .iter()
+            .enumerate()
+            .filter_map(|(index, artifact)| {
+                Some((index, artifact.signed_origin.as_ref()?.parameter()))
+            })
+            .collect(),
+    }
 }
 
 /// Every origin as written. A file's origin does not name an image.

@@ -11,6 +11,7 @@ use super::{
     context::CliContext,
     destination::{destination_tag, registry_host, reject_digest, subject_name},
     error::CliError,
+    fetch_args::FetchArgs,
     input_file::InputFile,
     output::CommandResult,
     output_args::OutputArgs,
@@ -38,7 +39,9 @@ const EXAMPLES: &str = "Examples:
   packgate pack lock.yaml --to registry.example.com/team-a/siem:v1.4.0 --key packgate.key
   packgate pack lock.yaml --to registry.example.com/team-a/siem:v1.4.0 --key packgate.key --sbom \
   SPDX
-  packgate pack lock.yaml --to oci-archive:siem.tar:v1 --format Artifact";
+  packgate pack lock.yaml --to oci-archive:siem.tar:v1 --format Artifact
+  packgate pack lock.yaml --to oci:out:v1 --fetch-credentials credentials.yaml --mirror \
+  up.example.org=mirror.example.com/up";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -58,6 +61,8 @@ pub(super) struct PackArgs {
     sbom: SbomArg,
     #[command(flatten)]
     signer: BundleSignerArgs,
+    #[command(flatten)]
+    fetch: FetchArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -152,7 +157,8 @@ impl PackArgs {
         } else {
             OutsideFolderPolicy::Refused
         };
-        let origins = context.artifact_origins(input.folder.clone(), outside)?;
+        let downloads = self.fetch.download_access(context)?;
+        let origins = context.artifact_origins(input.folder.clone(), outside, downloads)?;
         lock.check_packable(self.allow_outside)
             .map_err(|error| input.prefix_file_name(error.into()))?;
         let images: Vec<ImageReference> = lock

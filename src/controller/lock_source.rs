@@ -202,6 +202,11 @@ pub(super) async fn build_run_inputs(
             .cloned()
             .map(JobRecordedLayer::from)
             .collect(),
+        signed_origins: resolved
+            .lock
+            .signed_origins()
+            .map(|(_, artifact, signed)| (artifact.name.clone(), signed.clone()))
+            .collect(),
         output: packing.output.clone(),
         destination: JobDestination {
             repository: packing.repository.to_string(),
@@ -215,6 +220,7 @@ pub(super) async fn build_run_inputs(
         private_networks: context.installation.network.allowed_private_cidrs.clone(),
         registry_networks: context.installation.network.registry_private_cidrs.clone(),
         fetch_ca: read_fetch_ca(&namespace, packing.fetch_ca.as_ref(), context).await?,
+        fetch: packing.fetch.clone(),
         signing: job_signing(packing, &namespace, context),
         sbom: packing.sbom,
         packer: context.run_settings.packer.clone(),

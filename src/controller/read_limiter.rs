@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::core::limits::InputLimits;
+
 /// Whole objects read concurrently. Each may have over a megabyte, and is in memory three times
 /// while it is parsed.
 const MAX_CONCURRENT_OBJECTS: usize = 2;
 /// Bytes of locks in memory, as written: the size of the largest lock. A lock takes some ten times
 /// its size while it is resolved.
-const LOCK_BYTES: usize = 2 << 20;
+const LOCK_BYTES: usize = InputLimits::DEFAULT.lock_bytes;
 /// The minimum weight of a lock.
 const MIN_LOCK_WEIGHT: usize = 16 << 10;
 
@@ -70,9 +72,9 @@ mod tests {
     #[test]
     fn large_locks_are_resolved_one_after_the_other() {
         let reading = ReadLimiter::default();
-        let largest = now(reading.acquire_lock_permit(2 << 20)).expect("the first");
+        let largest = now(reading.acquire_lock_permit(LOCK_BYTES)).expect("the first");
         assert!(
-            now(reading.acquire_lock_permit(2 << 20)).is_none()
+            now(reading.acquire_lock_permit(LOCK_BYTES)).is_none()
                 && now(reading.acquire_lock_permit(10)).is_none(),
             "the others wait"
         );
@@ -81,7 +83,7 @@ mod tests {
             .map(|_| now(reading.acquire_lock_permit(3_000)).expect("small ones do not wait"))
             .collect();
         assert!(
-            now(reading.acquire_lock_permit(1 << 20)).is_none(),
+            now(reading.acquire_lock_permit(LOCK_BYTES - (1 << 20))).is_none(),
             "a large one waits for some of them"
         );
         drop(small);

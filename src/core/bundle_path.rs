@@ -8,14 +8,17 @@ use super::display_text::is_invisible;
 
 /// The longest path in a bundle, in bytes.
 pub const MAX_PATH: usize = 1_024;
+/// The longest name between two slashes, in bytes: the limit of Linux's file systems (`NAME_MAX`). A
+/// longer one can be neither unpacked nor mounted.
+pub const MAX_SEGMENT: usize = 255;
 /// The folder that packgate keeps for itself inside of every bundle.
 pub const RESERVED_FOLDER: &str = ".packgate";
 
 /// A relative path with `/` between segments that cannot leave the folder it is put under.
 ///
 /// It has no `..`, no empty segment, no control character (nor, in a lock, any other invisible
-/// character), no backslash and no scheme, at most [`MAX_PATH`] bytes, and is not below
-/// [`RESERVED_FOLDER`].
+/// character), no backslash and no scheme, at most [`MAX_PATH`] bytes and [`MAX_SEGMENT`] between
+/// slashes, and is not below [`RESERVED_FOLDER`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BundlePath(String);
 
@@ -39,6 +42,11 @@ pub enum BundlePathError {
     /// It is longer than [`MAX_PATH`].
     #[error("must have at most 1024 bytes")]
     TooLong,
+    /// A segment is longer than [`MAX_SEGMENT`].
+    #[error(
+        "must have at most 255 bytes between slashes, file systems take no longer names; shorten it"
+    )]
+    SegmentTooLong,
     #[error("must not start with .packgate, which is reserved for packgate")]
     Reserved,
     #[error("must name a file, not a folder")]
@@ -109,7 +117,10 @@ fn clean_path(text: &str) -> Result<BundlePath, BundlePathError> {
         return Err(BundlePathError::Folder);
     }
     if path.len() > MAX_PATH {
-        Err(BundlePathError::TooLong)
+        return Err(BundlePathError::TooLong);
+    }
+    if segments.iter().any(|segment| segment.len() > MAX_SEGMENT) {
+        Err(BundlePathError::SegmentTooLong)
     } else {
         Ok(BundlePath(path))
     }
@@ -156,13 +167,22 @@ mod tests {
         ] {
             assert_eq!(text.parse::<BundlePath>().expect(text).as_str(), clean);
         }
-        let long = "a".repeat(MAX_PATH);
-        assert!(long.parse::<BundlePath>().is_ok());
+        let name = "a".repeat(MAX_SEGMENT);
+        let long = [name.as_str(); 4].join("/");
+        assert_eq!(long.len(), MAX_PATH - 1);
+        for text in [&name, &long, &"ü".repeat(MAX_SEGMENT / 2)] {
+            assert!(text.parse::<BundlePath>().is_ok(), "{text}");
+        }
     }
 
     #[test]
     fn targets_that_escape_are_refused() {
-        let long = "a".repeat(MAX_PATH + 1);
+        let long = "a/".repeat(MAX_PATH / 2) + "bc";
+        let (name, folder) = (
+            "a".repeat(MAX_SEGMENT + 1),
+            "a".repeat(MAX_SEGMENT + 1) + "/b",
+        );
+        let wide = "ü".repeat(MAX_SEGMENT / 2 + 1);
         for (text, error) in [
             ("", BundlePathError::Empty),
             ("/", BundlePathError::Empty),
@@ -183,6 +203,9 @@ mod tests {
             ("./.packgate", BundlePathError::Reserved),
             ("a/", BundlePathError::Folder),
             (&long, BundlePathError::TooLong),
+            (&name, BundlePathError::SegmentTooLong),
+            (&folder, BundlePathError::SegmentTooLong),
+            (&wide, BundlePathError::SegmentTooLong),
         ] {
             assert_eq!(text.parse::<BundlePath>(), Err(error), "{text:?}");
         }
@@ -200,6 +223,10 @@ mod tests {
             ("a\u{1b}", BundlePathError::Control),
             ("a/../b", BundlePathError::Parent),
             (".packgate/x", BundlePathError::Reserved),
+            (
+                &"a".repeat(MAX_SEGMENT + 1),
+                BundlePathError::SegmentTooLong,
+            ),
         ] {
             assert_eq!(BundlePath::from_archive_entry(text), Err(error), "{text:?}");
         }

@@ -45,7 +45,7 @@ pub struct InputLimits {
     pub revocation_lists: usize,
     /// Levels of nesting in JSON. Stops stack exhaustion.
     pub json_depth: usize,
-    /// Bytes of a lockfile. Stops a document that fills memory.
+    /// Bytes of a lockfile: 300 for each of [`Self::artifacts`]. Stops a document that fills memory.
     pub lock_bytes: usize,
     /// Artifacts in a lockfile. Stops bundles too large to list or unpack.
     pub artifacts: usize,
@@ -82,7 +82,7 @@ impl InputLimits {
         revocation_bytes: 4 << 20,
         revocation_lists: 64,
         json_depth: 32,
-        lock_bytes: 2 << 20,
+        lock_bytes: 3 << 20,
         artifacts: 10_000,
         platforms: 64,
         platform_artifacts: 100_000,

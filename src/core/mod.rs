@@ -8,6 +8,7 @@ pub(crate) mod context_artifact;
 pub(crate) mod cosign_tags;
 pub mod digest;
 pub mod display_text;
+pub mod download;
 pub mod dsse;
 pub(crate) mod environment;
 mod evidence;

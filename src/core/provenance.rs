@@ -305,6 +305,7 @@ mod tests {
             name: name.into(),
             origin_type,
             origin: origin.into(),
+            signed_origin: None,
             target: name.parse().expect("a path"),
             checksum: Digest::of_bytes(name.as_bytes()),
             size: 1,

@@ -233,6 +233,7 @@ mod tests {
                 origin_type: OriginType::File,
                 origin: path,
                 oci: None,
+                expected_size: None,
             })
             .await
             .map_err(|e| e.reason())?;

@@ -37,11 +37,26 @@ pub enum FetchError {
         origin: String,
         cause: String,
     },
-    #[error("{origin} could not be read: {source}")]
+    #[error("{origin} could not be read: {source}{hint}")]
     Http {
         /// The origin, without secrets.
         origin: String,
         source: HttpError,
+        /// The way out, where there is a known one.
+        hint: String,
+    },
+    #[error("{origin} has {actual} bytes, the lock says {expected}")]
+    WrongLength {
+        /// The mirror's URL, without secrets.
+        origin: String,
+        expected: u64,
+        actual: u64,
+    },
+    #[error("{source}; its mirrors failed before: {mirrors}")]
+    MirrorsToo {
+        /// The error of the origin itself.
+        source: Box<Self>,
+        mirrors: String,
     },
     #[error(
         "{origin} names an image by tag, which can move: packgate lock --update writes the digest \
@@ -62,5 +77,7 @@ classify!(FetchError, |error| match error {
     Self::ReadFailed { .. } => Reason::FetchFailed,
     Self::Unpinned { .. } => Reason::UnverifiableOci,
     Self::Http { source, .. } => source.reason(),
+    Self::WrongLength { .. } => Reason::SizeMismatch,
+    Self::MirrorsToo { source, .. } => source.reason(),
     Self::Registry { source, .. } => source.reason(),
 });

@@ -17,7 +17,10 @@ use async_trait::async_trait;
 pub use context_artifact::{ContextArtifactOrigin, MissingContextOrigin, context_files};
 pub use error::FetchError;
 pub use file::{FileOrigin, OutsideFolderPolicy};
-pub use http::HttpOrigin;
+pub use http::{
+    DownloadAccess, DownloadCredential, DownloadCredentialError, DownloadOptionNames,
+    DownloadProxy, HttpOrigin, NetrcEntry, NetrcError, parse_netrc,
+};
 pub use registry::{RegistryOrigin, RepositoryOpener};
 
 use crate::{
@@ -29,14 +32,16 @@ use crate::{
 };
 
 /// A request to fetch an artifact.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct FetchRequest<'a> {
     /// The type of origin.
     pub origin_type: OriginType,
-    /// The origin as written in the lock.
+    /// The origin as written in the lock, with its credential if it has one.
     pub origin: &'a str,
     /// The selected part of an image.
     pub oci: Option<&'a OciSelection>,
+    /// The size of its bytes, if the lock says it. Not checked here, except for mirrors.
+    pub expected_size: Option<u64>,
 }
 
 /// The opened content of an origin.

@@ -10,20 +10,33 @@ use std::{
 
 use bytes::Bytes;
 use futures::StreamExt;
-use reqwest::{Body, Certificate, ClientBuilder, NoProxy, Response};
-use tokio::time::timeout;
+use reqwest::{Body, Certificate, ClientBuilder, Identity, NoProxy, Response};
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::{
     AddressPolicy, ConnectionErrorDetail, ErrorAdvice, HttpError, HttpOptions, HttpProxy,
     HttpRequest, HttpResponse, HttpResponseHead, HttpRetryPolicy, MinTransferRate,
-    address_policy::AddressFilteringResolver, error::root_cause, redact::redact_url, redirect,
-    request::HttpRequestBody, retry::RetryBackoff,
+    address_policy::AddressFilteringResolver,
+    error::root_cause,
+    redact::redact_url,
+    redirect,
+    request::HttpRequestBody,
+    retry::{RateLimitBackoff, RetryBackoff},
 };
 
 /// The maximum number of redirects of one request. Enough for a registry that redirects to a store
 /// behind a content delivery network.
-const MAX_REDIRECTS: usize = 5;
+pub const MAX_REDIRECTS: usize = 5;
+/// How much longer a server may take to answer after a whole upload, which it stores first.
+const SLOW_ANSWER: u32 = 5;
+/// Waits of this length are told.
+const NOTICED_WAIT: Duration = Duration::from_secs(2);
+
+tokio::task_local! {
+    /// Milliseconds of waiting between attempts, within one limit of time.
+    static WAITED: Arc<AtomicU64>;
+}
 
 /// Sends requests under the rules of this module. Clones share their connections.
 #[derive(Clone, Debug)]
@@ -91,6 +104,9 @@ impl HttpClient {
 
     async fn follow_redirects(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         for _ in 0..=MAX_REDIRECTS {
+            if request.returns_redirects {
+                return self.send_with_retries(request).await;
+            }
             let again = request.try_clone();
             let answer = self.send_with_retries(request).await?;
             match redirect::redirected_request(again, answer.head())? {
@@ -125,29 +141,48 @@ impl HttpClient {
         url: &Url,
         work: impl Future<Output = T>,
     ) -> Result<T, HttpError> {
-        let late = |_| HttpError::Timeout {
-            url: redact_url(url),
-            wait: "complete response",
-            seconds: self.response_timeout.as_secs(),
-        };
-        timeout(self.response_timeout, Box::pin(work))
-            .await
-            .map_err(late)
+        // Shared with a limit around this one, such as a request that needs a token first.
+        let waited = WAITED.try_with(Arc::clone).unwrap_or_default();
+        let before = waited.load(Ordering::Relaxed);
+        let mut work = std::pin::pin!(WAITED.scope(Arc::clone(&waited), Box::pin(work)));
+        let begun = Instant::now();
+        loop {
+            let waiting = waited.load(Ordering::Relaxed).saturating_sub(before);
+            let allowed = self.response_timeout + Duration::from_millis(waiting);
+            let left = allowed.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return Err(HttpError::Timeout {
+                    url: redact_url(url),
+                    wait: "complete response",
+                    seconds: self.response_timeout.as_secs(),
+                });
+            }
+            if let Ok(done) = timeout(left, &mut work).await {
+                return Ok(done);
+            }
+        }
     }
 
     async fn send_with_retries(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let mut waits = RetryBackoff::new(&self.retries);
         loop {
-            let again = request.try_clone().filter(|again| again.repeatable);
+            let again = request.try_clone().filter(|again| !again.only_once);
+            let Some(next) = again else {
+                return self.send_once(request).await;
+            };
             let outcome = self.send_once(request).await;
-            match (again, waits.wait_after(&outcome)) {
-                (Some(next), Some(wait)) => {
-                    tokio::time::sleep(wait).await;
-                    request = next;
-                }
-                _ => return outcome,
-            }
+            let Some(wait) = waits.wait_after(&outcome, next.repeatable) else {
+                return outcome;
+            };
+            wait_before_retry(next.url.host_str().unwrap_or_default(), wait).await;
+            request = next;
         }
+    }
+
+    /// The waits for a server that limits the rate of requests which this client cannot repeat
+    /// itself.
+    pub fn rate_limit_backoff(&self) -> RateLimitBackoff {
+        RateLimitBackoff::new(&self.retries)
     }
 
     async fn send_once(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
@@ -168,8 +203,13 @@ impl HttpClient {
     ) -> Result<HttpResponse, HttpError> {
         self.check_destination(&url).await?;
         self.requests.fetch_add(1, Ordering::Relaxed);
+        let idle = if request.slow_answer {
+            self.idle * SLOW_ANSWER
+        } else {
+            self.idle
+        };
         let (request, progress) = self.build_request(request)?;
-        let response = self.await_response(request, &progress, &url).await?;
+        let response = self.await_response(request, &progress, idle, &url).await?;
         Ok(HttpResponse::new(
             response,
             url,
@@ -199,8 +239,8 @@ impl HttpClient {
     fn build_request(
         &self,
         request: HttpRequest,
-    ) -> Result<(reqwest::Request, Arc<AtomicU64>), HttpError> {
-        let progress = Arc::new(AtomicU64::new(0));
+    ) -> Result<(reqwest::Request, Arc<UploadProgress>), HttpError> {
+        let progress = Arc::new(UploadProgress::begin());
         let url = request.url.clone();
         let builder = self
             .client
@@ -211,8 +251,8 @@ impl HttpClient {
             HttpRequestBody::Bytes(bytes) => builder.body(bytes),
             HttpRequestBody::Stream(stream) => {
                 let progress = Arc::clone(&progress);
-                let counted = stream.inspect(move |_| _ = progress.fetch_add(1, Ordering::Relaxed));
-                builder.body(Body::wrap_stream(counted))
+                let watched = stream.inspect(move |_| progress.advance());
+                builder.body(Body::wrap_stream(watched))
             }
         };
         let request = builder
@@ -221,30 +261,66 @@ impl HttpClient {
         Ok((request, progress))
     }
 
-    /// Waits for the head of the response as long as the upload makes progress.
+    /// Waits for the head of the response, for `idle` after the last byte of the upload.
     async fn await_response(
         &self,
         request: reqwest::Request,
-        progress: &AtomicU64,
+        progress: &UploadProgress,
+        idle: Duration,
         url: &Url,
     ) -> Result<Response, HttpError> {
         let mut answer = std::pin::pin!(self.client.execute(request));
-        let mut seen = 0;
         loop {
-            if let Ok(outcome) = timeout(self.idle, &mut answer).await {
-                return outcome.map_err(|e| HttpError::from_reqwest(e, url, false));
-            }
-            let now = progress.load(Ordering::Relaxed);
-            if now == seen {
+            let left = idle.saturating_sub(progress.since_last_byte());
+            if left.is_zero() {
                 return Err(HttpError::Timeout {
                     url: redact_url(url),
                     wait: "response",
-                    seconds: self.idle.as_secs(),
+                    seconds: progress.since_last_byte().as_secs(),
                 });
             }
-            seen = now;
+            if let Ok(outcome) = timeout(left, &mut answer).await {
+                return outcome.map_err(|e| HttpError::from_reqwest(e, url, false));
+            }
         }
     }
+}
+
+/// When the last part of an upload was sent.
+struct UploadProgress {
+    begun: Instant,
+    /// Milliseconds after `begun`.
+    last: AtomicU64,
+}
+
+impl UploadProgress {
+    fn begin() -> Self {
+        Self {
+            begun: Instant::now(),
+            last: AtomicU64::new(0),
+        }
+    }
+
+    fn advance(&self) {
+        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(now, Ordering::Relaxed);
+    }
+
+    fn since_last_byte(&self) -> Duration {
+        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        self.begun.elapsed().saturating_sub(last)
+    }
+}
+
+/// Waits before a request to `server` is repeated. That is no time in which it has to answer.
+pub async fn wait_before_retry(server: &str, wait: Duration) {
+    if wait >= NOTICED_WAIT {
+        let seconds = wait.as_secs();
+        tracing::warn!("{server} limits the rate of requests; waiting {seconds} s");
+    }
+    let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    let _ = WAITED.try_with(|waited| waited.fetch_add(milliseconds, Ordering::Relaxed));
+    tokio::time::sleep(wait).await;
 }
 
 fn client_builder(options: &HttpOptions) -> Result<ClientBuilder, HttpError> {
@@ -256,6 +332,13 @@ fn client_builder(options: &HttpOptions) -> Result<ClientBuilder, HttpError> {
         .dns_resolver(AddressFilteringResolver(options.addresses.clone()));
     let builder = match &options.extra_ca_pem {
         Some(pem) => builder.tls_certs_merge(parse_certificates(pem)?),
+        None => builder,
+    };
+    let builder = match &options.client_identity {
+        Some(pem) => builder.identity(
+            Identity::from_pem(pem.expose())
+                .map_err(|e| setup_error("the client certificate", &e))?,
+        ),
         None => builder,
     };
     with_proxy(builder, options)

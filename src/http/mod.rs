@@ -26,11 +26,13 @@ mod retry;
 mod transfer_rate;
 
 pub use address_policy::{AddressPolicy, PrivateAddresses};
-pub use client::HttpClient;
+pub use client::{HttpClient, MAX_REDIRECTS, wait_before_retry};
 pub use error::HttpError;
 pub use options::{ConnectionErrorDetail, ErrorAdvice, HttpOptions, HttpProxy, HttpRetryPolicy};
 pub use redact::Redacted;
+pub use redirect::redirect_target;
 pub use request::HttpRequest;
 pub use reqwest::{Method, StatusCode, header};
 pub use response::{HttpResponse, HttpResponseHead};
+pub use retry::RateLimitBackoff;
 pub use transfer_rate::MinTransferRate;

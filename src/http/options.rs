@@ -12,6 +12,9 @@ use super::{AddressPolicy, MinTransferRate, Redacted};
 pub struct HttpOptions {
     /// CA certificates in PEM that are trusted in addition to the system's. Default: none.
     pub extra_ca_pem: Option<Bytes>,
+    /// A certificate chain and its private key, in PEM, for servers that ask for a client
+    /// certificate. Default: none.
+    pub client_identity: Option<Redacted<Bytes>>,
     /// The proxy. Default: the system's settings; under [`AddressPolicy::Cluster`] only what is set
     /// here.
     pub proxy: HttpProxy,
@@ -90,6 +93,15 @@ pub struct HttpRetryPolicy {
     pub longest_wait: Duration,
     /// The maximum total of waits of one request. Default: 20 s.
     pub budget: Duration,
+    /// The maximum total of waits of one request for a server that limits the rate of requests
+    /// (HTTP 429, or 503 with `Retry-After`), beyond the attempts above. Default: 0, because
+    /// somebody waits for an answer; long work waits for minutes.
+    pub rate_limit_budget: Duration,
+}
+
+impl HttpRetryPolicy {
+    /// How long commands and Jobs wait for a server that limits the rate of requests.
+    pub const PATIENT_RATE_LIMIT_BUDGET: Duration = Duration::from_mins(5);
 }
 
 impl Default for HttpRetryPolicy {
@@ -99,6 +111,7 @@ impl Default for HttpRetryPolicy {
             first_wait: Duration::from_millis(200),
             longest_wait: Duration::from_secs(10),
             budget: Duration::from_secs(20),
+            rate_limit_budget: Duration::ZERO,
         }
     }
 }
@@ -107,6 +120,7 @@ impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             extra_ca_pem: None,
+            client_identity: None,
             proxy: HttpProxy::System,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_mins(1),

@@ -4,6 +4,8 @@ use super::{
     HttpError, HttpRequest, location::resolve_location, redact::redact_url,
     request::HttpRequestBody, response::HttpResponseHead,
 };
+use url::Url;
+
 use reqwest::{
     Method, StatusCode,
     header::{self, HeaderName},
@@ -55,6 +57,13 @@ pub(super) fn redirected_request(
     }
     request.url = url;
     Ok(Some(request))
+}
+
+/// The target of a redirect in the answer to a `GET` request; `None` if it is another answer.
+pub fn redirect_target(answer: &HttpResponseHead) -> Result<Option<Url>, HttpError> {
+    redirect_location(answer)
+        .map(|location| answer.resolve_location(location))
+        .transpose()
 }
 
 fn redirect_location(answer: &HttpResponseHead) -> Option<&str> {

@@ -18,6 +18,11 @@ pub struct HttpRequest {
     pub(super) headers: HeaderMap,
     pub(super) payload: HttpRequestBody,
     pub(super) repeatable: bool,
+    pub(super) returns_redirects: bool,
+    /// Not even sent again after an answer that it was not executed.
+    pub(super) only_once: bool,
+    /// The server does long work before it answers.
+    pub(super) slow_answer: bool,
 }
 
 /// The body of a request.
@@ -38,6 +43,9 @@ impl HttpRequest {
             headers: HeaderMap::new(),
             payload: HttpRequestBody::Nothing,
             repeatable,
+            returns_redirects: false,
+            only_once: false,
+            slow_answer: false,
         }
     }
 
@@ -99,6 +107,22 @@ impl HttpRequest {
     #[must_use]
     pub const fn forbid_retries(mut self) -> Self {
         self.repeatable = false;
+        self.only_once = true;
+        self
+    }
+
+    /// Allows the server several times as long for its answer, after the last byte of the request:
+    /// it stores what was sent first.
+    #[must_use]
+    pub const fn expect_slow_answer(mut self) -> Self {
+        self.slow_answer = true;
+        self
+    }
+
+    /// Returns a redirect as the response: the caller follows it, with what may be sent there.
+    #[must_use]
+    pub const fn return_redirects(mut self) -> Self {
+        self.returns_redirects = true;
         self
     }
 
@@ -115,6 +139,9 @@ impl HttpRequest {
             headers: self.headers.clone(),
             payload,
             repeatable: self.repeatable,
+            returns_redirects: self.returns_redirects,
+            only_once: self.only_once,
+            slow_answer: self.slow_answer,
         })
     }
 }

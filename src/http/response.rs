@@ -61,14 +61,14 @@ impl HttpResponseHead {
         self.header(header::CONTENT_LENGTH)?.parse().ok()
     }
 
-    /// The delay in `Retry-After`, if it is in seconds. Dates are ignored, and the client's own
-    /// delays are used.
-    pub(super) fn retry_after(&self) -> Option<Duration> {
-        self.header(header::RETRY_AFTER)?
-            .trim()
-            .parse()
-            .ok()
-            .map(Duration::from_secs)
+    /// The delay in `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date, from which the
+    /// `Date` of the same response is subtracted.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let value = self.header(header::RETRY_AFTER)?.trim();
+        match value.parse() {
+            Ok(seconds) => Some(Duration::from_secs(seconds)),
+            Err(_) => duration_between(self.header(header::DATE)?, value),
+        }
     }
 
     /// Resolves `location` (of a `Location` or `Link` header) relative to the URL of this response.
@@ -79,6 +79,17 @@ impl HttpResponseHead {
             cause,
         })
     }
+}
+
+/// The time between two dates (RFC 9110, section 5.6.7); none if the second is the earlier one.
+fn duration_between(from: &str, to: &str) -> Option<Duration> {
+    let timestamp = |date: &str| {
+        let date = date.trim().strip_suffix("GMT")?;
+        let parsed = jiff::fmt::rfc2822::parse(&format!("{date}+0000")).ok()?;
+        Some(parsed.timestamp())
+    };
+    let between = timestamp(to)?.duration_since(timestamp(from)?);
+    Some(Duration::try_from(between).unwrap_or_default())
 }
 
 impl HttpResponse {
@@ -184,5 +195,40 @@ impl HttpResponse {
             Ok(answer.next_chunk().await?.map(|chunk| (chunk, answer)))
         })
         .into_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_in_seconds_or_a_date_after_that_of_the_response() {
+        let date = "Wed, 21 Oct 2015 07:28:00 GMT";
+        for (value, now, expected) in [
+            ("30", None, Some(30)),
+            (" 0 ", None, Some(0)),
+            (date, Some("Wed, 21 Oct 2015 07:26:30 GMT"), Some(90)),
+            (date, Some("Wed, 21 Oct 2015 07:29:00 GMT"), Some(0)),
+            (date, None, None),
+            ("soon", Some(date), None),
+            ("-1", Some(date), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, value.parse().expect(value));
+            if let Some(now) = now {
+                headers.insert(header::DATE, now.parse().expect(now));
+            }
+            let head = HttpResponseHead {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                headers,
+                url: "https://r.example.com/".parse().expect("valid"),
+            };
+            assert_eq!(
+                head.retry_after(),
+                expected.map(Duration::from_secs),
+                "{value} {now:?}"
+            );
+        }
     }
 }

@@ -7,11 +7,20 @@ use reqwest::StatusCode;
 
 use super::{HttpError, HttpResponse, HttpRetryPolicy};
 
+/// The first wait for a server that limits the rate of requests and does not say for how long, in
+/// first waits of other retries. It doubles: 1 s, 2 s, 4 s …
+const FIRST_RATE_LIMIT_WAIT: u32 = 5;
+/// The longest of these: 8 s.
+const LONGEST_RATE_LIMIT_WAIT: u32 = 40;
+/// How long such a server is waited for: 65 s.
+const RATE_LIMIT_WAITS: u32 = 325;
+
 /// The remaining waits of one request.
 pub(super) struct RetryBackoff {
     own: ExponentialBackoff,
     longest: Duration,
     left: Duration,
+    rate_limit: RateLimitBackoff,
 }
 
 impl RetryBackoff {
@@ -26,20 +35,29 @@ impl RetryBackoff {
             own,
             longest: retries.longest_wait,
             left: retries.budget,
+            rate_limit: RateLimitBackoff::new(retries),
         }
     }
 
-    /// How long to wait before another attempt; `None` if this outcome is final.
+    /// How long to wait before another attempt; `None` if this outcome is final. `repeatable`: the
+    /// request may be sent again although the server may have acted on it.
     pub(super) fn wait_after(
         &mut self,
         outcome: &Result<HttpResponse, HttpError>,
+        repeatable: bool,
     ) -> Option<Duration> {
         let server_wait = match outcome {
-            Ok(answer) if is_transient_status(answer.status()) => answer.head().retry_after(),
+            Ok(answer) if is_transient_status(answer.status()) => {
+                let server_wait = answer.head().retry_after();
+                if is_rate_limit(answer.status(), server_wait) && self.rate_limit.is_patient() {
+                    return self.rate_limit.next_wait(server_wait);
+                }
+                server_wait
+            }
             Err(error) if error.is_transient() => None,
             _ => return None,
         };
-        self.next_wait(server_wait)
+        repeatable.then(|| self.next_wait(server_wait))?
     }
 
     fn next_wait(&mut self, server_wait: Option<Duration>) -> Option<Duration> {
@@ -48,6 +66,53 @@ impl RetryBackoff {
         self.left = self.left.checked_sub(wait)?;
         (wait <= self.longest).then_some(wait)
     }
+}
+
+/// The waits for a server that limits the rate of requests: as long as it says, else longer and
+/// longer for about a minute.
+#[derive(Clone, Copy, Debug)]
+pub struct RateLimitBackoff {
+    next: Duration,
+    longest: Duration,
+    left: Duration,
+    left_without_header: Duration,
+}
+
+impl RateLimitBackoff {
+    /// The waits of one request under this policy.
+    pub fn new(retries: &HttpRetryPolicy) -> Self {
+        Self {
+            next: retries.first_wait.saturating_mul(FIRST_RATE_LIMIT_WAIT),
+            longest: retries.first_wait.saturating_mul(LONGEST_RATE_LIMIT_WAIT),
+            left: retries.rate_limit_budget,
+            left_without_header: retries.first_wait.saturating_mul(RATE_LIMIT_WAITS),
+        }
+    }
+
+    /// False under a policy that does not wait for such servers.
+    pub const fn is_patient(&self) -> bool {
+        !self.left.is_zero()
+    }
+
+    /// The next wait, at least `server_wait`, which the server asks for; `None` if it is over the
+    /// budget.
+    pub fn next_wait(&mut self, server_wait: Option<Duration>) -> Option<Duration> {
+        let own = self.next;
+        self.next = own.saturating_mul(2).min(self.longest);
+        let wait = if let Some(server_wait) = server_wait {
+            server_wait.max(own)
+        } else {
+            self.left_without_header = self.left_without_header.checked_sub(own)?;
+            own
+        };
+        self.left = self.left.checked_sub(wait)?;
+        Some(wait)
+    }
+}
+
+fn is_rate_limit(status: StatusCode, server_wait: Option<Duration>) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS
+        || (status == StatusCode::SERVICE_UNAVAILABLE && server_wait.is_some())
 }
 
 const fn is_transient_status(status: StatusCode) -> bool {
@@ -94,5 +159,30 @@ mod tests {
             None,
             "over the budget"
         );
+    }
+
+    #[test]
+    fn a_rate_limit_is_waited_for_as_long_as_the_budget_lasts() {
+        assert!(!RateLimitBackoff::new(&HttpRetryPolicy::default()).is_patient());
+        let retries = HttpRetryPolicy {
+            rate_limit_budget: HttpRetryPolicy::PATIENT_RATE_LIMIT_BUDGET,
+            ..HttpRetryPolicy::default()
+        };
+        let mut told = RateLimitBackoff::new(&retries);
+        let half_a_minute = Some(Duration::from_secs(30));
+        for _ in 0..10 {
+            assert_eq!(told.next_wait(half_a_minute), half_a_minute);
+        }
+        assert_eq!(told.next_wait(half_a_minute), None, "five minutes are over");
+        assert_eq!(
+            RateLimitBackoff::new(&retries).next_wait(Some(Duration::from_hours(1))),
+            None,
+            "nobody waits an hour"
+        );
+        let mut untold = RateLimitBackoff::new(&retries);
+        let waits: Vec<u64> = std::iter::from_fn(|| untold.next_wait(None))
+            .map(|wait| wait.as_secs())
+            .collect();
+        assert_eq!(waits, [1, 2, 4, 8, 8, 8, 8, 8, 8, 8], "about a minute");
     }
 }

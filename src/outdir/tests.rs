@@ -215,10 +215,10 @@ fn no_name_is_written_twice() {
             "{target}"
         );
     }
-    let long = staging
-        .write_file(&path(&"x".repeat(300)), BundleFileMode::Plain)
-        .expect_err("too long");
-    assert_eq!(long.reason(), Reason::InvalidLock);
+    // The longest name that a path may have fits.
+    staging
+        .write_file(&path(&"x".repeat(255)), BundleFileMode::Plain)
+        .expect("written");
 }
 
 // --- Real archives

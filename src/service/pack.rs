@@ -9,7 +9,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::{
     copy::{self, CopyError, ReferrerCopying},
     progress::Progress,
-    transfer::{ExpectedContent, TransferError, artifact_name, fetch_request, transfer_artifact},
+    transfer::{
+        ExpectedContent, TransferError, artifact_name, fetch_request, shown_name, transfer_artifact,
+    },
 };
 use crate::{
     core::{
@@ -244,6 +246,7 @@ impl PackService {
                     name: name.clone(),
                     source: Box::new(source),
                 })?;
+        let shown = shown_name(&name, opened.download_location.as_deref());
         locations.extend(
             opened
                 .download_location
@@ -255,7 +258,7 @@ impl PackService {
         };
         let progress = Arc::clone(&self.progress);
         Ok(
-            transfer_artifact(&name, opened.content, Some(expected), sink, move |bytes| {
+            transfer_artifact(&shown, opened.content, Some(expected), sink, move |bytes| {
                 progress.advance_bytes(bytes);
             })
             .await?

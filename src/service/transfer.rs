@@ -118,18 +118,28 @@ pub fn artifact_name(lock: &Lockfile, file: &PackedFile) -> String {
     }
 }
 
+/// The name of an artifact in messages about its bytes, with the mirror that they came from.
+pub fn shown_name(name: &str, download_location: Option<&str>) -> String {
+    match download_location {
+        Some(location) => format!("{name} from {location}"),
+        None => name.to_owned(),
+    }
+}
+
 /// The fetch request to an origin for a file of a lock.
 pub fn fetch_request<'a>(lock: &'a Lockfile, file: &PackedFile) -> Option<FetchRequest<'a>> {
     match file.item {
         LockItem::Artifact(index) => lock.artifacts.get(index).map(|artifact| FetchRequest {
             origin_type: artifact.origin_type,
-            origin: &artifact.origin,
+            origin: artifact.fetch_origin(),
             oci: artifact.oci.as_ref(),
+            expected_size: Some(artifact.size),
         }),
         LockItem::Entrypoint => lock.entrypoint.as_ref().map(|entrypoint| FetchRequest {
             origin_type: OriginType::File,
             origin: &entrypoint.script,
             oci: None,
+            expected_size: Some(entrypoint.size),
         }),
     }
 }

@@ -282,13 +282,37 @@ mod tests {
             },
             "destination": {"repository": "r.example.com/b", "secretRef": {"name": "push"}},
             "signing": {"mode": "Namespace", "keySecretRef": {"name": "key"}},
-            "fetch": {"caRef": {"kind": "Secret", "name": "ca"}},
+            "fetch": {
+                "caRef": {"kind": "Secret", "name": "ca"},
+                "credentials": [
+                    {"host": "f.example.com", "secretRef": {"name": "files"}},
+                    {"host": "g.example.com", "secretRef": {"name": "more"}},
+                ],
+                "proxySecretRef": {"name": "proxy"},
+            },
         }));
+        let fields: Vec<_> = required_accesses(&packs)
+            .into_iter()
+            .map(|named| named.field)
+            .filter(|field| field.starts_with("spec.fetch."))
+            .collect();
+        assert_eq!(
+            fields,
+            [
+                "spec.fetch.credentials[0].secretRef",
+                "spec.fetch.credentials[1].secretRef",
+                "spec.fetch.proxySecretRef",
+                "spec.fetch.caRef",
+            ]
+        );
         let names: Vec<_> = required_accesses(&packs)
             .into_iter()
             .map(|named| named.name)
             .collect();
-        assert_eq!(names, ["pull", "push", "key", "ca"]);
+        assert_eq!(
+            names,
+            ["pull", "push", "files", "more", "proxy", "key", "ca"]
+        );
         let adopts = spec(json!({
             "source": {
                 "bundle": {
@@ -300,7 +324,7 @@ mod tests {
         assert_eq!(
             required_accesses(&adopts),
             [RequiredAccess {
-                field: "spec.source.bundle.secretRef",
+                field: "spec.source.bundle.secretRef".into(),
                 name: "pull".into(),
                 access: AccessKind::GetSecret
             }]
@@ -322,7 +346,7 @@ mod tests {
         assert_eq!(
             required_accesses(&keyless),
             [RequiredAccess {
-                field: "spec.signing.keyless",
+                field: "spec.signing.keyless".into(),
                 name: "default".into(),
                 access: AccessKind::CreateToken
             }]

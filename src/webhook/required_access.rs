@@ -11,8 +11,8 @@ use crate::{
     api::{
         bundle_policy::ConfigObjectKind,
         packed_bundle::{
-            PackedBundleSpec, PackedBundleWork, PackingRequest, SigningParty, TenantSigner,
-            TenantSigningIdentity, ValidatedPackedBundle,
+            FetchSpec, PackedBundleSpec, PackedBundleWork, PackingRequest, SigningParty,
+            TenantSigner, TenantSigningIdentity, ValidatedPackedBundle,
         },
     },
     core::reason::Reason,
@@ -22,7 +22,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RequiredAccess {
     /// The path of the field that names it.
-    pub field: &'static str,
+    pub field: String,
     /// Its name.
     pub name: String,
     /// What the user must be allowed to do with it.
@@ -46,6 +46,7 @@ pub(super) fn required_accesses(spec: &PackedBundleSpec) -> Vec<RequiredAccess> 
     .into_iter()
     .filter_map(|(field, secret)| Some(secret_access(field, &secret?.name)))
     .collect();
+    all.extend(spec.fetch.iter().flat_map(fetch_accesses));
     let work = ValidatedPackedBundle::try_from(spec).map(|validated| validated.work);
     if let Ok(PackedBundleWork::Pack(packing)) = work {
         all.extend(packing_accesses(&packing));
@@ -53,12 +54,22 @@ pub(super) fn required_accesses(spec: &PackedBundleSpec) -> Vec<RequiredAccess> 
     all
 }
 
-fn secret_access(field: &'static str, name: &str) -> RequiredAccess {
+fn secret_access(field: &str, name: &str) -> RequiredAccess {
     RequiredAccess {
-        field,
+        field: field.to_owned(),
         name: name.to_owned(),
         access: AccessKind::GetSecret,
     }
+}
+
+fn fetch_accesses(fetch: &FetchSpec) -> impl Iterator<Item = RequiredAccess> {
+    let credentials = fetch.credentials.iter().enumerate();
+    let credentials = credentials.map(|(index, credential)| {
+        let field = format!("spec.fetch.credentials[{index}].secretRef");
+        secret_access(&field, &credential.secret_ref.name)
+    });
+    let proxy = fetch.proxy_secret_ref.iter();
+    credentials.chain(proxy.map(|secret| secret_access("spec.fetch.proxySecretRef", &secret.name)))
 }
 
 fn packing_accesses(packing: &PackingRequest) -> impl Iterator<Item = RequiredAccess> {
@@ -78,7 +89,7 @@ fn packing_accesses(packing: &PackingRequest) -> impl Iterator<Item = RequiredAc
     [
         key.map(|name| secret_access("spec.signing.keySecretRef", name)),
         account.map(|name| RequiredAccess {
-            field: "spec.signing.keyless",
+            field: "spec.signing.keyless".to_owned(),
             name,
             access: AccessKind::CreateToken,
         }),
@@ -106,7 +117,7 @@ pub(super) async fn check_access(
     let deny = |message: String| {
         Some(ReviewResponse::Forbidden {
             reason: Reason::SecretAccessDenied,
-            field: (*field).to_owned(),
+            field: field.clone(),
             message,
         })
     };

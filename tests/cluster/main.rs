@@ -26,6 +26,7 @@ mod image;
 mod keyless;
 mod minimal;
 mod operations;
+mod origins;
 mod permissions;
 mod registries;
 mod rules;

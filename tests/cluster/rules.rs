@@ -200,20 +200,20 @@ fn bad_bundles_are_refused() {
             (
                 &[(
                     "/spec/fetch",
-                    json!({"credentials": [{"host": "h", "secretRef": key}]}),
+                    json!({"credentials": [{"host": "https://h", "secretRef": key}]}),
                 )],
-                "fetch.credentials is not supported yet",
+                "spec.fetch.credentials[0]: \"https://h\" must be HOST",
             ),
             (
-                &[("/spec/fetch", json!({"proxySecretRef": key}))],
-                "fetch.proxySecretRef is not supported yet",
+                &[("/spec/fetch", json!({"credentials": [{"host": "h"}]}))],
+                "spec.fetch.credentials[0].secretRef: Required value",
             ),
             (
                 &[(
                     "/spec/fetch",
-                    json!({"mirrors": [{"from": "a", "to": "b"}]}),
+                    json!({"mirrors": [{"from": "a", "to": "ftp://b"}]}),
                 )],
-                "fetch.mirrors is not supported yet",
+                "spec.fetch.mirrors[0]: \"ftp://b\" must be",
             ),
             (
                 &[(

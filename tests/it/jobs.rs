@@ -3,6 +3,7 @@
 //! everywhere for their refusals.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, UdpSocket},
     path::Path,
     process::{Child, Stdio},
@@ -60,7 +61,7 @@ const BUILDER: &str = "https://packgate.dev/builder/c-1/platform";
 
 /// A lock with a file of the context artifact and a download, and its inputs. The server has all of
 /// it.
-fn freeze(server: &Registry) -> (Vec<u8>, JobInputs) {
+pub(crate) fn freeze(server: &Registry) -> (Vec<u8>, JobInputs) {
     let artifact = |name: &str, kind: &str, origin: &str, content: &str| {
         json!({
             "name": name,
@@ -101,6 +102,7 @@ fn freeze(server: &Registry) -> (Vec<u8>, JobInputs) {
         },
         lock_digest: lock.digest,
         layers: Vec::new(),
+        signed_origins: BTreeMap::new(),
         output: PackOptions::default(),
         destination: JobDestination {
             repository: format!("{}/team-a/siem", server.host()),
@@ -115,6 +117,7 @@ fn freeze(server: &Registry) -> (Vec<u8>, JobInputs) {
         private_networks: vec!["0.0.0.0/0".into()],
         registry_networks: Vec::new(),
         fetch_ca: None,
+        fetch: packgate::core::job::JobFetch::default(),
         signing: JobSigning {
             mode: JobSigningMode::Platform,
             builder_id: BUILDER.into(),
@@ -349,7 +352,7 @@ async fn a_changed_or_lost_byte_in_the_registry_is_never_signed() {
 }
 
 /// Writes `inputs.json` and `lock.json`.
-fn snapshot(workspace: &Workspace, lock: &[u8], inputs: &JobInputs) {
+pub(crate) fn snapshot(workspace: &Workspace, lock: &[u8], inputs: &JobInputs) {
     workspace.write("in/lock.json", lock);
     workspace.write("in/inputs.json", serde_json::to_vec(inputs).expect("JSON"));
     std::fs::create_dir_all(workspace.file("work")).expect("a folder");
@@ -360,7 +363,7 @@ fn report(workspace: &Workspace) -> JobReport {
 }
 
 #[track_caller]
-fn failed(workspace: &Workspace, line: &str, code: i32, reason: Reason) -> String {
+pub(crate) fn failed(workspace: &Workspace, line: &str, code: i32, reason: Reason) -> String {
     let run = workspace.run(line);
     run.refused(code, reason.as_str());
     let failure = report(workspace).result.expect_err("it failed");
@@ -375,7 +378,7 @@ fn failed(workspace: &Workspace, line: &str, code: i32, reason: Reason) -> Strin
     failure.message
 }
 
-const PACK: &str = "job pack --inputs in --work work --report report";
+pub(crate) const PACK: &str = "job pack --inputs in --work work --report report";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_real_verbs_never_reach_the_machine_itself() {

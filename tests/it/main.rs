@@ -36,6 +36,7 @@ mod layering;
 mod legacy;
 mod one_digest;
 mod origins;
+mod private_origins;
 mod refused_locks;
 mod refused_registries;
 mod registry;

@@ -321,3 +321,93 @@ async fn long_work_is_told_in_plain_lines_and_not_when_quiet() {
         "{quiet:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_that_breaks_starts_again() {
+    let server = Registry::start().await;
+    let workspace = Workspace::new();
+    let origin = format!("http://{}/files/rules.txt", server.host());
+    manifest(
+        &workspace,
+        &json!([{"name": "rules", "origin": origin, "target": "opt/rules.txt"}]),
+    );
+    let whole = || {
+        Fault::on("GET", "/files/rules.txt")
+            .status(200)
+            .body("rules")
+    };
+    for verb in ["lock manifest.yaml", "pack test.lock.yaml --to oci:out"] {
+        server.heal();
+        server.fault(whole().cut(3).times(2));
+        server.fault(whole());
+        let before = server.count("GET", "/files/");
+        workspace.run(verb).ok();
+        assert_eq!(server.count("GET", "/files/"), before + 3, "{verb}");
+    }
+    // Another file than the one that the download began with is none of its halves.
+    server.heal();
+    server.fault(whole().cut(3).times(1));
+    server.fault(
+        Fault::on("GET", "/files/rules.txt")
+            .status(200)
+            .body("RULES"),
+    );
+    let run = workspace.run("lock manifest.yaml");
+    run.refused(3, "FetchFailed");
+    assert!(
+        run.stderr.contains("the file is another one now"),
+        "{run:#?}"
+    );
+    // It is no loop.
+    server.heal();
+    server.fault(whole().cut(3));
+    let before = server.count("GET", "/files/");
+    let run = workspace.run("pack test.lock.yaml --to oci:other");
+    run.refused(3, "FetchFailed");
+    assert!(
+        run.stderr.contains("gave up after 5 further requests"),
+        "{run:#?}"
+    );
+    assert_eq!(server.count("GET", "/files/"), before + 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_is_asked_for_as_it_is() {
+    let server = Registry::start().await;
+    let workspace = Workspace::new();
+    for (path, media_type, coding, is_file) in [
+        ("rules.txt", "text/plain", "gzip", false),
+        ("rules.txt", "text/plain", "br", false),
+        ("rules.tar.gz", "application/x-tar", "x-gzip", true),
+        ("rules", "application/gzip", "gzip", true),
+        ("rules.txt", "text/plain", "identity", true),
+    ] {
+        server.heal();
+        server.fault(
+            Fault::on("GET", "/files/")
+                .status(200)
+                .header("content-type", media_type)
+                .header("content-encoding", coding)
+                .body("rules"),
+        );
+        let origin = format!("http://{}/files/{path}", server.host());
+        manifest(
+            &workspace,
+            &json!([{"name": "rules", "origin": origin, "target": "opt/rules.txt"}]),
+        );
+        let run = workspace.run("lock manifest.yaml");
+        if is_file {
+            run.ok();
+        } else {
+            run.refused(3, "FetchFailed");
+            let named = format!("(Content-Encoding: {coding})");
+            assert!(run.stderr.contains(&named), "{run:#?}");
+        }
+    }
+    for request in server.requests() {
+        assert_eq!(
+            request.headers.get("accept-encoding").map(String::as_str),
+            Some("identity")
+        );
+    }
+}

@@ -165,7 +165,7 @@ fn recorded_layers_are_checked_while_packing() {
 #[test]
 fn locks_over_the_caps_are_refused() {
     refused(
-        &format!("{LOCK}# {}\n", "x".repeat(2 << 20)),
+        &format!("{LOCK}# {}\n", "x".repeat(3 << 20)),
         2,
         "InvalidLock",
     );

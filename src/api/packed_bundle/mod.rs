@@ -13,6 +13,8 @@
     reason = "`kubectl explain` shows these texts as they are"
 )]
 
+mod fetch;
+mod fetch_spec;
 mod packing_request;
 mod signing_spec;
 mod source;
@@ -28,7 +30,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use super::bundle_policy::{ConfigObjectKind, ConfigObjectRef, MirrorSpec, NameRef};
+pub use super::bundle_policy::{ConfigObjectKind, ConfigObjectRef, NameRef};
+pub use fetch_spec::{FetchCredentialSpec, FetchMirrorSpec, FetchSpec};
 pub use packing_request::{
     BundleAdoption, HistoryLimits, LockSource, PackedBundleSpecError, PackedBundleWork,
     PackingRequest, SigningParty, TenantSigner, TenantSigningIdentity, UnpackableLockError,
@@ -224,46 +227,6 @@ pub struct AdoptedBundleRef {
     /// none. Example: `{name: pull}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<NameRef>,
-}
-
-/// How artifacts are fetched.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(
-    validation = ("!has(self.credentials)", "fetch.credentials is not supported yet, leave it out"),
-    validation = ("!has(self.proxySecretRef)", "fetch.proxySecretRef is not supported yet, leave \
-        it out"),
-    validation = ("!has(self.mirrors)", "fetch.mirrors is not supported yet, leave it out")
-)]
-pub struct FetchSpec {
-    /// Not supported yet. Secrets to show to download hosts. Example: `[{host: files.example.com,
-    /// secretRef: {name: files}}]`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    pub credentials: Vec<FetchCredentialSpec>,
-    /// Further certificate authorities for downloads, key `ca.crt`. Default: none. Example: `{kind:
-    /// ConfigMap, name: corp-ca}`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_ref: Option<ConfigObjectRef>,
-    /// Not supported yet. A Secret with `address`, `username`, `password` and `noProxy`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub proxy_secret_ref: Option<NameRef>,
-    /// Not supported yet. Places to fetch from in place of others. Example: `[{from:
-    /// up.example.org, to: mirror.example.com/up}]`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    pub mirrors: Vec<MirrorSpec>,
-}
-
-/// A Secret to show to a host.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct FetchCredentialSpec {
-    /// The host. Example: `files.example.com`.
-    #[schemars(length(min = 1, max = 255))]
-    pub host: String,
-    /// The Secret. Example: `{name: files}`.
-    pub secret_ref: NameRef,
 }
 
 /// Where the bundle goes.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{ConfigObjectRef, PackPodSpec, TagPolicySpec};
 use crate::core::{
+    job::JobFetch,
     lockfile::{Lockfile, LockfileError},
     pack,
     reason::{ClassifiedError, Reason},
@@ -50,6 +51,8 @@ pub struct PackingRequest {
     pub sbom: Option<sbom::SbomFormat>,
     /// CA certificates for downloads.
     pub fetch_ca: Option<ConfigObjectRef>,
+    /// Credentials, proxy and mirrors of downloads.
+    pub fetch: JobFetch,
     /// The timeout of each Job.
     pub timeout: Duration,
     /// How many finished runs are kept.
@@ -160,11 +163,6 @@ pub(super) fn invalid_field(
         field: field.to_owned(),
         message: message.to_string(),
     }
-}
-
-/// The field has no effect yet.
-pub(super) fn unsupported_field(field: &str) -> PackedBundleSpecError {
-    invalid_field(field, "is not supported yet, leave it out")
 }
 
 /// Why a lock cannot be packed for an object.

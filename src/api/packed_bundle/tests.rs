@@ -250,28 +250,61 @@ fn what_cannot_be_acted_on_is_refused_with_its_field() {
 }
 
 #[test]
-fn what_comes_later_is_refused_and_not_ignored() {
-    for (spec, field) in [
+fn downloads_have_credentials_a_proxy_and_mirrors() {
+    let spec = with(
+        "/fetch",
+        json!({
+            "credentials": [
+                {"host": "f.example.com", "secretRef": {"name": "files"}},
+                {"host": "g.example.com:8080", "path": "/a/", "plainHTTP": true, "secretRef": {"name": "s"}},
+            ],
+            "proxySecretRef": {"name": "proxy"},
+            "mirrors": [{"from": "up.example.org", "to": "http://m.example.com/up"}],
+        }),
+    );
+    let PackedBundleWork::Pack(packing) = validate(spec).expect("valid").work else {
+        panic!("no packing")
+    };
+    let fetch = serde_json::to_value(&packing.fetch).expect("JSON");
+    assert_eq!(
+        fetch,
+        json!({
+            "credentials": [
+                {"host": "f.example.com", "secret": "files"},
+                {"host": "g.example.com:8080", "path": "/a/", "plainHTTP": true, "secret": "s"},
+            ],
+            "proxySecret": "proxy",
+            "mirrors": [{"from": "up.example.org", "to": "http://m.example.com/up"}],
+        })
+    );
+    for (fetch, field) in [
         (
-            with("/evidence/provenance", json!(false)),
-            "spec.evidence.provenance:",
+            json!({"credentials": [{"host": "https://f.example.com", "secretRef": {"name": "s"}}]}),
+            "spec.fetch.credentials[0]: \"https://f.example.com\" must be HOST",
         ),
         (
-            with(
-                "/fetch/credentials",
-                json!([{"host": "h", "secretRef": {"name": "s"}}]),
-            ),
-            "spec.fetch.credentials:",
+            json!({"credentials": [{"host": "f.example.com", "path": "a", "secretRef": {"name": "s"}}]}),
+            "spec.fetch.credentials[0]: \"a\" must be a path",
         ),
         (
-            with("/fetch/proxySecretRef", json!({"name": "s"})),
-            "spec.fetch.proxySecretRef:",
-        ),
-        (
-            with("/fetch/mirrors", json!([{"from": "a", "to": "b"}])),
-            "spec.fetch.mirrors:",
+            json!({"mirrors": [
+                {"from": "a.example.com", "to": "b.example.com"},
+                {"from": "a.example.com", "to": "ftp://b.example.com"},
+            ]}),
+            "spec.fetch.mirrors[1]: \"ftp://b.example.com\" must be",
         ),
     ] {
+        let error = validate(with("/fetch", fetch)).expect_err(field);
+        assert!(error.starts_with(field), "{error}");
+    }
+}
+
+#[test]
+fn what_comes_later_is_refused_and_not_ignored() {
+    for (spec, field) in [(
+        with("/evidence/provenance", json!(false)),
+        "spec.evidence.provenance:",
+    )] {
         let error = validate(spec.clone()).expect_err(&spec.to_string());
         assert!(
             error.starts_with(field) && error.contains("not supported yet"),

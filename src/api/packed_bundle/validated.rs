@@ -9,12 +9,13 @@ use crate::{
 };
 
 use super::{
-    CompressionSpec, ConfigObjectRef, DestinationSpec, EvidenceSpec, FetchSpec, HistoryLimitsSpec,
-    OutputFormatSpec, OutputSpec, PackPodSpec, PackedBundle, PackedBundleSpec, SbomFormatSpec,
-    SigningModeSpec, SigningSpec,
+    CompressionSpec, DestinationSpec, EvidenceSpec, FetchSpec, HistoryLimitsSpec, OutputFormatSpec,
+    OutputSpec, PackPodSpec, PackedBundle, PackedBundleSpec, SbomFormatSpec, SigningModeSpec,
+    SigningSpec,
+    fetch::convert_fetch,
     packing_request::{
         HistoryLimits, LockSource, PackedBundleSpecError, PackedBundleWork, PackingRequest,
-        SigningParty, TenantSigner, TenantSigningIdentity, invalid_field, unsupported_field,
+        SigningParty, TenantSigner, TenantSigningIdentity, invalid_field,
     },
     source::{ParsedSource, parse_repository, parse_source},
 };
@@ -195,7 +196,12 @@ fn build_packing_request(
         output: convert_output(form.output)?,
         sbom: require_sbom_signer(form.sbom, &signing)?,
         signing,
-        fetch_ca: fetch_ca(form.fetch)?,
+        fetch_ca: form.fetch.and_then(|fetch| fetch.ca_ref.clone()),
+        fetch: form
+            .fetch
+            .map(convert_fetch)
+            .transpose()?
+            .unwrap_or_default(),
         timeout,
         history_limits: HistoryLimits {
             succeeded: convert_history_limit(form.history.succeeded),
@@ -281,27 +287,6 @@ fn resolve_signing_party(
         }
     };
     Ok(SigningParty::Namespace(TenantSigner { identity, services }))
-}
-
-fn fetch_ca(fetch: Option<&FetchSpec>) -> Result<Option<ConfigObjectRef>, PackedBundleSpecError> {
-    let Some(FetchSpec {
-        credentials,
-        ca_ref,
-        proxy_secret_ref,
-        mirrors,
-    }) = fetch
-    else {
-        return Ok(None);
-    };
-    let later = [
-        (!credentials.is_empty(), "spec.fetch.credentials"),
-        (proxy_secret_ref.is_some(), "spec.fetch.proxySecretRef"),
-        (!mirrors.is_empty(), "spec.fetch.mirrors"),
-    ];
-    match later.into_iter().find(|(is_set, _)| *is_set) {
-        Some((_, field)) => Err(unsupported_field(field)),
-        None => Ok(ca_ref.clone()),
-    }
 }
 
 fn convert_sbom_format(

@@ -1,6 +1,7 @@
 //! `packgate job`: the processes of the controller's Jobs. Each one ends with a [`JobReport`] in
 //! the termination message.
 
+mod downloads;
 mod job_files;
 mod pack;
 mod sign;

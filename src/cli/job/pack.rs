@@ -7,7 +7,10 @@ use std::{
 
 use clap::Args;
 
-use super::job_files::{JobFileArgs, JobSnapshot, read_credentials};
+use super::{
+    downloads::download_access,
+    job_files::{JobFileArgs, JobSnapshot, read_credentials},
+};
 use crate::{
     cli::{
         context::CliContext, error::CliError, in_cluster::job_http_options,
@@ -23,10 +26,7 @@ use crate::{
         ArtifactOrigin, ContextArtifactOrigin, FetchError, HttpOrigin, MissingContextOrigin,
         OriginDispatcher, RegistryOrigin,
     },
-    http::{
-        AddressPolicy, ConnectionErrorDetail, HttpClient, HttpOptions, MinTransferRate,
-        PrivateAddresses, address_policy::parse_networks,
-    },
+    http::{ConnectionErrorDetail, HttpOptions},
     oci::{OciLayoutTarget, credentials::CredentialStore},
     service::release::{self, PackRequest, PackingStore},
 };
@@ -45,6 +45,10 @@ pub(super) struct PackJobArgs {
     /// Docker configuration with the credentials of the context artifact's registry
     #[arg(long, value_name = "FILE")]
     context_config: Option<PathBuf>,
+    /// Folder with the Secrets of spec.fetch: one folder for each credential, named by its position,
+    /// and `proxy`
+    #[arg(long, value_name = "DIR")]
+    fetch_secrets: Option<PathBuf>,
 }
 
 pub(super) async fn run_pack_job(
@@ -61,7 +65,13 @@ pub(super) async fn run_pack_job(
     let registries = RegistryClients::new(&inputs.registries, &options)?;
     let target = registries.open_target(&inputs.destination_repository()?, Arc::clone(&push))?;
     let pull = read_credentials(args.context_config.as_deref()).await?;
-    let origins = artifact_origins(&inputs, &lock, &registries, push, pull, context).await?;
+    let file = file_origin(&inputs, &lock, &registries, pull, context).await?;
+    let downloads = download_access(&inputs, args.fetch_secrets).await?;
+    let origins = Arc::new(OriginDispatcher {
+        file,
+        http: Arc::new(HttpOrigin::with_access(downloads)),
+        registry: Arc::new(RegistryOrigin::new(registries.with_credentials(push))),
+    });
     let folder = create_scratch_dir(&args.work)?;
     let layout = OciLayoutTarget::open_or_create(&folder.path().join("layout").to_string_lossy())?;
     let request = PackRequest {
@@ -98,15 +108,14 @@ fn create_scratch_dir(work: &Path) -> Result<tempfile::TempDir, CliError> {
     })
 }
 
-async fn artifact_origins(
+async fn file_origin(
     inputs: &JobInputs,
     lock: &Lockfile,
     registries: &RegistryClients,
-    push: Arc<dyn CredentialStore>,
     pull: Arc<dyn CredentialStore>,
     context: &CliContext,
-) -> Result<Arc<OriginDispatcher>, CliError> {
-    let file: Arc<dyn ArtifactOrigin> =
+) -> Result<Arc<dyn ArtifactOrigin>, CliError> {
+    Ok(
         match (inputs.context_reference()?, lock.first_file_origin()) {
             (Some(artifact), _) => {
                 Arc::new(open_context_artifact(&artifact, inputs, registries, pull, context).await?)
@@ -118,13 +127,8 @@ async fn artifact_origins(
                 .into());
             }
             (None, None) => Arc::new(MissingContextOrigin),
-        };
-    let http = Arc::new(HttpOrigin::new(download_client(inputs)?));
-    Ok(Arc::new(OriginDispatcher {
-        file,
-        http,
-        registry: Arc::new(RegistryOrigin::new(registries.with_credentials(push))),
-    }))
+        },
+    )
 }
 
 async fn open_context_artifact(
@@ -147,19 +151,4 @@ async fn open_context_artifact(
         context.limits(),
     )
     .await?)
-}
-
-/// Downloads reach private addresses only where the installation lists them.
-fn download_client(inputs: &JobInputs) -> Result<HttpClient, CliError> {
-    let networks = parse_networks(&inputs.private_networks)
-        .map_err(|error| CliError::invalid(error.to_string()))?;
-    let private = PrivateAddresses::Listed(networks);
-    let extra_ca_pem = inputs.fetch_ca.clone().map(Into::into);
-    let least_rate = Some(MinTransferRate::DEFAULT);
-    Ok(HttpClient::new(&HttpOptions {
-        addresses: AddressPolicy::Cluster { private },
-        extra_ca_pem,
-        min_transfer_rate: least_rate,
-        ..HttpOptions::default()
-    })?)
 }

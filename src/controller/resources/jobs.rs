@@ -18,7 +18,7 @@ use super::{
     CONTAINER, RunComponent, RunSettings, ScratchStorage, bundle_owner_references,
     config_maps_and_secrets::DOCKER_CONFIG_KEY,
     pod::{
-        PodVolumeMount, build_pod_spec, default_resources, sign_job_resources,
+        OptionalSecret, PodVolumeMount, build_pod_spec, default_resources, sign_job_resources,
         with_ephemeral_storage,
     },
     run_labels,
@@ -28,7 +28,10 @@ use crate::{
     api::packed_bundle::{LockSource, PackedBundle, PackingRequest, TenantSigner},
     core::{
         digest::Digest,
-        job::{JobInputs, JobRunKey},
+        job::{
+            FETCH_CREDENTIAL_KEYS, FETCH_PROXY_FOLDER, FETCH_PROXY_KEYS, JobFetch, JobInputs,
+            JobRunKey,
+        },
         reason::Class,
     },
 };
@@ -39,6 +42,7 @@ const INPUTS: &str = "/inputs";
 const WORK: &str = "/work";
 const REGISTRY: &str = "/credentials/registry";
 const CONTEXT: &str = "/credentials/context";
+const FETCH: &str = "/credentials/fetch";
 const CONFIG: &str = "config.json";
 /// The ServiceAccount of the platform's sign Jobs. It has no permissions.
 const SIGNER_ACCOUNT: &str = "packgate-signer";
@@ -75,6 +79,10 @@ pub fn build_pack_job(
             format!("{CONTEXT}/{CONFIG}"),
         ]);
         mounts.push(registry_config_mount("context", secret, CONTEXT));
+    }
+    if let Some(secrets) = fetch_secrets_mount(&inputs.fetch) {
+        args.extend(to_strings(&["--fetch-secrets", FETCH]));
+        mounts.push(secrets);
     }
     let wish = &packing.pod;
     let account = wish
@@ -281,6 +289,24 @@ fn registry_config_mount(name: &str, secret: &str, path: &'static str) -> PodVol
         &[(DOCKER_CONFIG_KEY, CONFIG)],
         path,
     )
+}
+
+/// The Secrets of downloads, for the pack Job only: nobody copies them, and the Pod that signs has
+/// none of them.
+fn fetch_secrets_mount(fetch: &JobFetch) -> Option<PodVolumeMount> {
+    let credentials = fetch.credentials.iter().enumerate();
+    let credentials = credentials.map(|(index, credential)| OptionalSecret {
+        name: credential.secret.clone(),
+        folder: index.to_string(),
+        keys: &FETCH_CREDENTIAL_KEYS,
+    });
+    let proxy = fetch.proxy_secret.iter().map(|name| OptionalSecret {
+        name: name.clone(),
+        folder: FETCH_PROXY_FOLDER.to_owned(),
+        keys: &FETCH_PROXY_KEYS,
+    });
+    let secrets: Vec<_> = credentials.chain(proxy).collect();
+    (!secrets.is_empty()).then(|| PodVolumeMount::optional_secrets("fetch", secrets, FETCH))
 }
 
 fn to_strings(words: &[&str]) -> Vec<String> {

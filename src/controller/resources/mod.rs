@@ -1,6 +1,8 @@
 //! The cluster objects of a run: pure functions from a frozen run to objects.
 
 mod config_maps_and_secrets;
+#[cfg(test)]
+mod fetch_tests;
 mod jobs;
 mod pod;
 mod scratch_storage;

@@ -6,8 +6,8 @@ use k8s_openapi::{
     api::core::v1::{
         Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, KeyToPath,
         PodSecurityContext, PodSpec, ProjectedVolumeSource, ResourceRequirements, SeccompProfile,
-        SecretVolumeSource, SecurityContext, ServiceAccountTokenProjection, Volume, VolumeMount,
-        VolumeProjection,
+        SecretProjection, SecretVolumeSource, SecurityContext, ServiceAccountTokenProjection,
+        Volume, VolumeMount, VolumeProjection,
     },
     apimachinery::pkg::api::resource::Quantity,
 };
@@ -74,6 +74,36 @@ impl PodVolumeMount {
             volume: Volume {
                 name: name.to_owned(),
                 secret: Some(source),
+                ..Volume::default()
+            },
+            path,
+            read_only: true,
+        }
+    }
+
+    /// Keys of several Secrets, each in a folder of its own. What is not there is left out, so that
+    /// the process can say what is missing: a Pod with a missing Secret would never start.
+    pub(super) fn optional_secrets(
+        name: &str,
+        secrets: Vec<OptionalSecret<'_>>,
+        path: &'static str,
+    ) -> Self {
+        let source = |secret: OptionalSecret<'_>| VolumeProjection {
+            secret: Some(SecretProjection {
+                items: Some(secret.key_paths()),
+                name: secret.name,
+                optional: Some(true),
+            }),
+            ..VolumeProjection::default()
+        };
+        let source = ProjectedVolumeSource {
+            default_mode: Some(FILE_MODE),
+            sources: Some(secrets.into_iter().map(source).collect()),
+        };
+        Self {
+            volume: Volume {
+                name: name.to_owned(),
+                projected: Some(source),
                 ..Volume::default()
             },
             path,
@@ -168,6 +198,24 @@ impl PodVolumeMount {
             read_only: Some(self.read_only),
             ..VolumeMount::default()
         }
+    }
+}
+
+/// Keys of a Secret, and the folder for them.
+pub(super) struct OptionalSecret<'a> {
+    pub(super) name: String,
+    pub(super) folder: String,
+    pub(super) keys: &'a [&'a str],
+}
+
+impl OptionalSecret<'_> {
+    fn key_paths(&self) -> Vec<KeyToPath> {
+        let item = |key: &&str| KeyToPath {
+            key: (*key).to_owned(),
+            path: format!("{}/{key}", self.folder),
+            mode: None,
+        };
+        self.keys.iter().map(item).collect()
     }
 }
 

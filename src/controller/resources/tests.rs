@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -12,8 +12,8 @@ use crate::{
     core::{
         digest::Digest,
         job::{
-            INPUTS_VERSION, JobDestination, JobInputs, JobLockSource, JobSigning, JobSigningMode,
-            JobTagPolicy, PackedBundleIdentity,
+            INPUTS_VERSION, JobDestination, JobFetch, JobInputs, JobLockSource, JobSigning,
+            JobSigningMode, JobTagPolicy, PackedBundleIdentity,
         },
         lockfile::CanonicalLock,
         pack::PackOptions,
@@ -35,7 +35,7 @@ fn owner(spec: Value) -> (PackedBundle, PackingRequest) {
     (object, *packing)
 }
 
-fn with_secrets() -> (PackedBundle, PackingRequest) {
+pub(super) fn with_secrets() -> (PackedBundle, PackingRequest) {
     owner(json!({
         "source": {
             "ociRef": {
@@ -54,12 +54,12 @@ fn with_secrets() -> (PackedBundle, PackingRequest) {
     }))
 }
 
-const SCRATCH: ScratchStorage = ScratchStorage {
+pub(super) const SCRATCH: ScratchStorage = ScratchStorage {
     needed: 1_000,
     limit: 2_000,
 };
 
-fn setup() -> RunSettings {
+pub(super) fn setup() -> RunSettings {
     RunSettings {
         system_namespace: "packgate-system".into(),
         image: "r.example.com/packgate:v1".into(),
@@ -75,7 +75,7 @@ fn setup() -> RunSettings {
     }
 }
 
-fn inputs() -> JobInputs {
+pub(super) fn inputs() -> JobInputs {
     let lock_digest = Digest::of_bytes(b"{}");
     JobInputs {
         v: INPUTS_VERSION,
@@ -95,6 +95,7 @@ fn inputs() -> JobInputs {
         },
         lock_digest,
         layers: Vec::new(),
+        signed_origins: BTreeMap::new(),
         output: PackOptions::default(),
         destination: JobDestination {
             repository: "r.example.com/team-a/siem".into(),
@@ -105,6 +106,7 @@ fn inputs() -> JobInputs {
         private_networks: Vec::new(),
         registry_networks: Vec::new(),
         fetch_ca: None,
+        fetch: JobFetch::default(),
         signing: JobSigning {
             mode: JobSigningMode::Platform,
             builder_id: "https://b.example.com/platform".into(),
@@ -114,12 +116,12 @@ fn inputs() -> JobInputs {
     }
 }
 
-fn json(object: &impl serde::Serialize) -> Value {
+pub(super) fn json(object: &impl serde::Serialize) -> Value {
     serde_json::to_value(object).expect("JSON")
 }
 
 /// The rules of the restricted pod security standard that a manifest can violate, and no API token.
-fn assert_restricted(job: &Value) {
+pub(super) fn assert_restricted(job: &Value) {
     let pod = &job["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
     assert_eq!(pod["automountServiceAccountToken"], false);

@@ -1,16 +1,16 @@
 //! The inputs of a run of Jobs, frozen before the first of them starts.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::{fetch::JobFetch, recorded_layer::JobRecordedLayer};
 use crate::core::{
     digest::Digest,
     json,
     limits::InputLimits,
-    lockfile::{Lockfile, LockfileError, RecordedLayer},
-    oci::Platform,
+    lockfile::{Lockfile, LockfileError, RecordedLayer, SignedOrigin},
     pack::PackOptions,
     reason::{Reason, classify},
     reference::{ImageReference, ImageReferenceError, ImageRepository, ImageTag, PinnedReference},
@@ -91,6 +91,9 @@ pub struct JobInputs {
     /// The recorded layers of the lock, which are not part of the canonical lock.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<JobRecordedLayer>,
+    /// By name of their artifacts, origins with a credential, which the canonical lock has not.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub signed_origins: BTreeMap<String, SignedOrigin>,
     /// The format and layout of the bundle.
     pub output: PackOptions,
     /// The destination of the bundle.
@@ -107,6 +110,9 @@ pub struct JobInputs {
     /// CA certificates for downloads, in PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fetch_ca: Option<String>,
+    /// Credentials, proxy and mirrors of downloads.
+    #[serde(default, skip_serializing_if = "JobFetch::is_empty")]
+    pub fetch: JobFetch,
     /// Who signs.
     pub signing: JobSigning,
     /// The format of the SBOM to attest, if any.
@@ -143,21 +149,6 @@ pub struct JobLockSource {
     /// The path of the lock in the context artifact. Origins are relative to its folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock_path: Option<String>,
-}
-
-/// One recorded layer of the lock.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct JobRecordedLayer {
-    /// The number of artifacts in it.
-    pub artifacts: usize,
-    /// Digest of the uncompressed tar.
-    pub diff_id: Digest,
-    /// The size of the bundle in bytes.
-    pub size: u64,
-    /// The platform's bundle that it is in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub platform: Option<Platform>,
 }
 
 /// The destination of the bundle.
@@ -244,12 +235,16 @@ pub enum JobInputsError {
     Lock(#[from] LockfileError),
     #[error("{LOCK_FILE} has the digest {actual}, {INPUTS_FILE} says {expected}")]
     LockDigestMismatch { expected: Digest, actual: Digest },
+    #[error(
+        "{INPUTS_FILE}: signedOrigins: {0:?} is not what the artifact of this name has as its origin"
+    )]
+    SignedOrigin(String),
     #[error("{INPUTS_FILE}: {0}")]
     Reference(#[from] ImageReferenceError),
 }
 
 classify!(JobInputsError, |error| match error {
-    Self::Shape(_) | Self::Version(_) => Reason::InvalidSpec,
+    Self::Shape(_) | Self::Version(_) | Self::SignedOrigin(_) => Reason::InvalidSpec,
     Self::Lock(error) => error.reason(),
     Self::LockDigestMismatch { .. } => Reason::LockMismatch,
     Self::Reference(error) => error.reason(),
@@ -268,7 +263,7 @@ impl JobInputs {
     }
 
     /// Parses `lock.json`, which must be the lock of these inputs, and restores its recorded
-    /// layers.
+    /// layers and its credentials.
     pub fn parse_lock(&self, bytes: &[u8]) -> Result<Lockfile, JobInputsError> {
         let actual = Digest::of_bytes(bytes);
         if actual != self.lock_digest {
@@ -284,6 +279,9 @@ impl JobInputs {
             .cloned()
             .map(RecordedLayer::from)
             .collect();
+        for (name, signed) in &self.signed_origins {
+            restore_signed_origin(&mut lock, name, signed)?;
+        }
         Ok(lock)
     }
 
@@ -315,62 +313,19 @@ impl JobInputs {
     }
 }
 
-impl From<JobRecordedLayer> for RecordedLayer {
-    fn from(
-        JobRecordedLayer {
-            artifacts,
-            diff_id,
-            size,
-            platform,
-        }: JobRecordedLayer,
-    ) -> Self {
-        Self {
-            artifacts,
-            diff_id,
-            size,
-            platform,
-        }
-    }
-}
-
-impl From<RecordedLayer> for JobRecordedLayer {
-    fn from(
-        RecordedLayer {
-            artifacts,
-            diff_id,
-            size,
-            platform,
-        }: RecordedLayer,
-    ) -> Self {
-        Self {
-            artifacts,
-            diff_id,
-            size,
-            platform,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_is_named_by_object_generation_and_lock() {
-        let lock = Digest::of_bytes(b"lock");
-        let key = JobRunKey::new("u-1", 3, &lock);
-        assert_eq!(
-            key.as_str(),
-            &Digest::of_bytes(format!("u-1/3/{lock}").as_bytes()).hex_digits()[..16]
-        );
-        assert_eq!(key, JobRunKey::new("u-1", 3, &lock));
-        for other in [
-            JobRunKey::new("u-2", 3, &lock),
-            JobRunKey::new("u-1", 4, &lock),
-            JobRunKey::new("u-1", 3, &Digest::of_bytes(b"other")),
-        ] {
-            assert_ne!(key, other);
-        }
-        assert_eq!(key.sign_job_name(), format!("packgate-{key}-sign"));
-    }
+/// The published part of the origin must be the one of the lock: that is what is signed.
+fn restore_signed_origin(
+    lock: &mut Lockfile,
+    name: &str,
+    signed: &SignedOrigin,
+) -> Result<(), JobInputsError> {
+    let published = SignedOrigin::separate(signed.expose()).map(|(published, _)| published);
+    let artifact = lock
+        .artifacts
+        .iter_mut()
+        .find(|artifact| artifact.name == name)
+        .filter(|artifact| published.as_ref() == Some(&artifact.origin))
+        .ok_or_else(|| JobInputsError::SignedOrigin(name.to_owned()))?;
+    artifact.signed_origin = Some(signed.clone());
+    Ok(())
 }

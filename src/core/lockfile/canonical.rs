@@ -2,7 +2,8 @@
 //! (docs/spec/pack-v1.md, "Lock").
 //!
 //! JCS (RFC 8785) without a final newline. What it omits has no influence on any digest: the file's
-//! name, the order of keys, recorded layers, and the generation of the lock format.
+//! name, the order of keys, recorded layers, the generation of the lock format, and credentials in
+//! origins.
 
 use serde_json::{Map, Value};
 
@@ -39,7 +40,7 @@ impl Lockfile {
     /// Those of [`Lockfile::parse`], and [`LockfileError::NotCanonical`] if one byte differs from
     /// the output of [`Lockfile::to_canonical`].
     pub fn from_canonical(bytes: &[u8], limits: &InputLimits) -> Result<Self, LockfileError> {
-        let lock = Self::parse(bytes, limits)?;
+        let lock = Self::parse_as_published(bytes, limits)?;
         if lock.to_canonical().bytes == bytes {
             Ok(lock)
         } else {
@@ -109,6 +110,7 @@ fn artifact_to_json(artifact: &LockedArtifact) -> Value {
         name,
         origin_type,
         origin,
+        signed_origin: _,
         target,
         checksum,
         size,

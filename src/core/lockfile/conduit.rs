@@ -98,6 +98,7 @@ fn read_artifact(view: &NodeView<'_>) -> Result<LockedArtifact, LockfileError> {
         name: fields.read_string("name")?,
         origin_type: fields.read_required("type", NodeView::read_origin_type)?,
         origin: fields.read_string("origin")?,
+        signed_origin: None,
         target: fields.read_required("target", NodeView::read_target)?,
         checksum: fields.read_required("checksum", NodeView::read_digest)?,
         size: fields.read_required("size", NodeView::read_number)?,

@@ -7,7 +7,7 @@ use super::{
     document_kind::{self, LockDocumentKind},
     draft::LockManifest,
     error::LockfileError,
-    model::Lockfile,
+    model::{DraftArtifact, Lockfile},
     node_view::NodeView,
     packgate_manifest, validation,
 };
@@ -76,6 +76,12 @@ impl LockManifest {
     fn into_checked(self, titles: &str, limits: &InputLimits) -> Result<Self, LockfileError> {
         validation::check_name_and_version(titles, self.name.as_deref(), self.version.as_deref())?;
         validation::check_contents(self.entrypoint.as_ref(), &self.artifacts, limits)?;
-        Ok(self)
+        let artifacts = self.artifacts.into_iter();
+        Ok(Self {
+            artifacts: artifacts
+                .map(DraftArtifact::with_separate_credential)
+                .collect(),
+            ..self
+        })
     }
 }

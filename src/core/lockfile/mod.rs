@@ -23,6 +23,7 @@ mod node_view;
 mod origin;
 mod packgate_lock;
 mod packgate_manifest;
+mod signed_origin;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub use model::{
     OriginType, RecordedLayer, UnpackSpec,
 };
 pub use origin::{oci_reference, origin_leaves_folder, pin_origin};
+pub use signed_origin::SignedOrigin;
 
 use document::{LineBreakPolicy, LockDocument};
 use document_kind::{API_VERSION, LOCKFILE_KIND, LockDocumentKind};
@@ -56,6 +58,12 @@ impl Lockfile {
     /// [`LockfileError::Refused`] with the field's path and its line. Both are
     /// [`InvalidLock`](crate::core::reason::Reason::InvalidLock).
     pub fn parse(bytes: &[u8], limits: &InputLimits) -> Result<Self, LockfileError> {
+        Self::parse_as_published(bytes, limits).map(Self::with_separate_credentials)
+    }
+
+    /// The same with every origin as it is written there: a bundle's lock is published, whatever it
+    /// contains, and its bytes must be the same again.
+    fn parse_as_published(bytes: &[u8], limits: &InputLimits) -> Result<Self, LockfileError> {
         let document = LockDocument::parse(bytes, limits, LineBreakPolicy::Rejected)?;
         let root = NodeView::from_root(&document.root);
         let lock = document_kind::detect_kind(&root).and_then(|kind| match kind {
@@ -67,6 +75,26 @@ impl Lockfile {
         });
         lock.and_then(|lock| lock.into_checked(limits))
             .map_err(|e| document.add_position(e))
+    }
+
+    fn with_separate_credentials(self) -> Self {
+        let artifacts = self.artifacts.into_iter();
+        Self {
+            artifacts: artifacts
+                .map(LockedArtifact::with_separate_credential)
+                .collect(),
+            ..self
+        }
+    }
+
+    /// The artifacts whose origins have a credential, by their position.
+    pub fn signed_origins(&self) -> impl Iterator<Item = (usize, &LockedArtifact, &SignedOrigin)> {
+        self.artifacts
+            .iter()
+            .enumerate()
+            .filter_map(|(index, artifact)| {
+                Some((index, artifact, artifact.signed_origin.as_ref()?))
+            })
     }
 
     /// The first `oci` artifact whose checksum cannot be checked: Conduit's, or one whose origin

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::signed_origin::SignedOrigin;
 use crate::core::{bundle_path::BundlePath, digest::Digest, names::names, oci::Platform};
 
 /// A checked lock. Artifacts and the entrypoint have unique names and targets, none inside of
@@ -49,8 +50,11 @@ pub struct ArtifactEntry<C, S> {
     pub name: String,
     /// The type of its origin.
     pub origin_type: OriginType,
-    /// The origin as it was written.
+    /// The origin as it was written, without a credential in its query or fragment: what may be
+    /// published. [`Self::fetch_origin`] has the whole.
     pub origin: String,
+    /// The whole origin, if it has such a credential. Never part of the canonical form.
+    pub signed_origin: Option<SignedOrigin>,
     /// Its path in the bundle.
     pub target: BundlePath,
     /// The digest of its bytes in the bundle.
@@ -74,6 +78,7 @@ impl<C, S> ArtifactEntry<C, S> {
             name: self.name,
             origin_type: self.origin_type,
             origin: self.origin,
+            signed_origin: self.signed_origin,
             target: self.target,
             checksum,
             size,

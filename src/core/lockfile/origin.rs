@@ -4,7 +4,8 @@ use url::Url;
 
 use super::{
     error::LockfileFieldError,
-    model::{LockedArtifact, OriginType},
+    model::{ArtifactEntry, LockedArtifact, OriginType},
+    signed_origin::SignedOrigin,
 };
 use crate::core::{digest::Digest, reference::ImageReference};
 
@@ -132,6 +133,30 @@ pub fn origin_leaves_folder(origin: &str) -> bool {
         }
     }
     false
+}
+
+impl<C, S> ArtifactEntry<C, S> {
+    /// The origin for a request, with the credential in it if it has one.
+    pub fn fetch_origin(&self) -> &str {
+        self.signed_origin
+            .as_ref()
+            .map_or(&self.origin, SignedOrigin::expose)
+    }
+
+    /// The same artifact with the credential of its origin kept apart.
+    pub(super) fn with_separate_credential(self) -> Self {
+        let signed = (self.origin_type == OriginType::Http)
+            .then(|| SignedOrigin::separate(&self.origin))
+            .flatten();
+        match signed {
+            Some((origin, signed)) => Self {
+                origin,
+                signed_origin: Some(signed),
+                ..self
+            },
+            None => self,
+        }
+    }
 }
 
 impl LockedArtifact {

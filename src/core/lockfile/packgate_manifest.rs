@@ -66,6 +66,7 @@ pub(super) fn read_common_artifact(fields: &MapView<'_>) -> Result<DraftArtifact
             Ok,
         )?,
         origin: origin.read_text()?.to_owned(),
+        signed_origin: None,
         target: fields.read_required("target", NodeView::read_target)?,
         checksum: fields.read_optional("checksum", NodeView::read_digest)?,
         size: None,

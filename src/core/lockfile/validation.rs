@@ -15,7 +15,7 @@ use crate::core::{
 
 /// The longest name, and the longest version.
 pub(super) const MAX_NAME: usize = 128;
-/// Distinct platforms in one lock. Each has a manifest, so a lock of two megabytes must not require
+/// Distinct platforms in one lock. Each has a manifest, so a lock of three megabytes must not require
 /// a hundred thousand.
 const MAX_PLATFORMS: usize = 64;
 /// Layers with files in one manifest (docs/spec/pack-v1.md, "Layers of an `Image`").

@@ -97,7 +97,8 @@ impl LockYamlWriter {
         let LockedArtifact {
             name,
             origin_type,
-            origin,
+            origin: _,
+            signed_origin: _,
             target,
             checksum,
             size,
@@ -109,7 +110,7 @@ impl LockYamlWriter {
         self.open_item();
         self.write_text("name", name);
         self.write_text("type", origin_type.as_str());
-        self.write_text("origin", origin);
+        self.write_text("origin", artifact.fetch_origin());
         self.write_text("target", target.as_str());
         self.write_text("checksum", &checksum.to_string());
         self.write_raw("size", &size.to_string());

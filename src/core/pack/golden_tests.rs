@@ -63,6 +63,7 @@ pub(super) fn test_artifact(i: usize, platforms: &[&str]) -> LockedArtifact {
         name: format!("n{i}"),
         origin_type: OriginType::File,
         origin: format!("files/{i}"),
+        signed_origin: None,
         target: file_path(i).parse().expect("a path"),
         checksum: Digest::of_bytes(&content),
         size: content.len() as u64,

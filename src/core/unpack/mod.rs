@@ -224,6 +224,7 @@ mod tests {
             name: "a".into(),
             origin_type: OriginType::File,
             origin: "a".into(),
+            signed_origin: None,
             target: path(target),
             checksum: Digest::of_bytes(b""),
             size: 0,

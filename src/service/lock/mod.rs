@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 
 use super::{
     progress::Progress,
-    transfer::{ExpectedContent, TransferError, transfer_artifact},
+    transfer::{ExpectedContent, TransferError, shown_name, transfer_artifact},
 };
 use crate::{
     core::{
@@ -181,11 +181,14 @@ impl LockService {
         draft: DraftArtifact,
     ) -> Result<LockedArtifact, LockServiceError> {
         let pinned = self.pin_image(&draft).await?;
-        let origin = pinned.clone().unwrap_or_else(|| draft.origin.clone());
+        let origin = pinned
+            .clone()
+            .unwrap_or_else(|| draft.fetch_origin().to_owned());
         let request = FetchRequest {
             origin_type: draft.origin_type,
             origin: &origin,
             oci: draft.oci.as_ref(),
+            expected_size: None,
         };
         let (checksum, size) = self.fetch_artifact(&draft.name, request, None).await?;
         Ok(draft.into_locked(checksum, size, pinned)?)
@@ -197,6 +200,7 @@ impl LockService {
             origin_type: draft.origin_type,
             origin: &draft.origin,
             oci: draft.oci.as_ref(),
+            expected_size: None,
         };
         let digest = self
             .origin
@@ -217,6 +221,7 @@ impl LockService {
             origin_type: OriginType::File,
             origin: &draft.script,
             oci: None,
+            expected_size: None,
         };
         let (checksum, size) = self.fetch_artifact("entrypoint", request, None).await?;
         Ok(draft.into_locked(checksum, size)?)
@@ -226,8 +231,9 @@ impl LockService {
         for artifact in &lock.artifacts {
             let request = FetchRequest {
                 origin_type: artifact.origin_type,
-                origin: &artifact.origin,
+                origin: artifact.fetch_origin(),
                 oci: artifact.oci.as_ref(),
+                expected_size: Some(artifact.size),
             };
             self.fetch_artifact(
                 &artifact.name,
@@ -244,6 +250,7 @@ impl LockService {
                 origin_type: OriginType::File,
                 origin: &entrypoint.script,
                 oci: None,
+                expected_size: Some(entrypoint.size),
             };
             self.fetch_artifact(
                 "entrypoint",
@@ -273,6 +280,7 @@ impl LockService {
                     name: name.into(),
                     source: Box::new(source),
                 })?;
+        let shown = shown_name(name, opened.download_location.as_deref());
         let writer = if request.origin_type == OriginType::File {
             None
         } else {
@@ -281,7 +289,7 @@ impl LockService {
         let progress = Arc::clone(&self.progress);
         let sink = writer.map_or(ScratchSink::Nowhere, ScratchSink::InScratch);
         let (sink, digest, size) =
-            transfer_artifact(name, opened.content, expected, sink, move |bytes| {
+            transfer_artifact(&shown, opened.content, expected, sink, move |bytes| {
                 progress.advance_bytes(bytes);
             })
             .await?;

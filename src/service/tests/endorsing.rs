@@ -259,6 +259,7 @@ fn inputs(lock: &Lockfile, output: PackOptions) -> JobInputs {
         },
         lock_digest,
         layers: Vec::new(),
+        signed_origins: BTreeMap::new(),
         output,
         destination: JobDestination {
             repository: "r.example.com/team-a/siem".into(),
@@ -269,6 +270,7 @@ fn inputs(lock: &Lockfile, output: PackOptions) -> JobInputs {
         private_networks: Vec::new(),
         registry_networks: Vec::new(),
         fetch_ca: None,
+        fetch: crate::core::job::JobFetch::default(),
         signing: JobSigning {
             mode: JobSigningMode::Platform,
             builder_id: "https://packgate.dev/builder/c-1/platform".into(),

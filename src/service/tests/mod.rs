@@ -100,6 +100,7 @@ fn lock(files: &[File], entrypoint: Option<&[u8]>) -> (Lockfile, Files) {
             name: format!("n{index}"),
             origin_type: OriginType::File,
             origin: format!("in/{}", file.path),
+            signed_origin: None,
             target: file.path.parse().expect("a path"),
             checksum: Digest::of_bytes(&file.content),
             size: file.content.len() as u64,

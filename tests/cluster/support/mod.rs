@@ -5,6 +5,8 @@ pub(crate) mod bundle;
 pub(crate) mod cluster;
 pub(crate) mod installation;
 pub(crate) mod namespace;
+#[path = "../../it/support/origin.rs"]
+pub(crate) mod origin;
 pub(crate) mod program;
 pub(crate) mod progress;
 pub(crate) mod refusal;

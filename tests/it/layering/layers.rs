@@ -207,8 +207,8 @@ pub(super) const HOMES: &[EffectHome] = &[
     ),
     home(
         &["std::env"],
-        &[],
-        "environment variables come by clap's `env =`",
+        &["cli/environment_variable"],
+        "variables that a file names; all others come by clap's `env =`",
     ),
     home(
         &["print!", "println!", "eprint!", "eprintln!"],

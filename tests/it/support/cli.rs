@@ -72,7 +72,8 @@ impl Workspace {
             .current_dir(self.path())
             .env("PATH", path)
             .env("HOME", self.path())
-            .env("COSIGN_PASSWORD", "test");
+            .env("COSIGN_PASSWORD", "test")
+            .env("PACKGATE_RATE_LIMIT_WAIT", "0");
         command
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod cli;
 pub(crate) mod data;
 pub(crate) mod forging;
 pub(crate) mod golden;
+pub(crate) mod origin;
 pub(crate) mod peak_memory;
 pub(crate) mod registry;
 pub(crate) mod sigstore;

@@ -212,12 +212,34 @@ fn a_lock_as_large_as_the_limits_is_read_quickly() {
     let lines: Vec<String> = (0..10_000)
         .map(|n| line(&format!("n{n}"), &format!("d/{n}")))
         .collect();
-    let limits = InputLimits {
-        lock_bytes: 4 << 20,
-        ..InputLimits::DEFAULT
-    };
+    let limits = InputLimits::DEFAULT;
     let lock = Lockfile::parse(with_artifacts(&lines).as_bytes(), &limits).expect("at the limit");
     assert_eq!(lock.artifacts.len(), 10_000);
+}
+
+/// As many artifacts as a lock may have fit into the bytes that it may have, with names of ordinary
+/// lengths, as a file and in the canonical form.
+#[test]
+fn the_limits_of_a_lock_agree() {
+    let limits = InputLimits::DEFAULT;
+    let origin = |n: usize| format!("https://files.example.com/releases/v1.4.0/rules-{n:05}.yaml");
+    let lines: Vec<String> = (0..limits.artifacts)
+        .map(|n| {
+            line(
+                &format!("rules-{n:05}"),
+                &format!("opt/siem/rules-{n:05}.yaml"),
+            )
+            .replace(
+                "type: file, origin: x",
+                &format!("type: http, origin: \"{}\"", origin(n)),
+            )
+        })
+        .collect();
+    let lock = Lockfile::parse(with_artifacts(&lines).as_bytes(), &limits).expect("it fits");
+    assert_eq!(lock.artifacts.len(), limits.artifacts);
+    let written = Lockfile::parse(lock.to_yaml().as_bytes(), &limits).expect("it fits as written");
+    let canonical = written.to_canonical();
+    Lockfile::from_canonical(&canonical.bytes, &limits).expect("it fits into a bundle");
 }
 
 #[test]

@@ -169,3 +169,44 @@ fn only_exactly_canonical_bytes_are_read_back() {
     let conduit = Lockfile::from_canonical(CONDUIT.as_bytes(), &InputLimits::DEFAULT);
     assert_eq!(conduit, Err(LockfileError::NotCanonical));
 }
+
+#[test]
+fn credentials_in_origins_are_not_part_of_it() {
+    let with = |query: &str| FULL.replace("com/rules.tgz\"", &format!("com/rules.tgz{query}\""));
+    let signed = with("?X-Amz-Expires=1&X-Amz-Signature=hunter2");
+    assert_ne!(signed, FULL, "the example has no such origin any more");
+    let (lock, plain) = (parse(&signed).expect("valid"), parse(FULL).expect("valid"));
+    assert_eq!(lock.to_canonical(), plain.to_canonical());
+    let told: Vec<_> = lock
+        .signed_origins()
+        .map(|(index, artifact, signed)| (index, artifact.name.as_str(), signed.parameter()))
+        .collect();
+    assert_eq!(told, [(1, "rules", "X-Amz-Expires".to_owned())]);
+    assert!(!format!("{lock:?}").contains("hunter2"), "it prints");
+    assert!(
+        lock.artifacts[1].fetch_origin().ends_with("hunter2"),
+        "whoever packs needs it"
+    );
+    assert_eq!(
+        Lockfile::parse(lock.to_yaml().as_bytes(), &InputLimits::DEFAULT),
+        Ok(lock),
+        "the lockfile keeps it"
+    );
+    // A query that is no credential selects content, and is part of what was locked.
+    assert_ne!(
+        parse(&with("?version=2")).expect("valid").to_canonical(),
+        plain.to_canonical()
+    );
+}
+
+/// Bundles of releases that published them are still read, byte for byte.
+#[test]
+fn a_published_credential_stays_in_the_bytes_of_its_bundle() {
+    let old = GOLDEN.replace(
+        "example.com/rules.tgz\"",
+        "example.com/rules.tgz?sig=published\"",
+    );
+    assert_ne!(old, GOLDEN, "the golden lock has no such origin any more");
+    let lock = Lockfile::from_canonical(old.as_bytes(), &InputLimits::DEFAULT).expect("canonical");
+    assert_eq!(lock.to_canonical().bytes, old.as_bytes());
+}

@@ -83,6 +83,7 @@ fn artifact(index: usize) -> impl Strategy<Value = LockedArtifact> {
                 name: format!("n.{index}"),
                 origin_type,
                 origin,
+                signed_origin: None,
                 target,
                 checksum,
                 size,

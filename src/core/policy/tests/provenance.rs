@@ -210,6 +210,7 @@ fn lock(artifacts: &[(&str, &str)]) -> Lockfile {
         name: (*name).into(),
         origin_type: OriginType::File,
         origin: (*name).into(),
+        signed_origin: None,
         target: name.parse().expect("a path"),
         checksum: Digest::of_bytes(content.as_bytes()),
         size: content.len() as u64,

@@ -160,6 +160,11 @@ impl Fault {
         let mut response = Response::new(self.replacement(state, request));
         *response.status_mut() =
             StatusCode::from_u16(self.status.unwrap_or(200)).expect("a status");
+        if let (Some(_), Some(body)) = (self.cut, &self.body) {
+            response
+                .headers_mut()
+                .insert(header::CONTENT_LENGTH, body.len().into());
+        }
         self.set_headers(&mut response);
         response
     }
@@ -194,6 +199,9 @@ impl Fault {
         } else {
             self.body.clone().unwrap_or_default()
         };
+        if let Some(at) = self.cut {
+            return cut(&body, at);
+        }
         Full::new(body)
             .map_err(|never: Infallible| match never {})
             .boxed_unsync()
