@@ -221,7 +221,7 @@ async fn get_remembered<V: Clone + Send + Sync + 'static>(
     reading: impl Future<Output = Result<V, PullSecretError>>,
 ) -> Result<V, PullSecretError> {
     let key: ObjectKey = (namespace.into(), name.into());
-    let found = known.get_with(key.clone(), reading).await;
+    let found = Box::pin(known.get_with(key.clone(), Box::pin(reading))).await;
     if let Err(PullSecretError::Api { .. } | PullSecretError::Overloaded(_)) = found {
         known.invalidate(&key).await;
     }

@@ -21,7 +21,7 @@ use super::{
     error::root_cause,
     redact::redact_url,
     redirect,
-    request::HttpRequestBody,
+    request::{HttpRepetition, HttpRequestBody},
     retry::{RateLimitBackoff, RetryBackoff},
 };
 
@@ -166,12 +166,15 @@ impl HttpClient {
     async fn send_with_retries(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let mut waits = RetryBackoff::new(&self.retries);
         loop {
-            let again = request.try_clone().filter(|again| !again.only_once);
+            let again = request
+                .try_clone()
+                .filter(|again| again.repetition != HttpRepetition::Never);
             let Some(next) = again else {
                 return self.send_once(request).await;
             };
             let outcome = self.send_once(request).await;
-            let Some(wait) = waits.wait_after(&outcome, next.repeatable) else {
+            let Some(wait) = waits.wait_after(&outcome, next.repetition == HttpRepetition::Always)
+            else {
                 return outcome;
             };
             wait_before_retry(next.url.host_str().unwrap_or_default(), wait).await;

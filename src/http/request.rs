@@ -17,12 +17,20 @@ pub struct HttpRequest {
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) payload: HttpRequestBody,
-    pub(super) repeatable: bool,
+    pub(super) repetition: HttpRepetition,
     pub(super) returns_redirects: bool,
-    /// Not even sent again after an answer that it was not executed.
-    pub(super) only_once: bool,
     /// The server does long work before it answers.
     pub(super) slow_answer: bool,
+}
+
+/// When a request may be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HttpRepetition {
+    /// After any failure.
+    Always,
+    /// After an answer that it was not executed.
+    UnlessExecuted,
+    Never,
 }
 
 /// The body of a request.
@@ -36,15 +44,17 @@ pub(super) enum HttpRequestBody {
 impl HttpRequest {
     /// A request without headers and body.
     pub fn new(method: Method, url: Url) -> Self {
-        let repeatable = matches!(method, Method::GET | Method::HEAD | Method::PUT);
+        let repetition = match method {
+            Method::GET | Method::HEAD | Method::PUT => HttpRepetition::Always,
+            _ => HttpRepetition::UnlessExecuted,
+        };
         Self {
             method,
             url,
             headers: HeaderMap::new(),
             payload: HttpRequestBody::Nothing,
-            repeatable,
+            repetition,
             returns_redirects: false,
-            only_once: false,
             slow_answer: false,
         }
     }
@@ -99,15 +109,14 @@ impl HttpRequest {
     /// Marks the request as idempotent: it may be sent twice.
     #[must_use]
     pub const fn allow_retries(mut self) -> Self {
-        self.repeatable = true;
+        self.repetition = HttpRepetition::Always;
         self
     }
 
     /// Forbids to send the request twice, whatever its method.
     #[must_use]
     pub const fn forbid_retries(mut self) -> Self {
-        self.repeatable = false;
-        self.only_once = true;
+        self.repetition = HttpRepetition::Never;
         self
     }
 
@@ -138,9 +147,8 @@ impl HttpRequest {
             url: self.url.clone(),
             headers: self.headers.clone(),
             payload,
-            repeatable: self.repeatable,
+            repetition: self.repetition,
             returns_redirects: self.returns_redirects,
-            only_once: self.only_once,
             slow_answer: self.slow_answer,
         })
     }

@@ -80,7 +80,7 @@ pub struct RateLimitBackoff {
 
 impl RateLimitBackoff {
     /// The waits of one request under this policy.
-    pub fn new(retries: &HttpRetryPolicy) -> Self {
+    pub const fn new(retries: &HttpRetryPolicy) -> Self {
         Self {
             next: retries.first_wait.saturating_mul(FIRST_RATE_LIMIT_WAIT),
             longest: retries.first_wait.saturating_mul(LONGEST_RATE_LIMIT_WAIT),

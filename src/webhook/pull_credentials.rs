@@ -78,7 +78,7 @@ impl ReviewCredentials {
         self.found
             .get_or_init(|| async {
                 match &self.named {
-                    Some(named) => named.read().await,
+                    Some(named) => Box::pin(named.read()).await,
                     None => PullCredentials::default(),
                 }
             })

@@ -147,16 +147,15 @@ impl NetrcWords {
     fn add_line(&mut self, line: usize, text: &str) -> Result<(), NetrcError> {
         let mut rest = text.trim_start();
         while !rest.is_empty() && !rest.starts_with('#') {
-            let (word, after) = match rest.strip_prefix('"') {
-                Some(quoted) => read_quoted(quoted).ok_or(NetrcError {
+            let (word, after) = if let Some(quoted) = rest.strip_prefix('"') {
+                read_quoted(quoted).ok_or(NetrcError {
                     line,
                     fault: NetrcFault::OpenQuote,
-                })?,
-                None => {
-                    let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
-                    let (word, after) = rest.split_at(end);
-                    (word.to_owned(), after)
-                }
+                })?
+            } else {
+                let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
+                let (word, after) = rest.split_at(end);
+                (word.to_owned(), after)
             };
             self.0.push((line, word));
             rest = after.trim_start();
