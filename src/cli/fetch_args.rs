@@ -15,13 +15,16 @@ use crate::{
     http::{HttpClient, Redacted},
 };
 
+/// What `--netrc` without a file stands for, unless the variable `NETRC` names another.
+const DEFAULT_NETRC: &str = "~/.netrc";
+
 /// Options of verbs that download artifacts.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Options of downloads (`http` origins)")]
 pub(super) struct FetchArgs {
     /// Take user names and passwords from a netrc file [default: $NETRC or ~/.netrc]; sent with TLS
     /// only
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "")]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = DEFAULT_NETRC)]
     netrc: Option<PathBuf>,
     /// Take credentials from a YAML file in the form of a PackedBundle's spec.fetch.credentials, with
     /// `secret: {KEY: {env|file|value: …}}` in place of secretRef
@@ -101,7 +104,7 @@ impl FetchArgs {
         let Some(path) = &self.netrc else {
             return Ok(None);
         };
-        if !path.as_os_str().is_empty() {
+        if path.as_os_str() != DEFAULT_NETRC {
             return Ok(Some(path.clone()));
         }
         let home = context.global_args().home.as_ref();
