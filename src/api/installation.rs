@@ -110,6 +110,9 @@ pub struct RegistryConfig {
     /// Its CA certificates: an object of the system namespace, key `ca.crt`.
     #[serde(default)]
     pub ca_ref: Option<ConfigObjectRef>,
+    /// Token services of other owners that its credentials may be sent to: `https://HOST[:PORT]`.
+    #[serde(default)]
+    pub token_services: Vec<String>,
 }
 
 /// Network access of the controller and its Jobs.
@@ -274,7 +277,8 @@ mod tests {
     #[test]
     fn the_charts_configuration_is_read() {
         let text = "builder: {id: 'https://ci.example.com/packgate/'}\nregistries: [{host: \
-            'r.example.com:5000', plainHTTP: true, caRef: {kind: ConfigMap, name: ca}}]\n\
+            'r.example.com:5000', plainHTTP: true, caRef: {kind: ConfigMap, name: ca}, tokenServices: \
+            ['https://auth.example.org']}]\n\
             network: {allowedPrivateCIDRs: [10.0.0.0/8]}\nsigning: {allowNone: true}\nnoMatch: \
             {packedBundle: Deny, imageVolume: Warn, container: Allow}\n\
             webhook: {clientCARef: {kind: ConfigMap, name: api-server}, clientNames: \
@@ -284,6 +288,10 @@ mod tests {
         let config = InstallationConfig::parse(text.as_bytes()).expect("valid");
         assert!(
             config.registries[0].plain_http && config.signing.allow_none && config.metrics.names
+        );
+        assert_eq!(
+            config.registries[0].token_services,
+            ["https://auth.example.org"]
         );
         assert_eq!(
             config
