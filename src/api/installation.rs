@@ -115,6 +115,9 @@ pub struct RegistryConfig {
     /// tried first.
     #[serde(default)]
     pub secret_ref: Option<NameRef>,
+    /// Token services of other owners that its credentials may be sent to: `https://HOST[:PORT]`.
+    #[serde(default)]
+    pub token_services: Vec<String>,
 }
 
 /// Network access of the controller and its Jobs.
@@ -279,7 +282,8 @@ mod tests {
     #[test]
     fn the_charts_configuration_is_read() {
         let text = "builder: {id: 'https://ci.example.com/packgate/'}\nregistries: [{host: \
-            'r.example.com:5000', plainHTTP: true, caRef: {kind: ConfigMap, name: ca}, secretRef: {name: reader}}]\n\
+            'r.example.com:5000', plainHTTP: true, caRef: {kind: ConfigMap, name: ca}, secretRef: \
+            {name: reader}, tokenServices: ['https://auth.example.org']}]\n\
             network: {allowedPrivateCIDRs: [10.0.0.0/8]}\nsigning: {allowNone: true}\nnoMatch: \
             {packedBundle: Deny, imageVolume: Warn, container: Allow}\n\
             webhook: {clientCARef: {kind: ConfigMap, name: api-server}, clientNames: \
@@ -292,6 +296,10 @@ mod tests {
         );
         let secret = config.registries[0].secret_ref.as_ref();
         assert_eq!(secret.map(|secret| secret.name.as_str()), Some("reader"));
+        assert_eq!(
+            config.registries[0].token_services,
+            ["https://auth.example.org"]
+        );
         assert_eq!(
             config
                 .webhook

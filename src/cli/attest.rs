@@ -66,7 +66,7 @@ pub(super) async fn run_attest(
     let predicate = predicate::parse_predicate(&input.bytes, limits)
         .map_err(|error| input.prefix_file_name(error.into()))?;
     let predicate_type = predicate::predicate_type_uri(&args.predicate_type)?;
-    let target = context.open_target(&args.reference)?;
+    let target = context.open_signing_target(&args.reference)?;
     let subject = target
         .resolve_manifest(&args.reference.tag_or_digest(), limits)
         .await?

@@ -7,8 +7,9 @@ use std::{
 };
 
 use super::{
-    error::CliError, global_args::GlobalArgs, in_cluster::patient_retries, plain_http::PlainHttp,
-    progress::TerminalProgress, registry_clients::RegistryClients,
+    credential_files::load_credentials, error::CliError, global_args::GlobalArgs,
+    in_cluster::patient_retries, plain_http::PlainHttp, progress::TerminalProgress,
+    registry_clients::RegistryClients, token_services::TokenServicesByHost,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -23,7 +24,7 @@ use crate::{
     http::{HttpClient, HttpOptions},
     oci::{
         ContentTarget, LocalContentStore, OciArchiveTarget, OciLayoutTarget,
-        credentials::{AnonymousCredentials, CredentialStore, DockerConfig},
+        credentials::{AnonymousCredentials, CredentialStore},
         remote::RegistryTarget,
     },
     service::{
@@ -117,6 +118,20 @@ impl CliContext {
         })
     }
 
+    /// The same for a command that signs.
+    pub(super) fn open_signing_target(
+        &self,
+        location: &BundleLocation,
+    ) -> Result<Arc<dyn ContentTarget>, CliError> {
+        match location {
+            BundleLocation::Registry(reference) => {
+                let target = self.open_remote_target(&reference.repository)?;
+                Ok(Arc::new(target.for_signing()))
+            }
+            BundleLocation::Layout(_) | BundleLocation::Archive(_) => self.open_target(location),
+        }
+    }
+
     /// Opens a target for writing, and creates it if necessary.
     pub(super) fn create_target(
         &self,
@@ -171,6 +186,7 @@ impl CliContext {
         Ok(RegistryClients::from_shared_client(
             self.http_client()?,
             self.plain_http()?,
+            Arc::new(TokenServicesByHost::parse(&self.global.token_service)?),
         ))
     }
 
@@ -251,7 +267,7 @@ impl CliContext {
         if let Some(store) = self.credentials.get() {
             return Ok(Arc::clone(store));
         }
-        let store = self.load_credentials()?;
+        let store = load_credentials(&self.global)?;
         Ok(Arc::clone(self.credentials.get_or_init(|| store)))
     }
 
@@ -262,24 +278,5 @@ impl CliContext {
         } else {
             Ok(Arc::new(AnonymousCredentials))
         }
-    }
-
-    fn load_credentials(&self) -> Result<Arc<dyn CredentialStore>, CliError> {
-        let named = self.global.registry_config.clone();
-        let default = self
-            .global
-            .docker_config_dir
-            .clone()
-            .or_else(|| self.global.home.as_ref().map(|home| home.join(".docker")));
-        let path = match (&named, default) {
-            (Some(path), _) => path.clone(),
-            (None, Some(folder)) if folder.join("config.json").exists() => {
-                folder.join("config.json")
-            }
-            _ => return Ok(Arc::new(AnonymousCredentials)),
-        };
-        let bytes = std::fs::read(&path)
-            .map_err(|e| CliError::invalid(format!("{}: {e}", path.display())))?;
-        Ok(Arc::new(DockerConfig::parse(&bytes)?.allow_helpers()))
     }
 }

@@ -1,6 +1,6 @@
 //! The options of every subcommand, and the output format.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -17,8 +17,8 @@ pub(super) struct GlobalArgs {
     /// the only one that the command uses
     #[arg(long, global = true, value_name = "HOST,…", num_args = 0..=1, require_equals = true, value_delimiter = ',', default_missing_value = "")]
     pub(super) plain_http: Vec<String>,
-    /// Docker configuration with registry credentials [default: $DOCKER_CONFIG/config.json or
-    /// ~/.docker/config.json]
+    /// File with registry credentials, of docker or podman [default: $REGISTRY_AUTH_FILE, or podman's
+    /// auth.json and docker's config.json where those keep them]
     #[arg(
         long,
         global = true,
@@ -26,7 +26,11 @@ pub(super) struct GlobalArgs {
         env = "PACKGATE_REGISTRY_CONFIG"
     )]
     pub(super) registry_config: Option<PathBuf>,
-    /// Further certificate authorities to trust, in PEM
+    /// Token service that the registry HOST may send its credentials to, though it belongs to
+    /// another domain; repeat it for several
+    #[arg(long, global = true, value_name = "HOST=URL")]
+    pub(super) token_service: Vec<String>,
+    /// Further certificate authorities to trust, in PEM; or a server's own certificate
     #[arg(long, global = true, value_name = "FILE", env = "PACKGATE_CA_FILE")]
     pub(super) ca_file: Option<PathBuf>,
     /// How long one request waits in all for a server that limits the rate of requests (HTTP 429)
@@ -50,6 +54,12 @@ pub(super) struct GlobalArgs {
     /// ~/.cache/packgate]
     #[arg(long, global = true, value_name = "DIR", env = "PACKGATE_CACHE_DIR")]
     pub(super) cache_dir: Option<PathBuf>,
+    #[arg(long, hide = true, env = "REGISTRY_AUTH_FILE", global = true)]
+    pub(super) registry_auth_file: Option<OsString>,
+    #[arg(long, hide = true, env = "XDG_RUNTIME_DIR", global = true)]
+    pub(super) xdg_runtime_dir: Option<OsString>,
+    #[arg(long, hide = true, env = "XDG_CONFIG_HOME", global = true)]
+    pub(super) xdg_config_home: Option<OsString>,
     #[arg(long, hide = true, env = "XDG_CACHE_HOME", global = true)]
     pub(super) xdg_cache_home: Option<PathBuf>,
     #[arg(long, hide = true, env = "HOME", global = true)]

@@ -199,7 +199,7 @@ impl PackDestination {
             OciLayoutTarget::open_or_create(&folder.path().join("layout").to_string_lossy())?;
         Ok(Self {
             packing: PackingStore::Staging(Arc::new(layout)),
-            target: context.open_target(to)?,
+            target: context.open_signing_target(to)?,
             _staging_folder: Some(folder),
         })
     }

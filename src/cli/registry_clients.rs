@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     error::CliError,
     plain_http::{PlainHttp, canonical_registry_host},
+    token_services::{TokenServicesByHost, parse_token_services},
 };
 use crate::{
     core::{job::JobRegistry, reference::ImageRepository},
@@ -23,6 +24,7 @@ pub(super) struct RegistryClients {
     others: RegistryClient,
     hosts: Arc<BTreeMap<String, RegistryClient>>,
     plain: PlainHttp,
+    token_services: Arc<TokenServicesByHost>,
 }
 
 /// The client of one registry.
@@ -38,12 +40,14 @@ impl RegistryClients {
     ///
     /// Errors: an invalid or duplicate host, certificates that cannot be parsed.
     pub(super) fn new(registries: &[JobRegistry], options: &HttpOptions) -> Result<Self, CliError> {
-        let mut all = Self::from_shared_client(HttpClient::new(options)?, PlainHttp::Never);
+        let mut all =
+            Self::from_shared_client(HttpClient::new(options)?, PlainHttp::Never, Arc::default());
         let mut hosts = BTreeMap::new();
         for JobRegistry {
             host,
             plain_http,
             ca,
+            token_services,
         } in registries
         {
             let http = match ca {
@@ -54,6 +58,7 @@ impl RegistryClients {
                 http,
                 options: RegistryOptions {
                     plain_http: *plain_http,
+                    token_services: parse_token_services(host, token_services)?,
                     ..RegistryOptions::default()
                 },
             };
@@ -70,8 +75,12 @@ impl RegistryClients {
         Ok(all)
     }
 
-    /// All registries with one client, except for TLS.
-    pub(super) fn from_shared_client(http: HttpClient, plain: PlainHttp) -> Self {
+    /// All registries with one client, except for TLS and token services.
+    pub(super) fn from_shared_client(
+        http: HttpClient,
+        plain: PlainHttp,
+        token_services: Arc<TokenServicesByHost>,
+    ) -> Self {
         Self {
             others: RegistryClient {
                 http,
@@ -79,6 +88,7 @@ impl RegistryClients {
             },
             hosts: Arc::default(),
             plain,
+            token_services,
         }
     }
 
@@ -109,13 +119,16 @@ impl RegistryClients {
     ) -> Result<RegistryTarget, OciError> {
         let RegistryClient { http, options } = self.client_for_host(repository.host());
         let plain_http = options.plain_http || self.plain.allows_host(repository.host())?;
+        let mut token_services = options.token_services.clone();
+        token_services.extend(self.token_services.for_host(repository.host()));
         RegistryTarget::new(
             repository.clone(),
             http,
             credentials,
             RegistryOptions {
                 plain_http,
-                ..*options
+                token_services,
+                limits: options.limits,
             },
         )
     }
@@ -171,6 +184,7 @@ mod tests {
             host: host.into(),
             plain_http: true,
             ca: None,
+            token_services: Vec::new(),
         }
     }
 
@@ -220,6 +234,10 @@ mod tests {
             vec![registry("r.example.com"), registry("R.example.com:443")],
             vec![JobRegistry {
                 ca: Some("no certificate".into()),
+                ..registry("r.example.com")
+            }],
+            vec![JobRegistry {
+                token_services: vec!["ftp://auth.example.org".into()],
                 ..registry("r.example.com")
             }],
         ] {

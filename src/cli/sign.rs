@@ -49,7 +49,7 @@ pub(super) async fn run_sign(
         .signer
         .signer_for_format(args.form, &args.certificate, context)
         .await?;
-    let target = context.open_target(&args.reference)?;
+    let target = context.open_signing_target(&args.reference)?;
     let subject = target
         .resolve_manifest(&args.reference.tag_or_digest(), context.limits())
         .await?

@@ -48,6 +48,7 @@ pub async fn read_registries(
             host: registry.host.clone(),
             plain_http: registry.plain_http,
             ca,
+            token_services: registry.token_services.clone(),
         });
     }
     Ok(all)

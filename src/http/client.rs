@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::StreamExt;
-use reqwest::{Body, Certificate, ClientBuilder, Identity, NoProxy, Response};
+use reqwest::{Body, ClientBuilder, NoProxy, Response};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
@@ -23,6 +23,7 @@ use super::{
     redirect,
     request::{HttpRepetition, HttpRequestBody},
     retry::{RateLimitBackoff, RetryBackoff},
+    tls::client_config,
 };
 
 /// The maximum number of redirects of one request. Enough for a registry that redirects to a store
@@ -99,7 +100,16 @@ impl HttpClient {
     /// any status.
     pub async fn send_request(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         // The library's futures have kilobytes; boxed, they do not enlarge those of callers.
-        Box::pin(self.follow_redirects(request)).await
+        let outcome = Box::pin(self.follow_redirects(request)).await;
+        // After retries: they depend on the cause.
+        outcome.map_err(|error| {
+            let error = error.with_advice(self.error_advice);
+            if self.connection_error_detail == ConnectionErrorDetail::OutcomeOnly {
+                error.without_network_details()
+            } else {
+                error
+            }
+        })
     }
 
     async fn follow_redirects(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
@@ -190,20 +200,6 @@ impl HttpClient {
 
     async fn send_once(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let url = request.url.clone();
-        self.send_checked(request, url).await.map_err(|error| {
-            if self.connection_error_detail == ConnectionErrorDetail::OutcomeOnly {
-                error.without_network_details()
-            } else {
-                error
-            }
-        })
-    }
-
-    async fn send_checked(
-        &self,
-        request: HttpRequest,
-        url: Url,
-    ) -> Result<HttpResponse, HttpError> {
         self.check_destination(&url).await?;
         self.requests.fetch_add(1, Ordering::Relaxed);
         let idle = if request.slow_answer {
@@ -333,30 +329,12 @@ fn client_builder(options: &HttpOptions) -> Result<ClientBuilder, HttpError> {
         .referer(false)
         .connect_timeout(options.connect_timeout)
         .dns_resolver(AddressFilteringResolver(options.addresses.clone()));
-    let builder = match &options.extra_ca_pem {
-        Some(pem) => builder.tls_certs_merge(parse_certificates(pem)?),
-        None => builder,
-    };
-    let builder = match &options.client_identity {
-        Some(pem) => builder.identity(
-            Identity::from_pem(pem.expose())
-                .map_err(|e| setup_error("the client certificate", &e))?,
-        ),
-        None => builder,
-    };
-    with_proxy(builder, options)
-}
-
-fn parse_certificates(pem: &[u8]) -> Result<Vec<Certificate>, HttpError> {
-    let certificates =
-        Certificate::from_pem_bundle(pem).map_err(|e| setup_error("the extra certificates", &e))?;
-    if certificates.is_empty() {
-        return Err(HttpError::Setup {
-            what: "the extra certificates".into(),
-            cause: "they contain no PEM certificate".into(),
-        });
-    }
-    Ok(certificates)
+    let identity = options.client_identity.as_ref();
+    let tls = client_config(
+        options.extra_ca_pem.as_deref(),
+        identity.map(|pem| &pem.expose()[..]),
+    )?;
+    with_proxy(builder.tls_backend_preconfigured(tls), options)
 }
 
 fn with_proxy(builder: ClientBuilder, options: &HttpOptions) -> Result<ClientBuilder, HttpError> {

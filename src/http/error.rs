@@ -4,7 +4,10 @@ use std::error::Error;
 
 use url::Url;
 
-use super::{address_policy::AddressError, redact::redact_url};
+use super::{
+    ErrorAdvice, TlsFailure, TlsFault, address_policy::AddressError, redact::redact_url,
+    tls_fault::host_with_port,
+};
 use crate::core::{
     display_text::sanitize_line,
     reason::{ClassifiedError, Reason},
@@ -31,6 +34,15 @@ pub enum HttpError {
         url: String,
         /// The system's error.
         cause: String,
+    },
+    /// A connection with another fault than that nobody answers: it is not trusted, or one side
+    /// speaks TLS and the other does not.
+    #[error("{url}: {failure}")]
+    Tls {
+        /// The requested URL.
+        url: String,
+        /// What is wrong, and the way out.
+        failure: TlsFailure,
     },
     /// The connection ended in the middle of the body.
     #[error("{url}: the connection was interrupted: {cause}")]
@@ -94,12 +106,22 @@ pub enum HttpError {
 impl HttpError {
     /// Classifies the library's error. `answered`: the head of the response was received.
     pub(super) fn from_reqwest(error: reqwest::Error, url: &Url, answered: bool) -> Self {
+        let host = host_with_port(url);
         let url = redact_url(url);
         if let Some(cause) = find_cause::<AddressError>(&error) {
             return Self::Address {
                 url,
                 cause: cause.clone(),
             };
+        }
+        if let Some(fault) = tls_fault(&error).filter(|_| !answered) {
+            let advice = ErrorAdvice::default();
+            let failure = TlsFailure {
+                fault,
+                host,
+                advice,
+            };
+            return Self::Tls { url, failure };
         }
         let error = error.without_url();
         let cause = root_cause(&error);
@@ -110,15 +132,30 @@ impl HttpError {
         }
     }
 
+    /// The same for whoever reads it.
+    pub(super) fn with_advice(self, reader: ErrorAdvice) -> Self {
+        match self {
+            Self::Tls { url, failure } => Self::Tls {
+                url,
+                failure: TlsFailure {
+                    advice: reader,
+                    ..failure
+                },
+            },
+            other => other,
+        }
+    }
+
     /// The same without details of the network.
     pub(super) fn without_network_details(self) -> Self {
         match self {
+            Self::Tls { url, failure } => {
+                tracing::info!(url, cause = %failure, "could not be reached");
+                Self::unreachable_without_details(url)
+            }
             Self::Unreachable { url, cause } => {
                 tracing::info!(url, cause, "could not be reached");
-                Self::Unreachable {
-                    url,
-                    cause: "could not be reached; the operator's log has the cause".into(),
-                }
+                Self::unreachable_without_details(url)
             }
             Self::Address { url, cause } => {
                 tracing::info!(url, %cause, "address is not allowed by the address policy");
@@ -136,10 +173,27 @@ impl HttpError {
         }
     }
 
+    fn unreachable_without_details(url: String) -> Self {
+        Self::Unreachable {
+            url,
+            cause: "could not be reached; the operator's log has the cause".into(),
+        }
+    }
+
     /// True if a retry of the same request may succeed.
     pub(super) const fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
+}
+
+fn tls_fault(error: &reqwest::Error) -> Option<TlsFault> {
+    if let Some(error) = find_cause::<rustls::Error>(error) {
+        return Some(TlsFault::from_rustls(error));
+    }
+    // The first bytes of an answer were no HTTP.
+    let parsing = find_cause::<hyper::Error>(error).is_some_and(hyper::Error::is_parse);
+    let plain = error.url().is_some_and(|url| url.scheme() == "http");
+    (parsing && plain).then_some(TlsFault::NotPlainHttpServer)
 }
 
 /// Finds an error of type `T` in the chain, also inside of [`std::io::Error`].
@@ -180,6 +234,8 @@ impl ClassifiedError for HttpError {
             Self::Timeout { .. } => Reason::DeadlineExceeded,
             Self::TooLarge { .. } => Reason::LimitExceeded,
             Self::Setup { .. } => Reason::InvalidSpec,
+            Self::Tls { failure, .. } if failure.fault.is_configuration() => Reason::InvalidSpec,
+            Self::Tls { .. } => Reason::FetchFailed,
         }
     }
 }

@@ -23,6 +23,8 @@ mod redirect;
 pub mod request;
 mod response;
 mod retry;
+mod tls;
+pub mod tls_fault;
 mod transfer_rate;
 
 pub use address_policy::{AddressPolicy, PrivateAddresses};
@@ -35,4 +37,5 @@ pub use request::HttpRequest;
 pub use reqwest::{Method, StatusCode, header};
 pub use response::{HttpResponse, HttpResponseHead};
 pub use retry::RateLimitBackoff;
+pub use tls_fault::{TlsFailure, TlsFault};
 pub use transfer_rate::MinTransferRate;

@@ -9,7 +9,7 @@ use crate::core::display_text::sanitize_line;
 
 /// A secret. It prints as `***` and is only read with [`Redacted::expose`], so that every use can
 /// be found.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Redacted<T>(T);
 
 impl<T> Redacted<T> {

@@ -113,6 +113,7 @@ pub(crate) fn freeze(server: &Registry) -> (Vec<u8>, JobInputs) {
             host: server.host(),
             plain_http: true,
             ca: None,
+            token_services: Vec::new(),
         }],
         private_networks: vec!["0.0.0.0/0".into()],
         registry_networks: Vec::new(),
@@ -621,6 +622,7 @@ async fn inputs_that_cannot_be_used_are_reported() {
                     host: "http://x".into(),
                     plain_http: true,
                     ca: None,
+                    token_services: Vec::new(),
                 }],
                 ..inputs.clone()
             },
@@ -647,7 +649,11 @@ async fn inputs_that_cannot_be_used_are_reported() {
         assert!(message.contains(part), "{message}");
     }
     snapshot(&workspace, &lock, &inputs);
-    for option in ["--plain-http", "--ca-file ca.pem"] {
+    for option in [
+        "--plain-http",
+        "--ca-file ca.pem",
+        "--token-service r.example.com=auth.example.org",
+    ] {
         failed(
             &workspace,
             &format!("{PACK} {option}"),

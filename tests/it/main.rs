@@ -45,5 +45,6 @@ mod sigstore_own;
 mod streams;
 mod support;
 mod threats;
+mod tls;
 mod trust_roots;
 mod verdicts;

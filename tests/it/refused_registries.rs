@@ -410,3 +410,32 @@ async fn many_large_bundles_cost_little_memory_and_hide_no_signature() {
         assert!(peak < usual + MORE, "{peak} KiB, {usual} usually");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_commands_that_sign_name_a_client_that_signs() {
+    let (workspace, registry, reference) = signed(Settings::default()).await;
+    let named = || {
+        let requests = registry.requests();
+        let signs = requests
+            .iter()
+            .map(|r| r.headers["user-agent"].contains("cosign"));
+        signs.collect::<Vec<_>>()
+    };
+    assert!(named().iter().all(|signs| *signs), "pack with a key");
+    let before = named().len();
+    verify(&workspace, &reference).ok();
+    workspace
+        .run(&format!("inspect --plain-http {reference}"))
+        .ok();
+    assert!(
+        named()[before..].iter().all(|signs| !signs),
+        "verify, inspect"
+    );
+    let before = named().len();
+    assert!(before > 0);
+    workspace
+        .run(&format!("sign --plain-http {reference} --key packgate.key"))
+        .ok();
+    assert!(named().len() > before, "it was asked");
+    assert!(named()[before..].iter().all(|signs| *signs), "sign");
+}

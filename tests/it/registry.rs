@@ -6,6 +6,8 @@ mod credentials;
 mod guarded;
 mod push;
 mod referrers;
+mod several_credentials;
+mod tokens;
 
 use std::{sync::Arc, time::Duration};
 

@@ -41,6 +41,7 @@ app.kubernetes.io/component: webhook
   {{- $registry := dict "host" .host "plainHTTP" (.plainHTTP | default false) -}}
   {{- with .caRef }}{{ $_ := set $registry "caRef" (dict "kind" .kind "name" .name) }}{{ end -}}
   {{- with .secretRef }}{{ $_ := set $registry "secretRef" (dict "name" .name) }}{{ end -}}
+  {{- with .tokenServices }}{{ $_ := set $registry "tokenServices" . }}{{ end -}}
   {{- $registries = append $registries $registry -}}
 {{- end -}}
 builder:

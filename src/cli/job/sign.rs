@@ -80,7 +80,8 @@ pub(super) async fn run_sign_job(
         &inputs.registries,
         &job_http_options(&inputs.registry_networks)?,
     )?
-    .open_target(&inputs.destination_repository()?, credentials)?;
+    .open_target(&inputs.destination_repository()?, credentials)?
+    .for_signing();
     let release = context.release_context(&target);
     Ok(rebuild_and_sign(&release, &args.digest, &inputs, signer.as_deref()).await?)
 }

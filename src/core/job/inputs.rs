@@ -186,6 +186,9 @@ pub struct JobRegistry {
     /// Its CA certificates, in PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
+    /// Token services of other owners that its credentials may be sent to, as URLs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub token_services: Vec<String>,
 }
 
 /// The signing of a bundle.

@@ -26,6 +26,9 @@ pub(super) const MAX_TRIED_CREDENTIALS: usize = 16;
 /// the secret, its encoded form and a token for reading and for writing.
 const MAX_SCRUBBED_SECRETS: usize = 4 * MAX_TRIED_CREDENTIALS;
 
+/// Bytes at the end of a message that are taken for the beginning of a secret.
+const MIN_CUT_SECRET: usize = 4;
+
 /// The value of `Authorization`, and what it was made from.
 #[derive(Clone, Debug)]
 pub(super) struct ShownAuthorization {
@@ -57,6 +60,8 @@ struct AccessState {
 pub(super) struct AuthorizationState {
     /// The registry's last challenge.
     pub(super) challenge: Option<AuthChallenge>,
+    /// The token service in the challenge gets no credentials.
+    pub(super) realm_refused: bool,
     accesses: HashMap<RegistryAccess, AccessState>,
     /// Where the credentials come from that were shown.
     tried: Vec<String>,
@@ -180,12 +185,29 @@ impl AuthorizationState {
         }
     }
 
-    /// A registry could return our secrets in its message.
+    /// A registry could return our secrets in its message. The message may have been cut in the
+    /// middle of one.
     pub(super) fn scrub_secrets(&self, words: String) -> String {
         self.secrets.iter().fold(words, |words, secret| {
-            words.replace(secret.expose().as_str(), "***")
+            let mut words = words.replace(secret.expose().as_str(), "***");
+            let kept = words.trim_end_matches('…');
+            if let Some(start) = cut_secret_start(kept, secret.expose()) {
+                words.truncate(start);
+                words.push_str("***");
+            }
+            words
         })
     }
+}
+
+/// Where the end of `words` is the beginning of a secret.
+fn cut_secret_start(words: &str, secret: &str) -> Option<usize> {
+    let starts = secret.char_indices().map(|(at, _)| at);
+    starts
+        .filter(|length| *length >= MIN_CUT_SECRET)
+        .filter(|length| words.ends_with(&secret[..*length]))
+        .last()
+        .map(|length| words.len() - length)
 }
 
 /// The attempts of one request.
@@ -241,5 +263,68 @@ pub(super) fn direct_authorization(
         }
         (AuthChallenge::Basic, None) => Err("it asks for a user name and a password"),
         (AuthChallenge::Bearer { .. }, _) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_removed_from_messages_whole_and_cut() {
+        let mut state = AuthorizationState::default();
+        state.remember_secrets_of(&RegistryCredentials::Password {
+            username: "alice".into(),
+            password: "hunter2-Secret".to_owned().into(),
+        });
+        for (words, scrubbed) in [
+            ("you sent hunter2-Secret!", "you sent ***!"),
+            ("you sent hunter2-Sec…", "you sent ***"),
+            ("you sent hunt", "you sent ***"),
+            ("you sent hun", "you sent hun"),
+            ("denied", "denied"),
+        ] {
+            assert_eq!(state.scrub_secrets(words.into()), scrubbed, "{words}");
+        }
+    }
+
+    #[test]
+    fn what_was_taken_before_is_tried_first() {
+        let found = |source: &str, password: &str| FoundCredentials {
+            credentials: RegistryCredentials::Password {
+                username: "alice".into(),
+                password: password.to_owned().into(),
+            },
+            source: source.into(),
+        };
+        let mut state = AuthorizationState::default();
+        let access = RegistryAccess::Pull;
+        let sources = |state: &AuthorizationState| {
+            let all = vec![found("a", "1"), found("b", "2"), found("c", "3")];
+            let ordered = state.order_candidates(&RegistryAccess::Pull, all);
+            let sources = ordered.into_iter().map(|c| c.expect("some").source);
+            sources.collect::<Vec<_>>()
+        };
+        assert_eq!(sources(&state), ["a", "b", "c"]);
+        for (taken, order) in [
+            (found("c", "3"), ["c", "a", "b"]),
+            (found("b", "renewed"), ["b", "a", "c"]),
+            (found("gone", "4"), ["a", "b", "c"]),
+        ] {
+            state.accept_authorization(
+                &access,
+                &ShownAuthorization {
+                    value: String::new().into(),
+                    ends_at: None,
+                    credentials: Some(taken),
+                },
+            );
+            assert_eq!(sources(&state), order);
+        }
+        assert_eq!(
+            state.order_candidates(&access, Vec::new()),
+            [None],
+            "anonymous"
+        );
     }
 }

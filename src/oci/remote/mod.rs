@@ -4,7 +4,8 @@
 //!
 //! - every body is read up to a cap and hashed here; `Docker-Content-Digest` never makes content
 //!   valid, and a mismatch refuses it;
-//! - credentials go to the registry's own origin and to token services of its own domain only;
+//! - credentials go to the registry's own origin and to its token service only, which has the same
+//!   owner, or is published or configured;
 //! - a refusal by the registry (401, 403, 429) is an error and never looks like absent content.
 //!
 //! What is *not* checked here: whether a listed referrer really refers to the subject. The code
@@ -20,7 +21,10 @@ mod referrers_index;
 mod referrers_tag;
 mod registry_error;
 mod session;
+mod session_tokens;
 mod token;
+mod token_hosts;
+mod token_refusal;
 mod upload;
 
 use std::{collections::VecDeque, sync::Arc};
@@ -44,16 +48,19 @@ use crate::{
 };
 use endpoint::RepositoryEndpoint;
 use session::RegistrySession;
+pub use token_hosts::AllowedTokenService;
 
 /// The number of manifests that are cached after a push, so that tagging them needs no request to
 /// read them back.
 const MAX_CACHED_MANIFESTS: usize = 8;
 
 /// The options of a registry.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RegistryOptions {
     /// Use HTTP without TLS. Default: false, even for `localhost`.
     pub plain_http: bool,
+    /// Token services of other owners that the registry's credentials may be sent to.
+    pub token_services: Vec<AllowedTokenService>,
     /// Limits of reads while pushing; read operations have their own.
     pub limits: InputLimits,
 }
@@ -78,10 +85,26 @@ impl RegistryTarget {
     ) -> Result<Self, OciError> {
         let endpoint = RepositoryEndpoint::new(repository, options.plain_http)?;
         Ok(Self {
-            session: RegistrySession::new(endpoint, http.with_own_counter(), credentials),
+            session: RegistrySession::new(
+                endpoint,
+                http.with_own_counter(),
+                credentials,
+                options.token_services,
+            ),
             limits: options.limits,
             pushed: Arc::default(),
         })
+    }
+
+    /// The same repository for a command that signs. Its requests name a client that signs, so that
+    /// a registry which hides what has no signature yet (Harbor, "Cosign content trust") shows it.
+    /// Never for a command that only verifies.
+    #[must_use]
+    pub fn for_signing(self) -> Self {
+        Self {
+            session: self.session.for_signing(),
+            ..self
+        }
     }
 
     /// Mounts a blob of another repository of the same registry. `false`: the registry did not

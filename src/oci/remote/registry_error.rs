@@ -31,7 +31,11 @@ pub(super) fn from_http(error: HttpError, location: &str) -> OciError {
             limit: limit as u64,
         },
         HttpError::Setup { .. } => OciError::Invalid(error.to_string()),
-        HttpError::Unreachable { .. }
+        HttpError::Tls { ref failure, .. } if failure.fault.is_configuration() => {
+            OciError::Invalid(format!("{location} cannot be reached: {error}"))
+        }
+        HttpError::Tls { .. }
+        | HttpError::Unreachable { .. }
         | HttpError::Broken { .. }
         | HttpError::TooSlow { .. }
         | HttpError::Redirect { .. } => OciError::Unavailable {

@@ -3,28 +3,34 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::sync::Mutex;
 
 use super::{
-    authorization::{
-        AuthorizationAttempts, AuthorizationState, ShownAuthorization, direct_authorization,
-    },
-    challenge::{self, AuthChallenge},
+    authorization::{AuthorizationAttempts, AuthorizationState, ShownAuthorization},
+    challenge,
     endpoint::RepositoryEndpoint,
     registry_error::{self, MAX_ERROR_BODY_BYTES},
-    token::{self, MAX_TOKEN_RESPONSE_BYTES, RegistryTokenService, bearer_authorization},
+    token_hosts::AllowedTokenService,
 };
 use crate::{
     core::reference::ImageRepository,
     http::{
-        ErrorAdvice, HttpClient, HttpError, HttpRequest, HttpResponse, HttpResponseHead, Redacted,
-        StatusCode, header, redact::redact_url,
+        ErrorAdvice, HttpClient, HttpError, HttpRequest, HttpResponse, HttpResponseHead,
+        StatusCode, header,
     },
     oci::{
         OciError,
-        credentials::{CredentialLookup, CredentialStore, FoundCredentials},
+        credentials::{CredentialLookup, CredentialStore},
     },
 };
+
+/// Harbor lets what has no signature yet be read by clients that sign, which it knows by the words
+/// `cosign` and `notation` in their names.
+const SIGNING_USER_AGENT: &str = concat!(
+    "packgate/",
+    env!("CARGO_PKG_VERSION"),
+    " (signs as cosign does)"
+);
 
 /// What a request does, which determines the scope of its token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,7 +42,7 @@ pub(super) enum RegistryAccess {
 }
 
 impl RegistryAccess {
-    fn token_scopes(&self, repository: &ImageRepository) -> Vec<String> {
+    pub(super) fn token_scopes(&self, repository: &ImageRepository) -> Vec<String> {
         let scope = |repository: &ImageRepository, actions| {
             format!("repository:{}:{actions}", repository.path())
         };
@@ -52,9 +58,11 @@ impl RegistryAccess {
 #[derive(Clone)]
 pub(super) struct RegistrySession {
     pub(super) endpoint: Arc<RepositoryEndpoint>,
-    http: HttpClient,
+    pub(super) http: HttpClient,
     credentials: Arc<dyn CredentialStore>,
+    pub(super) token_services: Arc<[AllowedTokenService]>,
     state: Arc<Mutex<AuthorizationState>>,
+    signs: bool,
 }
 
 impl RegistrySession {
@@ -62,12 +70,23 @@ impl RegistrySession {
         endpoint: RepositoryEndpoint,
         http: HttpClient,
         credentials: Arc<dyn CredentialStore>,
+        token_services: Vec<AllowedTokenService>,
     ) -> Self {
         Self {
             endpoint: Arc::new(endpoint),
             http,
             credentials,
+            token_services: token_services.into(),
             state: Arc::default(),
+            signs: false,
+        }
+    }
+
+    /// The same session for a client that signs: its requests say so.
+    pub(super) fn for_signing(self) -> Self {
+        Self {
+            signs: true,
+            ..self
         }
     }
 
@@ -141,10 +160,13 @@ impl RegistrySession {
         request: HttpRequest,
         shown: Option<&ShownAuthorization>,
     ) -> Result<HttpResponse, OciError> {
-        let request = match shown {
+        let mut request = match shown {
             Some(shown) => request.with_authorization(&shown.value),
             None => request,
         };
+        if self.signs {
+            request = request.header(header::USER_AGENT, SIGNING_USER_AGENT);
+        }
         self.http
             .send_request(request)
             .await
@@ -271,102 +293,7 @@ impl RegistrySession {
         Ok(())
     }
 
-    /// The authorization with these credentials. `None`: there is nothing to show.
-    async fn authorize(
-        &self,
-        state: &mut AuthorizationState,
-        access: &RegistryAccess,
-        challenge: &AuthChallenge,
-        candidate: Option<FoundCredentials>,
-    ) -> Result<Option<ShownAuthorization>, OciError> {
-        let credentials = candidate.as_ref().map(|found| &found.credentials);
-        if let Some(credentials) = credentials {
-            state.remember_secrets_of(credentials);
-        }
-        let direct = direct_authorization(challenge, credentials)
-            .map_err(|cause| self.denied_error(cause.into()))?;
-        let (value, ends_at) = match (direct, challenge) {
-            (Some(value), _) => {
-                state.remember_tried(candidate.as_ref());
-                (value, None)
-            }
-            (None, AuthChallenge::Basic) => return Ok(None),
-            (None, AuthChallenge::Bearer { realm, service }) => {
-                let service = self.token_service(realm, service.as_deref(), &candidate)?;
-                state.remember_tried(candidate.as_ref());
-                let (value, end) = self
-                    .fetch_token(state, access, &service, candidate.as_ref())
-                    .await?;
-                (value, Some(end))
-            }
-        };
-        Ok(Some(ShownAuthorization {
-            value,
-            ends_at,
-            credentials: candidate,
-        }))
-    }
-
-    fn token_service<'a>(
-        &self,
-        realm: &str,
-        service: Option<&'a str>,
-        candidate: &Option<FoundCredentials>,
-    ) -> Result<RegistryTokenService<'a>, OciError> {
-        RegistryTokenService::new(
-            realm,
-            service,
-            self.endpoint.base_url(),
-            candidate.is_some(),
-        )
-        .map_err(|cause| self.denied_error(cause))
-    }
-
-    async fn fetch_token(
-        &self,
-        state: &mut AuthorizationState,
-        access: &RegistryAccess,
-        tokens: &RegistryTokenService<'_>,
-        candidate: Option<&FoundCredentials>,
-    ) -> Result<(Redacted<String>, Instant), OciError> {
-        let request = tokens.token_request(
-            candidate.map(|found| &found.credentials),
-            &access.token_scopes(self.endpoint.repository()),
-        );
-        let requested_at = Instant::now();
-        let (head, body) = self
-            .http
-            .fetch_body(request, MAX_TOKEN_RESPONSE_BYTES)
-            .await
-            .map_err(|e| self.map_http_error(e))?;
-        if !head.status().is_success() {
-            return Err(self.token_service_error(&head));
-        }
-        let token = token::parse_token_response(&body).ok_or_else(|| {
-            self.denied_error("its token service responded without a token".into())
-        })?;
-        state.remember_secret(&token.value);
-        Ok((
-            bearer_authorization(&token.value),
-            requested_at + token.lifetime,
-        ))
-    }
-
-    /// A refusal by the token service is an error: continuing without a token would hide it.
-    fn token_service_error(&self, head: &HttpResponseHead) -> OciError {
-        let status = head.status();
-        let from = redact_url(head.url());
-        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-            return registry_error::from_status(status, "no token".into(), &from, &self.location());
-        }
-        OciError::Denied {
-            location: self.location(),
-            status: status.as_u16(),
-            cause: format!("no token from {from}"),
-        }
-    }
-
-    fn denied_error(&self, cause: String) -> OciError {
+    pub(super) fn denied_error(&self, cause: String) -> OciError {
         OciError::Denied {
             location: self.location(),
             status: StatusCode::UNAUTHORIZED.as_u16(),
@@ -384,6 +311,14 @@ impl RegistrySession {
         else {
             return error;
         };
+        if state.realm_refused {
+            // Nothing was tried, and the message has its own way out.
+            return OciError::Denied {
+                location,
+                status,
+                cause,
+            };
+        }
         let host = self.endpoint.repository().host();
         let mut cause = format!("{cause}; {}", state.describe_tried(host));
         if self.http.error_advice() == ErrorAdvice::CommandLine

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
-use url::{Host, Url, form_urlencoded};
+use serde_json::Value;
+use url::{Url, form_urlencoded};
 
+use super::token_hosts::{AllowedTokenService, may_see_credentials};
 use crate::{
-    http::{HttpRequest, Redacted, header, redact::redact_url},
+    http::{HttpRequest, Redacted, header},
     oci::credentials::RegistryCredentials,
 };
 
@@ -31,36 +33,40 @@ pub(super) struct RegistryTokenService<'a> {
     pub(super) service: Option<&'a str>,
 }
 
+/// Why a realm is not asked for a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RealmRefusal {
+    /// It is no URL.
+    Malformed(String),
+    /// It is not encrypted, though the registry is.
+    NotEncrypted(Url),
+    /// It belongs to somebody else than the registry, and there are credentials to be sent.
+    OtherOwner(Url),
+}
+
 impl<'a> RegistryTokenService<'a> {
-    /// Parses a challenge's realm. With credentials it must be on the registry's own origin or
-    /// domain; without, it must not be unencrypted if the registry is encrypted.
+    /// Parses a challenge's realm. With credentials it must belong to the registry's owner, or be
+    /// allowed; without, it must not be unencrypted if the registry is encrypted.
     pub(super) fn new(
         realm: &str,
         service: Option<&'a str>,
         registry: &Url,
-        with_credentials: bool,
-    ) -> Result<Self, String> {
-        let mut url =
-            Url::parse(realm).map_err(|e| format!("its token realm cannot be parsed: {e}"))?;
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
+        with_credentials: Option<&[AllowedTokenService]>,
+    ) -> Result<Self, RealmRefusal> {
+        let mut realm =
+            Url::parse(realm).map_err(|error| RealmRefusal::Malformed(error.to_string()))?;
+        let _ = realm.set_username("");
+        let _ = realm.set_password(None);
         let encrypted =
-            url.scheme() == "https" || (url.scheme() == "http" && registry.scheme() == "http");
-        let trusted = may_see_credentials(registry, &url);
-        match (encrypted, trusted || !with_credentials) {
-            (true, true) => Ok(Self {
-                realm: url,
-                service,
-            }),
-            (false, _) => Err(format!(
-                "it asks for a token from {}, which is not https",
-                redact_url(&url)
-            )),
-            (true, false) => Err(format!(
-                "it asks for credentials to be sent to {}, which is neither its own address nor \
-                    https in its own domain",
-                redact_url(&url)
-            )),
+            realm.scheme() == "https" || (realm.scheme() == "http" && registry.scheme() == "http");
+        if !encrypted {
+            return Err(RealmRefusal::NotEncrypted(realm));
+        }
+        match with_credentials {
+            Some(allowed) if !may_see_credentials(registry, &realm, allowed) => {
+                Err(RealmRefusal::OtherOwner(realm))
+            }
+            _ => Ok(Self { realm, service }),
         }
     }
 
@@ -125,56 +131,57 @@ pub(super) fn bearer_authorization(token: &Redacted<String>) -> Redacted<String>
     format!("Bearer {}", token.expose()).into()
 }
 
-/// Same origin; or encrypted, and the same host or below the registry's parent domain. A parent of
-/// one label, or an address, does not count as a domain.
-fn may_see_credentials(registry: &Url, realm: &Url) -> bool {
-    if registry.origin() == realm.origin() {
-        return true;
-    }
-    if realm.scheme() != "https" {
-        return false;
-    }
-    match (registry.host(), realm.host()) {
-        (Some(Host::Domain(registry)), Some(Host::Domain(realm))) => {
-            registry == realm || shares_parent_domain(registry, realm)
-        }
-        (registry, realm) => registry.is_some() && registry == realm,
-    }
-}
-
-fn shares_parent_domain(registry: &str, realm: &str) -> bool {
-    let Some((_, parent)) = registry.split_once('.') else {
-        return false;
-    };
-    let below = realm
-        .strip_suffix(parent)
-        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    parent.split('.').filter(|label| !label.is_empty()).count() >= 2 && below
-}
-
+/// Other services have other types for all of it.
 #[derive(Deserialize)]
 struct RegistryTokenResponse {
-    token: Option<Redacted<String>>,
-    access_token: Option<Redacted<String>>,
-    expires_in: Option<u64>,
+    #[serde(default)]
+    token: Redacted<Value>,
+    #[serde(default)]
+    access_token: Redacted<Value>,
+    #[serde(default)]
+    expires_in: Value,
 }
 
-/// Parses the service's response. `None`: it contains no token.
-pub(super) fn parse_token_response(body: &[u8]) -> Option<RegistryToken> {
-    let wire: RegistryTokenResponse = serde_json::from_slice(body).ok()?;
-    let value = wire
-        .token
-        .or(wire.access_token)
-        .filter(|token| !token.expose().is_empty())?;
-    let seconds = wire
-        .expires_in
-        .unwrap_or(DEFAULT_LIFETIME)
-        .min(LONGEST_LIFETIME);
+/// Parses the service's response.
+///
+/// Errors: what is wrong with it, without any part of it.
+pub(super) fn parse_token_response(body: &[u8]) -> Result<RegistryToken, &'static str> {
+    let response: RegistryTokenResponse = serde_json::from_slice(body)
+        .map_err(|_| "its token service's answer is not a JSON object")?;
+    let tokens = [&response.token, &response.access_token];
+    let token = tokens.into_iter().find_map(|token| {
+        let text = token.expose().as_str()?.trim();
+        (!text.is_empty()).then(|| Redacted::new(text.to_owned()))
+    });
+    let value = token
+        .ok_or("its token service's answer has no text in \"token\", nor in \"access_token\"")?;
+    if header::HeaderValue::from_str(value.expose()).is_err() {
+        return Err("its token service's token has characters that no header can have");
+    }
+    let seconds = lifetime_seconds(&response.expires_in);
     // The margin covers network latency and clock differences.
-    Some(RegistryToken {
+    Ok(RegistryToken {
         value,
         lifetime: Duration::from_secs(seconds - seconds / 6),
     })
+}
+
+/// Some services write a text, a fraction, or -1.
+fn lifetime_seconds(expires_in: &Value) -> u64 {
+    let number = match expires_in {
+        Value::String(text) => text.trim().parse().ok(),
+        other => other.as_f64(),
+    };
+    match number {
+        Some(seconds) if seconds <= 0.0 => 0,
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "positive, and capped"
+        )]
+        Some(seconds) if seconds > 0.0 => (seconds as u64).min(LONGEST_LIFETIME),
+        _ => DEFAULT_LIFETIME,
+    }
 }
 
 #[cfg(test)]
@@ -182,80 +189,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_stay_with_the_registry_and_its_domain() {
-        for (registry, realm, passes) in [
-            ("https://r.example.com", "https://r.example.com/token", true),
-            (
-                "https://r.example.com",
-                "https://r.example.com:8443/token",
-                true,
-            ),
-            (
-                "https://registry-1.docker.io",
-                "https://auth.docker.io/token",
-                true,
-            ),
-            (
-                "https://registry.gitlab.com",
-                "https://gitlab.com/jwt/auth",
-                true,
-            ),
-            (
-                "https://r.eu.example.com",
-                "https://auth.eu.example.com/token",
-                true,
-            ),
-            ("http://127.0.0.1:5000", "http://127.0.0.1:5000/token", true),
-            ("http://localhost:5000", "https://localhost/token", true),
-            ("https://r.example.com", "http://r.example.com/token", false),
-            (
-                "https://r.example.com",
-                "http://auth.example.com/token",
-                false,
-            ),
-            ("https://r.example.com", "https://evil.example/token", false),
-            (
-                "https://r.example.com",
-                "https://r.example.com.evil.example/token",
-                false,
-            ),
-            (
-                "https://r.example.com",
-                "https://evilexample.com/token",
-                false,
-            ),
-            (
-                "https://r.eu.example.com",
-                "https://auth.example.com/token",
-                false,
-            ),
-            ("https://example.com", "https://evil.com/token", false),
-            ("https://localhost", "https://evil.localhost/token", false),
-            ("https://10.0.0.1", "https://1.0.0.1/token", false),
-            (
-                "https://10.0.0.1",
-                "https://evil.0.0.1.example/token",
-                false,
-            ),
-            ("https://r.com.", "https://evil.com./token", false),
-            (
-                "http://127.0.0.1:5000",
-                "http://127.0.0.1:5001/token",
-                false,
-            ),
+    fn a_realm_that_is_not_asked_is_named() {
+        let registry: Url = "https://r.example.com".parse().expect("valid");
+        for (realm, refusal) in [
+            ("no URL", "Malformed"),
+            ("http://r.example.com/token", "NotEncrypted"),
+            ("https://user:hunter2@evil.example/token", "OtherOwner"),
         ] {
-            let registry: Url = registry.parse().expect(registry);
-            let outcome = RegistryTokenService::new(realm, None, &registry, true);
-            assert_eq!(outcome.is_ok(), passes, "{realm} for {registry}");
-            if let Err(message) = outcome {
-                let host = Url::parse(realm)
-                    .expect(realm)
-                    .host_str()
-                    .expect(realm)
-                    .to_owned();
-                assert!(message.contains(&host), "{message}");
-            }
+            let refused = RegistryTokenService::new(realm, None, &registry, Some(&[]))
+                .err()
+                .expect(realm);
+            let text = format!("{refused:?}");
+            assert!(text.starts_with(refusal), "{realm}: {text}");
+            assert!(!text.contains("hunter2"), "{text}");
         }
+        let allowed = [AllowedTokenService::parse("evil.example").expect("valid")];
+        let realm = "https://evil.example/token";
+        assert!(RegistryTokenService::new(realm, None, &registry, Some(&allowed)).is_ok());
     }
 
     #[test]
@@ -275,7 +225,7 @@ mod tests {
             ("http://127.0.0.1:5000", "file:///etc/passwd", false),
         ] {
             assert_eq!(
-                RegistryTokenService::new(realm, None, &registry.parse().expect(registry), false)
+                RegistryTokenService::new(realm, None, &registry.parse().expect(registry), None)
                     .is_ok(),
                 passes,
                 "{realm}"
@@ -288,17 +238,45 @@ mod tests {
         for (body, seconds) in [
             (r#"{"token":"t"}"#, Some(50)),
             (r#"{"access_token":"t","expires_in":300}"#, Some(250)),
+            (
+                r#"{"token":"","access_token":"t","expires_in":300}"#,
+                Some(250),
+            ),
+            (r#"{"token":null,"access_token":"t"}"#, Some(50)),
+            (r#"{"token":7,"access_token":"t"}"#, Some(50)),
+            (r#"{"token":"t","access_token":"other"}"#, Some(50)),
             (r#"{"token":"t","expires_in":0}"#, Some(0)),
+            (r#"{"token":"t","expires_in":-1}"#, Some(0)),
+            (r#"{"token":"t","expires_in":"300"}"#, Some(250)),
+            (r#"{"token":"t","expires_in":" 300 "}"#, Some(250)),
+            (r#"{"token":"t","expires_in":299.5}"#, Some(250)),
+            (r#"{"token":"t","expires_in":"299.5"}"#, Some(250)),
+            (r#"{"token":"t","expires_in":"soon"}"#, Some(50)),
+            (r#"{"token":"t","expires_in":"NaN"}"#, Some(50)),
+            (r#"{"token":"t","expires_in":null}"#, Some(50)),
+            (r#"{"token":"t","expires_in":true}"#, Some(50)),
             (r#"{"token":"t","expires_in":99999999}"#, Some(3_000)),
+            (r#"{"token":"t","expires_in":1e300}"#, Some(3_000)),
+            (
+                r#"{"token":"t","expires_in":18446744073709551615}"#,
+                Some(3_000),
+            ),
+            (r#"{"token":"a\nb"}"#, None),
             (r#"{"token":""}"#, None),
+            (r#"{"token":["t"]}"#, None),
             ("{}", None),
+            ("[]", None),
             ("<html>", None),
+            ("", None),
         ] {
+            let parsed = parse_token_response(body.as_bytes());
             assert_eq!(
-                parse_token_response(body.as_bytes()).map(|t| t.lifetime.as_secs()),
+                parsed.ok().map(|token| token.lifetime.as_secs()),
                 seconds,
                 "{body}"
             );
         }
+        let chosen = parse_token_response(br#"{"token":" t\n","access_token":"o"}"#);
+        assert_eq!(chosen.ok().map(|t| t.value), Some("t".to_owned().into()));
     }
 }

@@ -25,6 +25,7 @@ use super::{Body, State, authorization};
 pub(crate) struct Fault {
     method: &'static str,
     part: String,
+    shown: Option<String>,
     left: Option<u32>,
     skip: u32,
     status: Option<u16>,
@@ -47,6 +48,12 @@ impl Fault {
             part: part.into(),
             ..Self::default()
         }
+    }
+
+    /// Only for requests with this `Authorization`.
+    pub(crate) fn when_shown(mut self, authorization: impl Into<String>) -> Self {
+        self.shown = Some(authorization.into());
+        self
     }
 
     /// Only the first `n` times.
@@ -139,9 +146,13 @@ impl Fault {
         self.status.is_some() || self.body.is_some() || self.endless
     }
 
-    pub(super) fn takes(&mut self, method: &Method, path: &str) -> bool {
+    pub(super) fn takes(&mut self, method: &Method, path: &str, shown: Option<&str>) -> bool {
         let meant = (self.method == "*" || self.method == method.as_str())
             && path.contains(&self.part)
+            && self
+                .shown
+                .as_deref()
+                .is_none_or(|meant| shown == Some(meant))
             && self.left != Some(0);
         if meant && self.skip > 0 {
             self.skip -= 1;

@@ -304,11 +304,11 @@ async fn answer(
         .path_and_query()
         .map(ToString::to_string)
         .unwrap_or_default();
-    let fault = state
-        .lock()
-        .faults
-        .iter_mut()
-        .find_map(|fault| fault.takes(&method, &path).then(|| fault.clone()));
+    let shown = authorization(&request);
+    let fault = state.lock().faults.iter_mut().find_map(|fault| {
+        let takes = fault.takes(&method, &path, shown.as_deref());
+        takes.then(|| fault.clone())
+    });
     let position = record(&state, &request, &path);
     if let Some(delay) = fault.as_ref().and_then(|fault| fault.delay) {
         tokio::time::sleep(delay).await;
