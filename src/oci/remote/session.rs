@@ -14,8 +14,8 @@ use super::{
 use crate::{
     core::reference::ImageRepository,
     http::{
-        HttpClient, HttpError, HttpRequest, HttpResponse, HttpResponseHead, Redacted, StatusCode,
-        header,
+        HttpClient, HttpError, HttpRequest, HttpResponse, HttpResponseHead, RateLimitBackoff,
+        Redacted, StatusCode, header,
     },
     oci::{
         OciError,
@@ -143,9 +143,7 @@ impl RegistrySession {
         what: &str,
         limit: usize,
     ) -> Result<(HttpResponseHead, Bytes), OciError> {
-        let url = request.url().clone();
-        let both = async {
-            let answer = self.send_request(access, request).await?;
+        self.fetch_response(access, request, |answer| async move {
             if !answer.status().is_success() {
                 return Err(self.response_error(answer, what).await);
             }
@@ -157,7 +155,22 @@ impl RegistrySession {
                     .await
                     .map_err(|e| self.map_http_error(e))?,
             ))
-        };
+        })
+        .await
+    }
+
+    /// Sends a request and has a small response of any status read, within the time for both.
+    pub(super) async fn fetch_response<T, F>(
+        &self,
+        access: &RegistryAccess,
+        request: HttpRequest,
+        read: impl FnOnce(HttpResponse) -> F,
+    ) -> Result<T, OciError>
+    where
+        F: Future<Output = Result<T, OciError>>,
+    {
+        let url = request.url().clone();
+        let both = async { read(self.send_request(access, request).await?).await };
         self.http
             .with_response_timeout(&url, both)
             .await
@@ -169,13 +182,30 @@ impl RegistrySession {
         registry_error::from_http(error, &self.location())
     }
 
-    /// The error of an unsuccessful response.
+    /// The error of an unsuccessful response to a read.
     pub(super) async fn response_error(&self, answer: HttpResponse, what: &str) -> OciError {
-        let status = answer.status();
-        let words = self
-            .scrub_secrets(registry_error::read_error_message(answer).await)
-            .await;
+        let (status, retry_after) = (answer.status(), answer.head().retry_after());
+        let words = self.error_words(answer).await;
         registry_error::from_status(status, words, what, &self.location())
+            .with_retry_after(retry_after)
+    }
+
+    /// The error of an unsuccessful response to a write.
+    pub(super) async fn write_error(&self, answer: HttpResponse, what: &str) -> OciError {
+        let (status, retry_after) = (answer.status(), answer.head().retry_after());
+        let words = self.error_words(answer).await;
+        registry_error::from_write_status(status, words, what, &self.location())
+            .with_retry_after(retry_after)
+    }
+
+    async fn error_words(&self, answer: HttpResponse) -> String {
+        self.scrub_secrets(registry_error::read_error_message(answer).await)
+            .await
+    }
+
+    /// The waits for a registry that limits the rate of requests.
+    pub(super) fn rate_limit_backoff(&self) -> RateLimitBackoff {
+        self.http.rate_limit_backoff()
     }
 
     /// A registry could return our secrets in its message.
