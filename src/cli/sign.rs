@@ -35,6 +35,9 @@ pub(super) struct SignArgs {
     /// cosign's tag-based format (sha256-….sig)
     #[arg(long = "signature-format", value_enum, ignore_case = true, value_name = "Bundle|Legacy", default_value_t = SignatureFormatArg::Bundle, hide_possible_values = true)]
     form: SignatureFormatArg,
+    /// Sign again what this signer has signed before; without it nothing is written then
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     signer: BundleSignerArgs,
     #[command(flatten)]
@@ -50,26 +53,40 @@ pub(super) async fn run_sign(
         .signer_for_format(args.form, &args.certificate, context)
         .await?;
     let target = context.open_target(&args.reference)?;
-    let subject = target
+    let root = target
         .resolve_manifest(&args.reference.tag_or_digest(), context.limits())
-        .await?
-        .descriptor;
+        .await?;
+    let subject = &root.descriptor;
     let name = subject_name(&args.reference, None);
-    let referrer = match given {
-        SelectedSigner::Bundle(signer) => {
-            sign::sign_subject(&*target, &subject, &name, &*signer, context.clock())
+    let statement = sign::signature_claim(&name).into_statement(&subject.digest);
+    let known = if args.force {
+        None
+    } else {
+        given
+            .find_signed_statement(&*target, &root, &statement, context)
+            .await?
+    };
+    let referrer = match (known, given) {
+        (Some(known), _) => known,
+        (None, SelectedSigner::Bundle(signer)) => {
+            sign::sign_subject(&*target, subject, &name, &*signer, context.clock())
                 .await?
                 .digest
         }
-        SelectedSigner::Legacy(signer) => {
-            cosign_tag_signing::sign_with_cosign_tag(&*target, &subject, &name, &*signer).await?
+        (None, SelectedSigner::Legacy(signer)) => {
+            cosign_tag_signing::sign_with_cosign_tag(&*target, subject, &name, &*signer).await?
         }
     };
     target.commit_changes().await?;
     let reference = args.reference.with_digest(subject.digest).to_string();
-    CommandResult::new(
-        referrer.to_string(),
-        "SignResult",
-        json!({"reference": reference, "digest": subject.digest, "referrer": referrer}),
-    )
+    if known.is_some() {
+        tracing::warn!("{reference} is signed by this signer already; --force signs it again");
+    }
+    let fields = json!({
+        "reference": reference,
+        "digest": subject.digest,
+        "referrer": referrer,
+        "existed": known.is_some(),
+    });
+    CommandResult::new(referrer.to_string(), "SignResult", fields)
 }

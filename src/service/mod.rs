@@ -22,6 +22,7 @@ pub mod registries;
 pub mod release;
 pub mod release_context;
 pub mod sign;
+pub mod signed_statement;
 #[cfg(test)]
 mod tests;
 pub mod transfer;

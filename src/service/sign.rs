@@ -2,12 +2,14 @@
 //!
 //! What is *not* checked here: whether the subject may be signed. The caller decides that.
 
-use bytes::Bytes;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::{
     clock::Clock,
     core::{
+        digest::Digest,
         display_text::truncate_text,
         intoto::{COSIGN_SIGN, Statement},
         limits::InputLimits,
@@ -75,8 +77,7 @@ pub struct AttestationClaim<'a> {
     pub predicate: Value,
 }
 
-/// Signs `subject` as `cosign sign` does and returns the referrer's descriptor. cosign gives its
-/// subject no name; a name, `registry/repository`, is what policies with `bindRepository` compare.
+/// Signs `subject` as `cosign sign` does and returns the referrer's descriptor.
 pub async fn sign_subject(
     target: &dyn ContentTarget,
     subject: &Descriptor,
@@ -84,12 +85,24 @@ pub async fn sign_subject(
     signer: &dyn BundleSigner,
     clock: &dyn Clock,
 ) -> Result<Descriptor, SignError> {
-    let claim = AttestationClaim {
+    attest_subject(
+        target,
+        subject,
+        signature_claim(subject_name),
+        signer,
+        clock,
+    )
+    .await
+}
+
+/// The claim of a signature. cosign gives its subject no name; a name, `registry/repository`, is
+/// what policies with `bindRepository` compare.
+pub fn signature_claim(subject_name: &str) -> AttestationClaim<'_> {
+    AttestationClaim {
         subject_name,
         predicate_type: COSIGN_SIGN,
         predicate: json!({}),
-    };
-    attest_subject(target, subject, claim, signer, clock).await
+    }
 }
 
 /// Attests `subject` and returns the referrer's descriptor. Nothing is pushed if any part fails.
@@ -100,55 +113,114 @@ pub async fn attest_subject(
     signer: &dyn BundleSigner,
     clock: &dyn Clock,
 ) -> Result<Descriptor, SignError> {
+    let artifact = create_attestation(subject, claim, signer, clock).await?;
+    let descriptor = artifact.manifest.descriptor.clone();
+    push_referrers(target, &[artifact]).await?;
+    require_listed(target, subject, &descriptor.digest).await?;
+    Ok(descriptor)
+}
+
+/// Signs a claim about `subject`. Nothing is pushed.
+pub async fn create_attestation(
+    subject: &Descriptor,
+    claim: AttestationClaim<'_>,
+    signer: &dyn BundleSigner,
+    clock: &dyn Clock,
+) -> Result<ReferrerArtifact, SignError> {
     check_signable(subject)?;
-    let AttestationClaim {
-        subject_name,
-        predicate_type,
-        predicate,
-    } = claim;
-    let statement = serde_json::to_vec(&Statement::for_digest(
-        subject_name,
-        &subject.digest,
-        predicate_type,
-        predicate,
-    ))?;
+    let predicate_type = claim.predicate_type;
+    let statement = serde_json::to_vec(&claim.into_statement(&subject.digest))?;
     let bundle = signer
         .create_sigstore_bundle(Signable::Statement(&statement))
         .await?;
     check_bundle_size(bundle.len())?;
-    push_referrer(
-        target,
-        referrer::bundle_referrer(bundle, predicate_type, subject, clock.now())?,
-    )
-    .await
+    Ok(referrer::bundle_referrer(
+        bundle,
+        predicate_type,
+        subject,
+        clock.now(),
+    )?)
 }
 
-/// Attaches a document to `subject` as a referrer of its own, unsigned, and returns the referrer's
-/// descriptor.
-pub async fn attach_document(
+/// Pushes referrers, and lists all of them with one write where the registry does not list them by
+/// itself: a registry whose tags cannot be changed accepts only the first write of a list.
+pub async fn push_referrers(
+    target: &dyn ContentTarget,
+    artifacts: &[ReferrerArtifact],
+) -> Result<(), SignError> {
+    let mut unlisted = Vec::new();
+    for ReferrerArtifact {
+        config,
+        layer,
+        manifest,
+    } in artifacts
+    {
+        for ReferrerContent { descriptor, bytes } in [config, layer] {
+            target
+                .push_content(descriptor, PushContent::Bytes(bytes))
+                .await?;
+        }
+        let content = PushContent::Bytes(&manifest.bytes);
+        unlisted.extend(target.push_unlisted(&manifest.descriptor, content).await?);
+    }
+    Ok(target.list_pushed_referrers(unlisted).await?)
+}
+
+/// Waits until `target` lists the referrer. Some registries take a moment; some answer the
+/// referrers API and list nothing. What cannot be read is not judged: it is stored.
+async fn require_listed(
     target: &dyn ContentTarget,
     subject: &Descriptor,
-    bytes: &Bytes,
-    media_type: &str,
-    title: &str,
-) -> Result<Descriptor, SignError> {
-    push_referrer(
-        target,
-        referrer::document_referrer(bytes.clone(), media_type, title, subject)?,
-    )
-    .await
+    referrer: &Digest,
+) -> Result<(), SignError> {
+    let mut waits = LISTING_WAITS.into_iter();
+    loop {
+        match target.list_referrers(subject, &InputLimits::DEFAULT).await {
+            Ok(listed) if listed.iter().any(|entry| entry.digest == *referrer) => return Ok(()),
+            Ok(_) => {}
+            Err(error)
+                if error.is_definite_answer()
+                    || matches!(error, OciError::TooManyReferrers { .. }) =>
+            {
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        match waits.next() {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => {
+                return Err(SignError::Oci(OciError::ReferrerNotListed {
+                    location: target.location(),
+                    digest: referrer.to_string(),
+                    cause: "it answers its referrers API (OCI distribution 1.1), and does not \
+                            list it there"
+                        .into(),
+                }));
+            }
+        }
+    }
 }
 
-async fn push_referrer(
-    target: &dyn ContentTarget,
-    parts: ReferrerArtifact,
-) -> Result<Descriptor, SignError> {
-    for ReferrerContent { descriptor, bytes } in [&parts.config, &parts.layer, &parts.manifest] {
-        target
-            .push_content(descriptor, PushContent::Bytes(bytes))
-            .await?;
+/// The waits for a registry to list new referrers, or to show a new tag: 6.3 s in all.
+pub(super) const LISTING_WAITS: [Duration; 6] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1_600),
+    Duration::from_millis(3_200),
+];
+
+impl AttestationClaim<'_> {
+    /// The statement about this digest.
+    pub fn into_statement(self, digest: &Digest) -> Statement {
+        Statement::for_digest(
+            self.subject_name,
+            digest,
+            self.predicate_type,
+            self.predicate,
+        )
     }
-    Ok(parts.manifest.descriptor)
 }
 
 /// Checks that the subject is of a kind that can be signed.
@@ -174,6 +246,7 @@ const fn check_bundle_size(size: usize) -> Result<(), SignError> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use sigstore_types::{Bundle as SigstoreBundle, SignatureContent};
 
     use super::*;
