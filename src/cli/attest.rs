@@ -16,7 +16,11 @@ use super::{
     signer::SignatureFormatArg,
 };
 use crate::{
-    core::{predicate, reason::Reason, reference::BundleLocation},
+    core::{
+        predicate,
+        reason::Reason,
+        reference::{BundleLocation, ImageRepository},
+    },
     service::{
         cosign_tag_signing,
         sign::{self, AttestationClaim},
@@ -46,6 +50,9 @@ pub(super) struct AttestArgs {
     /// Sign again what this signer has attested before; without it nothing is written then
     #[arg(long)]
     force: bool,
+    /// Write the attestation to this repository, and not to that of the reference
+    #[arg(long, value_name = "REPOSITORY", env = "PACKGATE_SIGNATURE_REPOSITORY")]
+    signature_repository: Option<ImageRepository>,
     #[command(flatten)]
     signer: BundleSignerArgs,
     #[command(flatten)]
@@ -69,8 +76,10 @@ pub(super) async fn run_attest(
     let predicate = predicate::parse_predicate(&input.bytes, limits)
         .map_err(|error| input.prefix_file_name(error.into()))?;
     let predicate_type = predicate::predicate_type_uri(&args.predicate_type)?;
-    let target = context.open_target(&args.reference)?;
-    let root = target
+    let content = context.open_target(&args.reference)?;
+    let signatures = args.signature_repository.as_ref();
+    let target = context.signature_target(&content, signatures)?;
+    let root = content
         .resolve_manifest(&args.reference.tag_or_digest(), limits)
         .await?;
     let subject = &root.descriptor;
@@ -84,8 +93,9 @@ pub(super) async fn run_attest(
         None
     } else {
         let statement = claim.clone().into_statement(&subject.digest);
+        let signed = context.with_signature_repository(content, signatures)?;
         given
-            .find_signed_statement(&*target, &root, &statement, context)
+            .find_signed_statement(&*signed, &root, &statement, context)
             .await?
     };
     let referrer = match (known, given) {

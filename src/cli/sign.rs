@@ -13,7 +13,7 @@ use super::{
     signer::SignatureFormatArg,
 };
 use crate::{
-    core::reference::BundleLocation,
+    core::reference::{BundleLocation, ImageRepository},
     service::{cosign_tag_signing, sign},
 };
 
@@ -38,6 +38,9 @@ pub(super) struct SignArgs {
     /// Sign again what this signer has signed before; without it nothing is written then
     #[arg(long)]
     force: bool,
+    /// Write the signature to this repository, and not to that of the reference
+    #[arg(long, value_name = "REPOSITORY", env = "PACKGATE_SIGNATURE_REPOSITORY")]
+    signature_repository: Option<ImageRepository>,
     #[command(flatten)]
     signer: BundleSignerArgs,
     #[command(flatten)]
@@ -52,8 +55,10 @@ pub(super) async fn run_sign(
         .signer
         .signer_for_format(args.form, &args.certificate, context)
         .await?;
-    let target = context.open_target(&args.reference)?;
-    let root = target
+    let content = context.open_target(&args.reference)?;
+    let signatures = args.signature_repository.as_ref();
+    let target = context.signature_target(&content, signatures)?;
+    let root = content
         .resolve_manifest(&args.reference.tag_or_digest(), context.limits())
         .await?;
     let subject = &root.descriptor;
@@ -62,8 +67,9 @@ pub(super) async fn run_sign(
     let known = if args.force {
         None
     } else {
+        let signed = context.with_signature_repository(content, signatures)?;
         given
-            .find_signed_statement(&*target, &root, &statement, context)
+            .find_signed_statement(&*signed, &root, &statement, context)
             .await?
     };
     let referrer = match (known, given) {

@@ -15,6 +15,7 @@
 
 pub mod address_policy;
 mod client;
+mod deadline;
 pub mod error;
 mod location;
 pub mod options;
@@ -24,9 +25,11 @@ pub mod request;
 mod response;
 mod retry;
 mod transfer_rate;
+mod upload_progress;
 
 pub use address_policy::{AddressPolicy, PrivateAddresses};
-pub use client::{HttpClient, wait_before_retry};
+pub use client::HttpClient;
+pub use deadline::wait_before_retry;
 pub use error::HttpError;
 pub use options::{ConnectionErrorDetail, HttpOptions, HttpProxy, HttpRetryPolicy};
 pub use redact::Redacted;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::core::{
-    oci::ManifestError,
+    digest::Digest,
+    oci::{ManifestError, platform::PlatformMatchError},
     reason::{ClassifiedError, Reason},
 };
 
@@ -103,6 +104,14 @@ pub enum OciError {
         location: String,
         /// The address and the rule.
         cause: String,
+    },
+    /// An index has no manifest for a platform, or several.
+    #[error("{root} has {cause}")]
+    NoPlatform {
+        /// The digest of the index.
+        root: Digest,
+        /// What it has.
+        cause: PlatformMatchError,
     },
     /// Bytes do not match their digest.
     #[error("content of {expected} hashes to {actual}")]
@@ -245,7 +254,7 @@ impl OciError {
 impl ClassifiedError for OciError {
     fn reason(&self) -> Reason {
         match self {
-            Self::NotFound { .. } => Reason::SourceNotFound,
+            Self::NotFound { .. } | Self::NoPlatform { .. } => Reason::SourceNotFound,
             Self::Unavailable { .. } | Self::Redirected { .. } | Self::ReferrerNotListed { .. } => {
                 Reason::RegistryUnavailable
             }

@@ -9,6 +9,7 @@ pub mod error;
 pub mod layout;
 pub mod memory;
 pub mod remote;
+pub mod separate_signatures;
 pub(crate) mod shared_tag;
 pub mod verify_stream;
 
@@ -27,6 +28,7 @@ pub use archive::OciArchiveTarget;
 pub use error::OciError;
 pub use layout::OciLayoutTarget;
 pub use memory::MemoryTarget;
+pub use separate_signatures::SeparateSignatures;
 
 /// A stream of bytes.
 pub type ContentReader = Box<dyn AsyncRead + Send + Unpin>;

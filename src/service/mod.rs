@@ -17,6 +17,7 @@ mod memory_budget;
 pub mod pack;
 pub mod progress;
 pub mod publish;
+mod push_referrers;
 pub mod rebuild_and_sign;
 pub mod registries;
 pub mod release;

@@ -88,9 +88,12 @@ pub async fn find_signed_statement(
     };
     let evaluation =
         verify::evaluate_bundle(search.source, search.subject, &request, search.limits).await?;
-    let found =
-        evaluation.findings.verified.iter().find(|verified| {
-            verified.claim() == wanted && (verified.is_logged() || !must_be_logged)
-        });
+    let is_bundle = |format| format == StoredSignatureFormat::Bundle;
+    let is_same = |verified: &&Verified<Statement>| {
+        verified.claim() == wanted
+            && is_bundle(verified.signature_format()) == is_bundle(search.format)
+            && (verified.is_logged() || !must_be_logged)
+    };
+    let found = evaluation.findings.verified.iter().find(is_same);
     Ok(found.map(Verified::referrer).copied())
 }

@@ -39,6 +39,7 @@ mod origins;
 mod refused_locks;
 mod refused_registries;
 mod registry;
+mod registry_quirks;
 mod sbom;
 mod sigstore_own;
 mod streams;

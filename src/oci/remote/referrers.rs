@@ -31,14 +31,11 @@ pub(super) async fn list_referrers(
     subject: &Descriptor,
     limits: &InputLimits,
 ) -> Result<Vec<Descriptor>, OciError> {
-    let mut found = Vec::new();
-    let listed = fetch_pages(session, subject, limits).await?;
-    let (of_api, needs_tag) = match listed {
+    let (mut found, needs_tag) = match fetch_pages(session, subject, limits).await? {
         ReferrersList::Api(entries) => (entries, false),
         ReferrersList::Doubtful(entries) => (entries, true),
         ReferrersList::NoApi => (Vec::new(), true),
     };
-    found.extend(of_api);
     if needs_tag {
         found.extend(referrers_tag::read_referrers_tag(session, subject, limits).await?);
         check_entry_count(found.len(), subject, limits)?;

@@ -70,9 +70,9 @@ pub(super) async fn upload_blob(
         };
         if let OciError::RateLimited { retry_after, .. } = error {
             if rate_limit.is_patient()
-                && let Some(wait) = rate_limit.next_wait(retry_after)
+                && let Some(limited) = rate_limit.next_wait(retry_after)
             {
-                wait_before_retry(&session.location(), wait).await;
+                wait_before_retry(&session.location(), limited).await;
                 continue;
             }
         } else if is_stored(session, descriptor).await {

@@ -18,8 +18,9 @@ use crate::{
     },
     oci::ResolvedManifest,
     service::{
+        push_referrers::{LISTING_WAITS, push_referrers},
         release_context::ReleaseContext,
-        sign::{self, AttestationClaim, LISTING_WAITS, SignError},
+        sign::{self, AttestationClaim, SignError},
         signed_statement::signer_authority,
         verification_request::{EvidenceDepth, VerificationRequest},
         verify::{self, BundleEvaluation},
@@ -112,7 +113,7 @@ impl<'a> BundleAttestor<'a> {
                 }
             }
         };
-        sign::push_referrers(self.context.target, &missing).await?;
+        push_referrers(self.context.target, &missing).await?;
         let clearance = self.require_clearance(&self.evaluate_when_listed().await?)?;
         let published = PublishOutcome::Signed {
             signature,

@@ -9,7 +9,7 @@ use crate::{
         reference::{ImageTag, TagOrDigest},
     },
     oci::{OciError, ResolvedManifest},
-    service::{release_context::ReleaseContext, sign::LISTING_WAITS},
+    service::{push_referrers::LISTING_WAITS, release_context::ReleaseContext},
 };
 
 /// The tag to set at the end.
