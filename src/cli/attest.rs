@@ -76,10 +76,10 @@ pub(super) async fn run_attest(
     let predicate = predicate::parse_predicate(&input.bytes, limits)
         .map_err(|error| input.prefix_file_name(error.into()))?;
     let predicate_type = predicate::predicate_type_uri(&args.predicate_type)?;
-    let content = context.open_target(&args.reference)?;
+    let bundle = context.open_target(&args.reference)?;
     let signatures = args.signature_repository.as_ref();
-    let target = context.signature_target(&content, signatures)?;
-    let root = content
+    let target = context.signature_target(&bundle, signatures)?;
+    let root = bundle
         .resolve_manifest(&args.reference.tag_or_digest(), limits)
         .await?;
     let subject = &root.descriptor;
@@ -93,7 +93,7 @@ pub(super) async fn run_attest(
         None
     } else {
         let statement = claim.clone().into_statement(&subject.digest);
-        let signed = context.with_signature_repository(content, signatures)?;
+        let signed = context.with_signature_repository(bundle, signatures)?;
         given
             .find_signed_statement(&*signed, &root, &statement, context)
             .await?

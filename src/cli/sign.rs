@@ -55,10 +55,10 @@ pub(super) async fn run_sign(
         .signer
         .signer_for_format(args.form, &args.certificate, context)
         .await?;
-    let content = context.open_target(&args.reference)?;
+    let bundle = context.open_target(&args.reference)?;
     let signatures = args.signature_repository.as_ref();
-    let target = context.signature_target(&content, signatures)?;
-    let root = content
+    let target = context.signature_target(&bundle, signatures)?;
+    let root = bundle
         .resolve_manifest(&args.reference.tag_or_digest(), context.limits())
         .await?;
     let subject = &root.descriptor;
@@ -67,7 +67,7 @@ pub(super) async fn run_sign(
     let known = if args.force {
         None
     } else {
-        let signed = context.with_signature_repository(content, signatures)?;
+        let signed = context.with_signature_repository(bundle, signatures)?;
         given
             .find_signed_statement(&*signed, &root, &statement, context)
             .await?

@@ -263,12 +263,12 @@ impl CopyJob<'_> {
         let listed = self.from.list_referrers(subject, self.limits).await?;
         // Referrers of referrers are copied one at a time: their number would multiply.
         let at_once = if depth == 0 { REFERRERS_AT_ONCE } else { 1 };
-        let copies: Vec<_> = listed
+        let work: Vec<_> = listed
             .iter()
             .map(|referrer| self.copy_referrer(subject, referrer, depth + 1))
             .collect();
         let copied: Vec<Option<UnlistedReferrer>> =
-            stream::iter(copies).buffered(at_once).try_collect().await?;
+            stream::iter(work).buffered(at_once).try_collect().await?;
         let unlisted = copied.into_iter().flatten().collect();
         Ok(self.to.list_pushed_referrers(unlisted).await?)
     }

@@ -122,8 +122,8 @@ impl TrustArgs {
         reference: &BundleLocation,
         context: &CliContext,
     ) -> Result<Arc<dyn ContentSource>, CliError> {
-        let content = context.open_target(reference)?;
-        context.with_signature_repository(content, self.signature_repository.as_ref())
+        let bundle = context.open_target(reference)?;
+        context.with_signature_repository(bundle, self.signature_repository.as_ref())
     }
 
     /// Evaluates a resolved bundle, for a subcommand that continues only with a clearance. Without
