@@ -16,7 +16,11 @@ use super::{
     signer::SignatureFormatArg,
 };
 use crate::{
-    core::{predicate, reason::Reason, reference::BundleLocation},
+    core::{
+        predicate,
+        reason::Reason,
+        reference::{BundleLocation, ImageRepository},
+    },
     service::{
         cosign_tag_signing,
         sign::{self, AttestationClaim},
@@ -43,6 +47,12 @@ pub(super) struct AttestArgs {
     /// cosign's tag-based format (sha256-….att)
     #[arg(long = "signature-format", value_enum, ignore_case = true, value_name = "Bundle|Legacy", default_value_t = SignatureFormatArg::Bundle, hide_possible_values = true)]
     form: SignatureFormatArg,
+    /// Sign again what this signer has attested before; without it nothing is written then
+    #[arg(long)]
+    force: bool,
+    /// Write the attestation to this repository, and not to that of the reference
+    #[arg(long, value_name = "REPOSITORY", env = "PACKGATE_SIGNATURE_REPOSITORY")]
+    signature_repository: Option<ImageRepository>,
     #[command(flatten)]
     signer: BundleSignerArgs,
     #[command(flatten)]
@@ -66,34 +76,50 @@ pub(super) async fn run_attest(
     let predicate = predicate::parse_predicate(&input.bytes, limits)
         .map_err(|error| input.prefix_file_name(error.into()))?;
     let predicate_type = predicate::predicate_type_uri(&args.predicate_type)?;
-    let target = context.open_signing_target(&args.reference)?;
-    let subject = target
+    let bundle = context.open_signing_target(&args.reference)?;
+    let signatures = args.signature_repository.as_ref();
+    let target = context.signature_target(&bundle, signatures)?;
+    let root = bundle
         .resolve_manifest(&args.reference.tag_or_digest(), limits)
-        .await?
-        .descriptor;
+        .await?;
+    let subject = &root.descriptor;
     let name = subject_name(&args.reference, None);
     let claim = AttestationClaim {
         subject_name: &name,
         predicate_type: &predicate_type,
         predicate,
     };
-    let referrer = match given {
-        SelectedSigner::Bundle(signer) => {
-            sign::attest_subject(&*target, &subject, claim, &*signer, context.clock())
+    let known = if args.force {
+        None
+    } else {
+        let statement = claim.clone().into_statement(&subject.digest);
+        let signed = context.with_signature_repository(bundle, signatures)?;
+        given
+            .find_signed_statement(&*signed, &root, &statement, context)
+            .await?
+    };
+    let referrer = match (known, given) {
+        (Some(known), _) => known,
+        (None, SelectedSigner::Bundle(signer)) => {
+            sign::attest_subject(&*target, subject, claim, &*signer, context.clock())
                 .await?
                 .digest
         }
-        SelectedSigner::Legacy(signer) => {
-            cosign_tag_signing::attest_with_cosign_tag(&*target, &subject, claim, &*signer).await?
+        (None, SelectedSigner::Legacy(signer)) => {
+            cosign_tag_signing::attest_with_cosign_tag(&*target, subject, claim, &*signer).await?
         }
     };
     target.commit_changes().await?;
     let reference = args.reference.with_digest(subject.digest).to_string();
+    if known.is_some() {
+        tracing::warn!("this signer has attested that of {reference} already; --force repeats it");
+    }
     let fields = json!({
         "reference": reference,
         "digest": subject.digest,
         "predicateType": predicate_type,
         "referrer": referrer,
+        "existed": known.is_some(),
     });
     CommandResult::new(referrer.to_string(), "AttestResult", fields)
 }

@@ -17,16 +17,22 @@ use super::{
 use crate::{
     clock::{Clock, SystemClock},
     core::{
+        digest::Digest,
+        intoto::Statement,
         limits::InputLimits,
         reason::Reason,
         sigstore::{SelectedServices, SigstoreSigningConfig},
-        verify::TrustRoot,
+        verify::{StoredSignatureFormat, TrustRoot},
     },
     http::{HttpClient, Redacted},
-    service::trust_root::{TufRepositoryConfig, refresh_for_signing},
+    oci::{ContentSource, ResolvedManifest},
+    service::{
+        signed_statement::{self, StatementSearch},
+        trust_root::{TufRepositoryConfig, refresh_for_signing},
+    },
     signing::{
-        BundleSigner, IdentityToken, KeylessSigner, LoggedKeySigner, MAX_TOKEN, Signer,
-        SigstoreServices, TokenError, TokenSource,
+        BundleSigner, BundleSignerIdentity, IdentityToken, KeylessSigner, LoggedKeySigner,
+        MAX_TOKEN, Signer, SigstoreServices, TokenError, TokenSource,
     },
     trust::TufSource,
 };
@@ -48,6 +54,44 @@ pub(super) enum SelectedSigner {
     Bundle(Box<dyn BundleSigner>),
     /// Makes signatures in cosign's older format.
     Legacy(Box<dyn Signer>),
+}
+
+impl SelectedSigner {
+    /// The digest of the manifest with this statement about `subject`, if this signer has signed it
+    /// before. If that cannot be read, it counts as not signed.
+    pub(super) async fn find_signed_statement(
+        &self,
+        source: &dyn ContentSource,
+        subject: &ResolvedManifest,
+        statement: &Statement,
+        context: &CliContext,
+    ) -> Result<Option<Digest>, CliError> {
+        let (identity, format) = match self {
+            Self::Bundle(signer) => (
+                signer.signer_identity().await?,
+                StoredSignatureFormat::Bundle,
+            ),
+            Self::Legacy(signer) => (
+                BundleSignerIdentity::Key {
+                    pem: signer.public_key_pem().to_owned(),
+                    root: None,
+                },
+                StoredSignatureFormat::Legacy,
+            ),
+        };
+        let search = StatementSearch {
+            source,
+            subject,
+            format,
+            clock: context.clock(),
+            limits: context.limits(),
+        };
+        let found = signed_statement::find_signed_statement(search, statement, identity).await;
+        Ok(found.unwrap_or_else(|error| {
+            tracing::debug!(%error, "cannot tell whether it is signed already");
+            None
+        }))
+    }
 }
 
 /// An identity in a key's place.

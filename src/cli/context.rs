@@ -23,7 +23,8 @@ use crate::{
     },
     http::{HttpClient, HttpOptions},
     oci::{
-        ContentTarget, LocalContentStore, OciArchiveTarget, OciLayoutTarget,
+        ContentSource, ContentTarget, LocalContentStore, OciArchiveTarget, OciLayoutTarget,
+        SeparateSignatures,
         credentials::{AnonymousCredentials, CredentialStore},
         remote::RegistryTarget,
     },
@@ -130,6 +131,34 @@ impl CliContext {
             }
             BundleLocation::Layout(_) | BundleLocation::Archive(_) => self.open_target(location),
         }
+    }
+
+    /// Content whose signatures and attestations are in another repository, if one is named.
+    pub(super) fn with_signature_repository(
+        &self,
+        content: Arc<dyn ContentTarget>,
+        repository: Option<&ImageRepository>,
+    ) -> Result<Arc<dyn ContentSource>, CliError> {
+        Ok(match repository {
+            None => content,
+            Some(repository) => Arc::new(SeparateSignatures::new(
+                content,
+                Arc::new(self.open_remote_target(repository)?),
+            )),
+        })
+    }
+
+    /// Where signatures and attestations of `content` are written: the repository for them, if one
+    /// is named.
+    pub(super) fn signature_target(
+        &self,
+        content: &Arc<dyn ContentTarget>,
+        repository: Option<&ImageRepository>,
+    ) -> Result<Arc<dyn ContentTarget>, CliError> {
+        Ok(match repository {
+            None => Arc::clone(content),
+            Some(repository) => Arc::new(self.open_remote_target(repository)?.for_signing()),
+        })
     }
 
     /// Opens a target for writing, and creates it if necessary.

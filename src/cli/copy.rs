@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     core::{
-        oci::{ManifestOrIndex, Platform},
-        reference::{BundleLocation, TagOrDigest},
+        oci::{ManifestOrIndex, Platform, platform::choose_manifest},
+        reference::{BundleLocation, ImageRepository, TagOrDigest},
     },
     oci::ResolvedManifest,
     service::copy::{self, CopyError, ReferrerCopying},
@@ -32,6 +32,9 @@ pub(super) struct CopyArgs {
     /// Copy only the manifest for this platform
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
+    /// Repository with the signatures and attestations of the source, if they are not beside it
+    #[arg(long, value_name = "REPOSITORY", env = "PACKGATE_SIGNATURE_REPOSITORY")]
+    signature_repository: Option<ImageRepository>,
 }
 
 pub(super) async fn run_copy(
@@ -45,12 +48,25 @@ pub(super) async fn run_copy(
             .filter_map(registry_host),
     )?;
     let limits = context.limits();
-    let source = context.open_target(&args.source)?;
+    let source = context.with_signature_repository(
+        context.open_target(&args.source)?,
+        args.signature_repository.as_ref(),
+    )?;
     let mut root = source
         .resolve_manifest(&args.source.tag_or_digest(), limits)
         .await?;
+    let mut left_behind = Vec::new();
     if let Some(platform) = &args.platform {
         let child = platform_manifest_digest(&root, platform, limits)?;
+        left_behind = copy::list_attached(&*source, &root.descriptor, limits).await?;
+        if !left_behind.is_empty() {
+            tracing::warn!(
+                "{} signatures, attestations and other referrers of the index {} are not copied: \
+                 they are about the index, and say nothing about its manifest for {platform}",
+                left_behind.len(),
+                root.descriptor.digest
+            );
+        }
         root = source
             .resolve_manifest(&TagOrDigest::Digest(child), limits)
             .await?;
@@ -82,7 +98,11 @@ pub(super) async fn run_copy(
     CommandResult::new(
         reference.clone(),
         "CopyResult",
-        json!({"reference": reference, "digest": root.descriptor.digest}),
+        json!({
+            "reference": reference,
+            "digest": root.descriptor.digest,
+            "leftBehind": left_behind,
+        }),
     )
 }
 
@@ -97,21 +117,12 @@ fn platform_manifest_digest(
             root.descriptor.digest
         )));
     };
-    let found = index
-        .manifests
-        .iter()
-        .find(|child| child.platform.as_ref() == Some(platform));
-    found.map(|child| child.digest).ok_or_else(|| {
-        let available: Vec<String> = index
-            .manifests
-            .iter()
-            .filter_map(|child| child.platform.as_ref().map(ToString::to_string))
-            .collect();
-        CopyError::NoSuchPlatform {
+    match choose_manifest(&index.manifests, platform) {
+        Ok(child) => Ok(child.digest),
+        Err(cause) => Err(CopyError::NoSuchPlatform {
             root: root.descriptor.digest,
-            platform: platform.to_string(),
-            available: available.join(", "),
+            cause,
         }
-        .into()
-    })
+        .into()),
+    }
 }

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use crate::http::HttpRetryPolicy;
+use crate::{core::report::shell_quote, http::HttpRetryPolicy};
 
 /// Options of every verb.
 #[derive(Clone, Debug, Args)]
@@ -64,6 +64,34 @@ pub(super) struct GlobalArgs {
     pub(super) xdg_cache_home: Option<PathBuf>,
     #[arg(long, hide = true, env = "HOME", global = true)]
     pub(super) home: Option<PathBuf>,
+}
+
+impl GlobalArgs {
+    /// The options that say how registries are reached, as words for a shell: paths, and no
+    /// content of any file.
+    pub(super) fn connection_words(&self) -> Vec<String> {
+        let hosts: Vec<&str> = self
+            .plain_http
+            .iter()
+            .map(String::as_str)
+            .filter(|host| !host.is_empty())
+            .collect();
+        let plain_http = match (self.plain_http.is_empty(), hosts.is_empty()) {
+            (true, _) => None,
+            (false, true) => Some("--plain-http".to_owned()),
+            (false, false) => Some(format!("--plain-http={}", shell_quote(&hosts.join(",")))),
+        };
+        let paths = [
+            ("--ca-file", &self.ca_file),
+            ("--registry-config", &self.registry_config),
+            ("--cache-dir", &self.cache_dir),
+        ];
+        let paths = paths.into_iter().filter_map(|(name, path)| {
+            let path = path.as_ref()?;
+            Some([name.to_owned(), shell_quote(&path.to_string_lossy())])
+        });
+        plain_http.into_iter().chain(paths.flatten()).collect()
+    }
 }
 
 /// What a result is printed as.

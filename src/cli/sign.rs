@@ -13,7 +13,7 @@ use super::{
     signer::SignatureFormatArg,
 };
 use crate::{
-    core::reference::BundleLocation,
+    core::reference::{BundleLocation, ImageRepository},
     service::{cosign_tag_signing, sign},
 };
 
@@ -35,6 +35,12 @@ pub(super) struct SignArgs {
     /// cosign's tag-based format (sha256-….sig)
     #[arg(long = "signature-format", value_enum, ignore_case = true, value_name = "Bundle|Legacy", default_value_t = SignatureFormatArg::Bundle, hide_possible_values = true)]
     form: SignatureFormatArg,
+    /// Sign again what this signer has signed before; without it nothing is written then
+    #[arg(long)]
+    force: bool,
+    /// Write the signature to this repository, and not to that of the reference
+    #[arg(long, value_name = "REPOSITORY", env = "PACKGATE_SIGNATURE_REPOSITORY")]
+    signature_repository: Option<ImageRepository>,
     #[command(flatten)]
     signer: BundleSignerArgs,
     #[command(flatten)]
@@ -49,27 +55,44 @@ pub(super) async fn run_sign(
         .signer
         .signer_for_format(args.form, &args.certificate, context)
         .await?;
-    let target = context.open_signing_target(&args.reference)?;
-    let subject = target
+    let bundle = context.open_signing_target(&args.reference)?;
+    let signatures = args.signature_repository.as_ref();
+    let target = context.signature_target(&bundle, signatures)?;
+    let root = bundle
         .resolve_manifest(&args.reference.tag_or_digest(), context.limits())
-        .await?
-        .descriptor;
+        .await?;
+    let subject = &root.descriptor;
     let name = subject_name(&args.reference, None);
-    let referrer = match given {
-        SelectedSigner::Bundle(signer) => {
-            sign::sign_subject(&*target, &subject, &name, &*signer, context.clock())
+    let statement = sign::signature_claim(&name).into_statement(&subject.digest);
+    let known = if args.force {
+        None
+    } else {
+        let signed = context.with_signature_repository(bundle, signatures)?;
+        given
+            .find_signed_statement(&*signed, &root, &statement, context)
+            .await?
+    };
+    let referrer = match (known, given) {
+        (Some(known), _) => known,
+        (None, SelectedSigner::Bundle(signer)) => {
+            sign::sign_subject(&*target, subject, &name, &*signer, context.clock())
                 .await?
                 .digest
         }
-        SelectedSigner::Legacy(signer) => {
-            cosign_tag_signing::sign_with_cosign_tag(&*target, &subject, &name, &*signer).await?
+        (None, SelectedSigner::Legacy(signer)) => {
+            cosign_tag_signing::sign_with_cosign_tag(&*target, subject, &name, &*signer).await?
         }
     };
     target.commit_changes().await?;
     let reference = args.reference.with_digest(subject.digest).to_string();
-    CommandResult::new(
-        referrer.to_string(),
-        "SignResult",
-        json!({"reference": reference, "digest": subject.digest, "referrer": referrer}),
-    )
+    if known.is_some() {
+        tracing::warn!("{reference} is signed by this signer already; --force signs it again");
+    }
+    let fields = json!({
+        "reference": reference,
+        "digest": subject.digest,
+        "referrer": referrer,
+        "existed": known.is_some(),
+    });
+    CommandResult::new(referrer.to_string(), "SignResult", fields)
 }

@@ -53,7 +53,7 @@ pub(super) async fn run_unpack(
     let limits = context.limits();
     let selection = args.selection()?;
     args.check_trust()?;
-    let source = context.open_target(&args.reference)?;
+    let source = args.trust.open_with_signatures(&args.reference, context)?;
     let root = source
         .resolve_manifest(&args.reference.tag_or_digest(), limits)
         .await?;

@@ -171,6 +171,9 @@ reasons! {
         SecretAccessDenied,
         /// The tag already names another digest.
         TagConflict,
+        /// The registry refused it for good: the tag is immutable, the manifest is not accepted,
+        /// the repository does not exist.
+        RegistryRefused,
     }
     Internal {
         /// A bug in packgate.
@@ -244,6 +247,7 @@ mod tests {
             (Reason::SourceNotFound, Class::Unavailable),
             (Reason::RateLimited, Class::Unavailable),
             (Reason::TagConflict, Class::Invalid),
+            (Reason::RegistryRefused, Class::Invalid),
             (Reason::NotPredictable, Class::Invalid),
             (Reason::LockMismatch, Class::Denied),
             (Reason::MalformedEvidence, Class::Denied),

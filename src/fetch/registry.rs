@@ -21,6 +21,7 @@ use crate::{
         oci::{
             Descriptor, ImageIndex, ManifestOrIndex, Platform,
             layout::{INDEX_FILE, MARKER_FILE, OCI_LAYOUT, blob_path},
+            platform::choose_manifest,
         },
         pack::{TarFile, plan_tar_segments},
         reference::{ImageReference, ImageRepository},
@@ -166,15 +167,12 @@ async fn select_platform(
     let ManifestOrIndex::Index(index) = root.parse_document(&InputLimits::DEFAULT)? else {
         return Ok(root);
     };
-    let child = index
-        .manifests
-        .into_iter()
-        .find(|child| child.platform.as_ref() == Some(platform));
-    let child = child.ok_or_else(|| OciError::NotFound {
-        what: format!("a manifest for {platform}"),
-        location: root.descriptor.digest.to_string(),
-    })?;
-    let (bytes, _) = fetch_document(source, &child, &InputLimits::DEFAULT).await?;
+    let child =
+        choose_manifest(&index.manifests, platform).map_err(|cause| OciError::NoPlatform {
+            root: root.descriptor.digest,
+            cause,
+        })?;
+    let (bytes, _) = fetch_document(source, child, &InputLimits::DEFAULT).await?;
     Ok(ResolvedManifest {
         descriptor: child.without_metadata(),
         bytes,

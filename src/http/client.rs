@@ -10,20 +10,21 @@ use std::{
 
 use bytes::Bytes;
 use futures::StreamExt;
-use reqwest::{Body, ClientBuilder, NoProxy, Response};
-use tokio::time::{Instant, timeout};
+use reqwest::{Body, ClientBuilder, NoProxy};
 use url::Url;
 
 use super::{
     AddressPolicy, ConnectionErrorDetail, ErrorAdvice, HttpError, HttpOptions, HttpProxy,
     HttpRequest, HttpResponse, HttpResponseHead, HttpRetryPolicy, MinTransferRate,
     address_policy::AddressFilteringResolver,
+    deadline,
     error::root_cause,
     redact::redact_url,
     redirect,
     request::{HttpRepetition, HttpRequestBody},
     retry::{RateLimitBackoff, RetryBackoff},
     tls::client_config,
+    upload_progress::UploadProgress,
 };
 
 /// The maximum number of redirects of one request. Enough for a registry that redirects to a store
@@ -31,13 +32,6 @@ use super::{
 pub const MAX_REDIRECTS: usize = 5;
 /// How much longer a server may take to answer after a whole upload, which it stores first.
 const SLOW_ANSWER: u32 = 5;
-/// Waits of this length are told.
-const NOTICED_WAIT: Duration = Duration::from_secs(2);
-
-tokio::task_local! {
-    /// Milliseconds of waiting between attempts, within one limit of time.
-    static WAITED: Arc<AtomicU64>;
-}
 
 /// Sends requests under the rules of this module. Clones share their connections.
 #[derive(Clone, Debug)]
@@ -151,26 +145,7 @@ impl HttpClient {
         url: &Url,
         work: impl Future<Output = T>,
     ) -> Result<T, HttpError> {
-        // Shared with a limit around this one, such as a request that needs a token first.
-        let waited = WAITED.try_with(Arc::clone).unwrap_or_default();
-        let before = waited.load(Ordering::Relaxed);
-        let mut work = std::pin::pin!(WAITED.scope(Arc::clone(&waited), Box::pin(work)));
-        let begun = Instant::now();
-        loop {
-            let waiting = waited.load(Ordering::Relaxed).saturating_sub(before);
-            let allowed = self.response_timeout + Duration::from_millis(waiting);
-            let left = allowed.saturating_sub(begun.elapsed());
-            if left.is_zero() {
-                return Err(HttpError::Timeout {
-                    url: redact_url(url),
-                    wait: "complete response",
-                    seconds: self.response_timeout.as_secs(),
-                });
-            }
-            if let Ok(done) = timeout(left, &mut work).await {
-                return Ok(done);
-            }
-        }
+        deadline::limit_response_time(url, self.response_timeout, work).await
     }
 
     async fn send_with_retries(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
@@ -187,7 +162,7 @@ impl HttpClient {
             else {
                 return outcome;
             };
-            wait_before_retry(next.url.host_str().unwrap_or_default(), wait).await;
+            deadline::wait_before_retry(next.url.host_str().unwrap_or_default(), wait).await;
             request = next;
         }
     }
@@ -208,7 +183,8 @@ impl HttpClient {
             self.idle
         };
         let (request, progress) = self.build_request(request)?;
-        let response = self.await_response(request, &progress, idle, &url).await?;
+        let answer = self.client.execute(request);
+        let response = progress.await_answer(answer, idle, &url).await?;
         Ok(HttpResponse::new(
             response,
             url,
@@ -259,67 +235,6 @@ impl HttpClient {
             .map_err(|e| HttpError::from_reqwest(e, &url, false))?;
         Ok((request, progress))
     }
-
-    /// Waits for the head of the response, for `idle` after the last byte of the upload.
-    async fn await_response(
-        &self,
-        request: reqwest::Request,
-        progress: &UploadProgress,
-        idle: Duration,
-        url: &Url,
-    ) -> Result<Response, HttpError> {
-        let mut answer = std::pin::pin!(self.client.execute(request));
-        loop {
-            let left = idle.saturating_sub(progress.since_last_byte());
-            if left.is_zero() {
-                return Err(HttpError::Timeout {
-                    url: redact_url(url),
-                    wait: "response",
-                    seconds: progress.since_last_byte().as_secs(),
-                });
-            }
-            if let Ok(outcome) = timeout(left, &mut answer).await {
-                return outcome.map_err(|e| HttpError::from_reqwest(e, url, false));
-            }
-        }
-    }
-}
-
-/// When the last part of an upload was sent.
-struct UploadProgress {
-    begun: Instant,
-    /// Milliseconds after `begun`.
-    last: AtomicU64,
-}
-
-impl UploadProgress {
-    fn begin() -> Self {
-        Self {
-            begun: Instant::now(),
-            last: AtomicU64::new(0),
-        }
-    }
-
-    fn advance(&self) {
-        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(now, Ordering::Relaxed);
-    }
-
-    fn since_last_byte(&self) -> Duration {
-        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
-        self.begun.elapsed().saturating_sub(last)
-    }
-}
-
-/// Waits before a request to `server` is repeated. That is no time in which it has to answer.
-pub async fn wait_before_retry(server: &str, wait: Duration) {
-    if wait >= NOTICED_WAIT {
-        let seconds = wait.as_secs();
-        tracing::warn!("{server} limits the rate of requests; waiting {seconds} s");
-    }
-    let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-    let _ = WAITED.try_with(|waited| waited.fetch_add(milliseconds, Ordering::Relaxed));
-    tokio::time::sleep(wait).await;
 }
 
 fn client_builder(options: &HttpOptions) -> Result<ClientBuilder, HttpError> {

@@ -15,6 +15,7 @@
 
 pub mod address_policy;
 mod client;
+mod deadline;
 pub mod error;
 mod location;
 pub mod options;
@@ -26,9 +27,11 @@ mod retry;
 mod tls;
 pub mod tls_fault;
 mod transfer_rate;
+mod upload_progress;
 
 pub use address_policy::{AddressPolicy, PrivateAddresses};
-pub use client::{HttpClient, MAX_REDIRECTS, wait_before_retry};
+pub use client::{HttpClient, MAX_REDIRECTS};
+pub use deadline::wait_before_retry;
 pub use error::HttpError;
 pub use options::{ConnectionErrorDetail, ErrorAdvice, HttpOptions, HttpProxy, HttpRetryPolicy};
 pub use redact::Redacted;

@@ -72,6 +72,7 @@ impl RetryBackoff {
 /// longer for about a minute.
 #[derive(Clone, Copy, Debug)]
 pub struct RateLimitBackoff {
+    first: Duration,
     next: Duration,
     longest: Duration,
     left: Duration,
@@ -82,6 +83,7 @@ impl RateLimitBackoff {
     /// The waits of one request under this policy.
     pub const fn new(retries: &HttpRetryPolicy) -> Self {
         Self {
+            first: retries.first_wait.saturating_mul(FIRST_RATE_LIMIT_WAIT),
             next: retries.first_wait.saturating_mul(FIRST_RATE_LIMIT_WAIT),
             longest: retries.first_wait.saturating_mul(LONGEST_RATE_LIMIT_WAIT),
             left: retries.rate_limit_budget,
@@ -94,14 +96,14 @@ impl RateLimitBackoff {
         !self.left.is_zero()
     }
 
-    /// The next wait, at least `server_wait`, which the server asks for; `None` if it is over the
-    /// budget.
+    /// The next wait: `server_wait`, which the server asks for, but at least a second. `None` if it
+    /// is over the budget.
     pub fn next_wait(&mut self, server_wait: Option<Duration>) -> Option<Duration> {
-        let own = self.next;
-        self.next = own.saturating_mul(2).min(self.longest);
         let wait = if let Some(server_wait) = server_wait {
-            server_wait.max(own)
+            server_wait.max(self.first)
         } else {
+            let own = self.next;
+            self.next = own.saturating_mul(2).min(self.longest);
             self.left_without_header = self.left_without_header.checked_sub(own)?;
             own
         };

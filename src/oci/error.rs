@@ -1,7 +1,10 @@
 //! Errors of OCI content.
 
+use std::time::Duration;
+
 use crate::core::{
-    oci::ManifestError,
+    digest::Digest,
+    oci::{ManifestError, platform::PlatformMatchError},
     reason::{ClassifiedError, Reason},
 };
 
@@ -47,6 +50,52 @@ pub enum OciError {
     RateLimited {
         /// The registry or repository.
         location: String,
+        /// The delay that it asks for, if it does.
+        retry_after: Option<Duration>,
+    },
+    /// A definite refusal, which the same request will get again: HTTP 400, 409, 412, 413 and
+    /// others, and 404 for what is written.
+    #[error("{location} refused {what} with HTTP {status}: {cause}{}", refusal_advice(*status, cause))]
+    Refused {
+        /// The registry or repository.
+        location: String,
+        /// What was read or written.
+        what: String,
+        /// The HTTP status.
+        status: u16,
+        /// The registry's code and message, shortened.
+        cause: String,
+    },
+    /// The registry refuses to store the list of referrers under its tag.
+    #[error(
+        "the list of referrers of {digest} cannot be stored: {refusal}; it is kept under the tag \
+            {tag}, because the registry has no referrers API (OCI distribution 1.1): exempt the \
+            tags sha256-* from its rules against changing tags, or sign with --signature-format \
+            Legacy"
+    )]
+    ReferrersTagRefused {
+        /// The digest of the subject.
+        digest: String,
+        /// The tag.
+        tag: String,
+        /// The refusal.
+        refusal: Box<OciError>,
+    },
+    /// A blob could not be uploaded, neither as a whole nor in parts.
+    #[error("{first}; in parts: {last}")]
+    UploadFailed {
+        /// The error of the first attempt.
+        first: Box<OciError>,
+        /// The error of the attempt in parts.
+        last: Box<OciError>,
+    },
+    /// A redirect that is not followed.
+    #[error("{location} is unavailable: {cause}")]
+    Redirected {
+        /// The registry or repository.
+        location: String,
+        /// Why it is not followed.
+        cause: String,
     },
     /// The address is not allowed.
     #[error("{location} is at an address that is not allowed: {cause}")]
@@ -55,6 +104,14 @@ pub enum OciError {
         location: String,
         /// The address and the rule.
         cause: String,
+    },
+    /// An index has no manifest for a platform, or several.
+    #[error("{root} has {cause}")]
+    NoPlatform {
+        /// The digest of the index.
+        root: Digest,
+        /// What it has.
+        cause: PlatformMatchError,
     },
     /// Bytes do not match their digest.
     #[error("content of {expected} hashes to {actual}")]
@@ -101,6 +158,18 @@ pub enum OciError {
         /// What is wrong with it.
         cause: String,
     },
+    /// A list of referrers is malformed.
+    #[error("the list of referrers of {digest} in {location} ({place}) cannot be read: {cause}")]
+    MalformedReferrers {
+        /// The repository.
+        location: String,
+        /// The digest of the subject.
+        digest: String,
+        /// Where the list was read.
+        place: String,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// More referrers than the limit.
     #[error("{subject} has more than {limit} referrers")]
     TooManyReferrers {
@@ -109,11 +178,11 @@ pub enum OciError {
         /// The limit.
         limit: usize,
     },
-    /// A referrer is stored, but could not be kept in the list under the referrers tag.
+    /// A referrer is stored, but the registry does not list it.
     #[error(
         "{digest} is stored in {location}, but is missing from its list of referrers: {cause}; \
-            sign again, fewer at a time, or use a registry with the referrers API (OCI \
-            distribution 1.1)"
+            sign again, fewer at a time, with --signature-format Legacy, or in a registry with the \
+            referrers API (OCI distribution 1.1)"
     )]
     ReferrerNotListed {
         /// The repository.
@@ -158,6 +227,24 @@ impl OciError {
         }
     }
 
+    /// The same with the delay that the registry asks for, if it limits the request rate.
+    #[must_use]
+    pub fn with_retry_after(self, retry_after: Option<Duration>) -> Self {
+        match self {
+            Self::RateLimited { location, .. } => Self::RateLimited {
+                location,
+                retry_after,
+            },
+            other => other,
+        }
+    }
+
+    /// True if the registry has answered, and will answer the same again: access was denied, or
+    /// the request was refused.
+    pub const fn is_definite_answer(&self) -> bool {
+        matches!(self, Self::Denied { .. } | Self::Refused { .. })
+    }
+
     /// Wraps this error so that it can be passed through a stream.
     pub fn into_io_error(self) -> std::io::Error {
         std::io::Error::other(self)
@@ -167,10 +254,13 @@ impl OciError {
 impl ClassifiedError for OciError {
     fn reason(&self) -> Reason {
         match self {
-            Self::NotFound { .. } => Reason::SourceNotFound,
-            Self::Unavailable { .. } | Self::ReferrerNotListed { .. } => {
+            Self::NotFound { .. } | Self::NoPlatform { .. } => Reason::SourceNotFound,
+            Self::Unavailable { .. } | Self::Redirected { .. } | Self::ReferrerNotListed { .. } => {
                 Reason::RegistryUnavailable
             }
+            Self::Refused { .. } => Reason::RegistryRefused,
+            Self::ReferrersTagRefused { refusal, .. } => refusal.reason(),
+            Self::UploadFailed { first, .. } => first.reason(),
             Self::Deadline { .. } => Reason::DeadlineExceeded,
             Self::Denied { .. } => Reason::RegistryDenied,
             Self::RateLimited { .. } => Reason::RateLimited,
@@ -180,11 +270,114 @@ impl ClassifiedError for OciError {
             }
             Self::SizeMismatch { .. } => Reason::SizeMismatch,
             Self::Manifest(error) => error.reason(),
-            Self::Malformed { .. } => Reason::MalformedManifest,
+            Self::Malformed { .. } | Self::MalformedReferrers { .. } => Reason::MalformedManifest,
             Self::TooManyReferrers { .. } => Reason::TooManyReferrers,
             Self::LimitExceeded { .. } => Reason::LimitExceeded,
             Self::Storage { .. } => Reason::StorageFailed,
             Self::Invalid(_) => Reason::InvalidSpec,
+        }
+    }
+}
+
+/// The way out of a 403 that is not about credentials: registries use it for more than missing
+/// rights. Empty for others.
+pub(super) fn denial_advice(status: u16, words: &str) -> &'static str {
+    let words = words.to_ascii_lowercase();
+    let says = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
+    if status != 403 {
+        ""
+    } else if says(&["quota", "exceed", "storage", "no space", "limit"]) {
+        "; free space there, or have the quota raised"
+    } else if says(&["read only", "read-only", "readonly", "maintenance"]) {
+        "; it takes no changes now, try again later or ask its operator"
+    } else if says(&["immutable", "overwrit", "already exists"]) {
+        TAG_ADVICE
+    } else {
+        ""
+    }
+}
+
+/// The way out of a definite refusal.
+fn refusal_advice(status: u16, words: &str) -> &'static str {
+    let lower = words.to_ascii_lowercase();
+    let says = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
+    if says(&["projectpolicyviolation", "not signed"]) {
+        "; the registry lets nobody read what is not signed (Harbor: content trust): pack with \
+         --key, which signs before anything is read back, or lift the rule until it is signed"
+    } else if says(&["tag_invalid", "immutable", "overwrit", "already exists"]) {
+        TAG_ADVICE
+    } else {
+        match status {
+            404 => "; create the repository first, or check its name",
+            402 | 507 => "; free space there, or have the quota raised",
+            413 => {
+                "; it is larger than the registry, or a proxy before it, accepts: have the limit \
+                 raised"
+            }
+            _ => "",
+        }
+    }
+}
+
+const TAG_ADVICE: &str =
+    "; choose another tag, or have the registry allow that this one is overwritten";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_403_that_is_not_about_credentials_has_its_own_way_out() {
+        for (status, words, expected) in [
+            (401, "UNAUTHORIZED authentication required", ""),
+            (401, "read only", ""),
+            (403, "DENIED requested access to the resource is denied", ""),
+            (
+                403,
+                "DENIED adding 12.0 MiB of storage resource, which when updated to current usage will exceed the configured upper limit",
+                "quota raised",
+            ),
+            (
+                403,
+                "DENIED The system is in read only mode. Any modification is prohibited.",
+                "no changes now",
+            ),
+            (403, "DENIED tag v1 is immutable", "another tag"),
+        ] {
+            let advice = denial_advice(status, words);
+            assert_eq!(advice.is_empty(), expected.is_empty(), "{words}");
+            assert!(advice.contains(expected), "{words}: {advice}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_way_out() {
+        for (status, words, advice) in [
+            (400, "TAG_INVALID the tag is immutable", "another tag"),
+            (
+                412,
+                "PROJECTPOLICYVIOLATION The image is not signed by cosign.",
+                "content trust",
+            ),
+            (413, "payload too large", "limit raised"),
+            (
+                404,
+                "NAME_UNKNOWN The repository does not exist",
+                "create the repository",
+            ),
+            (507, "insufficient storage", "quota raised"),
+            (405, "method not allowed", "HTTP 405"),
+        ] {
+            let error = OciError::Refused {
+                location: "r.example.com/a".into(),
+                what: "v1".into(),
+                status,
+                cause: words.into(),
+            };
+            let text = error.to_string();
+            assert!(text.contains(words) && text.contains(advice), "{text}");
+            assert!(!text.contains("credentials"), "{text}");
+            assert_eq!(error.reason(), Reason::RegistryRefused);
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod error;
 pub mod layout;
 pub mod memory;
 pub mod remote;
+pub mod separate_signatures;
 pub(crate) mod shared_tag;
 pub mod verify_stream;
 
@@ -20,13 +21,14 @@ use crate::core::{
     digest::Digest,
     limits::InputLimits,
     oci::{Descriptor, ManifestOrIndex},
-    reference::{ImageTag, TagOrDigest},
+    reference::{ImageRepository, ImageTag, TagOrDigest},
 };
 
 pub use archive::OciArchiveTarget;
 pub use error::OciError;
 pub use layout::OciLayoutTarget;
 pub use memory::MemoryTarget;
+pub use separate_signatures::SeparateSignatures;
 
 /// A stream of bytes.
 pub type ContentReader = Box<dyn AsyncRead + Send + Unpin>;
@@ -88,6 +90,11 @@ pub trait ContentSource: Send + Sync {
         0
     }
 
+    /// The repository, if this place is one in a registry.
+    fn repository(&self) -> Option<&ImageRepository> {
+        None
+    }
+
     /// True if others may write to this place at the same time, so that what a tag names may change
     /// between reading and writing it.
     fn has_other_writers(&self) -> bool {
@@ -117,6 +124,15 @@ impl PushContent<'_> {
     }
 }
 
+/// A manifest that was written, but that nothing lists as a referrer yet.
+#[derive(Clone, Debug)]
+pub struct UnlistedReferrer {
+    /// What it refers to.
+    pub subject: Descriptor,
+    /// Its descriptor as a list has it.
+    pub entry: Descriptor,
+}
+
 /// A place to write content to.
 #[async_trait]
 pub trait ContentTarget: ContentSource {
@@ -132,7 +148,30 @@ pub trait ContentTarget: ContentSource {
         content: PushContent<'_>,
     ) -> Result<(), OciError>;
 
-    /// Sets `tag` to a manifest or index that was pushed before.
+    /// Writes a manifest or index like [`ContentTarget::push_content`]. If it has a `subject` and
+    /// a list of referrers has to be written for it, this is left to
+    /// [`ContentTarget::list_pushed_referrers`]: one write for many.
+    async fn push_unlisted(
+        &self,
+        descriptor: &Descriptor,
+        content: PushContent<'_>,
+    ) -> Result<Option<UnlistedReferrer>, OciError> {
+        self.push_content(descriptor, content).await.map(|()| None)
+    }
+
+    /// Lists what [`ContentTarget::push_unlisted`] has written, with one write for each subject.
+    async fn list_pushed_referrers(&self, _: Vec<UnlistedReferrer>) -> Result<(), OciError> {
+        Ok(())
+    }
+
+    /// Takes a blob over from another repository of the same registry, without its bytes. `false`:
+    /// it has to be pushed.
+    async fn mount_blob(&self, _: &Descriptor, _: &ImageRepository) -> Result<bool, OciError> {
+        Ok(false)
+    }
+
+    /// Sets `tag` to a manifest or index that was pushed before. A tag that names it already is not
+    /// written again.
     async fn tag_manifest(&self, descriptor: &Descriptor, tag: &ImageTag) -> Result<(), OciError>;
 
     /// Makes all changes durable. Only needed for archives and layouts.

@@ -48,6 +48,8 @@ pub(super) struct CosignTagContents {
     /// The configs of their manifests, for checks that read every blob.
     pub(super) configs: Vec<(CosignTagKind, Digest, Descriptor)>,
     pub(super) unread: Vec<RejectedEvidence>,
+    /// The registry's refusal to show one of the tags.
+    pub(super) withheld: Option<OciError>,
 }
 
 /// A layer of such a manifest.
@@ -59,7 +61,7 @@ pub(super) struct CosignTagLayer {
 }
 
 /// Reads the manifests under `.sig` and `.att`. An absent tag is not an error; a registry that is
-/// unavailable or refuses is.
+/// unavailable is. What it refuses to show is withheld evidence.
 pub(super) async fn read_cosign_tags(
     source: &dyn ContentSource,
     subject: &Digest,
@@ -85,6 +87,10 @@ async fn read_cosign_tag(
         Err(error) if is_caused_by_evidence(&error) => Ok(CosignTagContents::from_rejected(
             CosignTagCandidate::rejected_unread(tag_kind, *subject, None, &error),
         )),
+        Err(error) if error.is_definite_answer() => Ok(CosignTagContents {
+            withheld: Some(error),
+            ..CosignTagContents::default()
+        }),
         Err(error) => Err(error),
     }
 }
@@ -129,6 +135,7 @@ impl CosignTagContents {
             layers: layers.collect(),
             configs: vec![(tag_kind, digest, manifest.config)],
             unread: Vec::new(),
+            withheld: None,
         }
     }
 
@@ -136,6 +143,7 @@ impl CosignTagContents {
         self.layers.extend(other.layers);
         self.configs.extend(other.configs);
         self.unread.extend(other.unread);
+        self.withheld = self.withheld.or(other.withheld);
         self
     }
 

@@ -18,11 +18,13 @@ mod memory_budget;
 pub mod pack;
 pub mod progress;
 pub mod publish;
+mod push_referrers;
 pub mod rebuild_and_sign;
 pub mod registries;
 pub mod release;
 pub mod release_context;
 pub mod sign;
+pub mod signed_statement;
 #[cfg(test)]
 mod tests;
 pub mod transfer;

@@ -2,20 +2,21 @@
 //!
 //! What is *not* checked here: whether the subject may be signed. The caller decides that.
 
-use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::push_referrers::{push_referrers, require_listed};
 use crate::{
     clock::Clock,
     core::{
+        digest::Digest,
         display_text::truncate_text,
         intoto::{COSIGN_SIGN, Statement},
         limits::InputLimits,
         oci::Descriptor,
         reason::{ClassifiedError, Reason},
-        referrer::{self, ReferrerArtifact, ReferrerContent},
+        referrer::{self, ReferrerArtifact},
     },
-    oci::{ContentTarget, OciError, PushContent},
+    oci::{ContentTarget, OciError},
     signing::{BundleSigner, SigningContent as Signable, SigningError},
 };
 
@@ -75,8 +76,7 @@ pub struct AttestationClaim<'a> {
     pub predicate: Value,
 }
 
-/// Signs `subject` as `cosign sign` does and returns the referrer's descriptor. cosign gives its
-/// subject no name; a name, `registry/repository`, is what policies with `bindRepository` compare.
+/// Signs `subject` as `cosign sign` does and returns the referrer's descriptor.
 pub async fn sign_subject(
     target: &dyn ContentTarget,
     subject: &Descriptor,
@@ -84,12 +84,24 @@ pub async fn sign_subject(
     signer: &dyn BundleSigner,
     clock: &dyn Clock,
 ) -> Result<Descriptor, SignError> {
-    let claim = AttestationClaim {
+    attest_subject(
+        target,
+        subject,
+        signature_claim(subject_name),
+        signer,
+        clock,
+    )
+    .await
+}
+
+/// The claim of a signature. cosign gives its subject no name; a name, `registry/repository`, is
+/// what policies with `bindRepository` compare.
+pub fn signature_claim(subject_name: &str) -> AttestationClaim<'_> {
+    AttestationClaim {
         subject_name,
         predicate_type: COSIGN_SIGN,
         predicate: json!({}),
-    };
-    attest_subject(target, subject, claim, signer, clock).await
+    }
 }
 
 /// Attests `subject` and returns the referrer's descriptor. Nothing is pushed if any part fails.
@@ -100,55 +112,45 @@ pub async fn attest_subject(
     signer: &dyn BundleSigner,
     clock: &dyn Clock,
 ) -> Result<Descriptor, SignError> {
+    let artifact = create_attestation(subject, claim, signer, clock).await?;
+    let descriptor = artifact.manifest.descriptor.clone();
+    push_referrers(target, &[artifact]).await?;
+    require_listed(target, subject, &descriptor.digest).await?;
+    Ok(descriptor)
+}
+
+/// Signs a claim about `subject`. Nothing is pushed.
+pub async fn create_attestation(
+    subject: &Descriptor,
+    claim: AttestationClaim<'_>,
+    signer: &dyn BundleSigner,
+    clock: &dyn Clock,
+) -> Result<ReferrerArtifact, SignError> {
     check_signable(subject)?;
-    let AttestationClaim {
-        subject_name,
-        predicate_type,
-        predicate,
-    } = claim;
-    let statement = serde_json::to_vec(&Statement::for_digest(
-        subject_name,
-        &subject.digest,
-        predicate_type,
-        predicate,
-    ))?;
+    let predicate_type = claim.predicate_type;
+    let statement = serde_json::to_vec(&claim.into_statement(&subject.digest))?;
     let bundle = signer
         .create_sigstore_bundle(Signable::Statement(&statement))
         .await?;
     check_bundle_size(bundle.len())?;
-    push_referrer(
-        target,
-        referrer::bundle_referrer(bundle, predicate_type, subject, clock.now())?,
-    )
-    .await
+    Ok(referrer::bundle_referrer(
+        bundle,
+        predicate_type,
+        subject,
+        clock.now(),
+    )?)
 }
 
-/// Attaches a document to `subject` as a referrer of its own, unsigned, and returns the referrer's
-/// descriptor.
-pub async fn attach_document(
-    target: &dyn ContentTarget,
-    subject: &Descriptor,
-    bytes: &Bytes,
-    media_type: &str,
-    title: &str,
-) -> Result<Descriptor, SignError> {
-    push_referrer(
-        target,
-        referrer::document_referrer(bytes.clone(), media_type, title, subject)?,
-    )
-    .await
-}
-
-async fn push_referrer(
-    target: &dyn ContentTarget,
-    parts: ReferrerArtifact,
-) -> Result<Descriptor, SignError> {
-    for ReferrerContent { descriptor, bytes } in [&parts.config, &parts.layer, &parts.manifest] {
-        target
-            .push_content(descriptor, PushContent::Bytes(bytes))
-            .await?;
+impl AttestationClaim<'_> {
+    /// The statement about this digest.
+    pub fn into_statement(self, digest: &Digest) -> Statement {
+        Statement::for_digest(
+            self.subject_name,
+            digest,
+            self.predicate_type,
+            self.predicate,
+        )
     }
-    Ok(parts.manifest.descriptor)
 }
 
 /// Checks that the subject is of a kind that can be signed.
@@ -174,13 +176,14 @@ const fn check_bundle_size(size: usize) -> Result<(), SignError> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use sigstore_types::{Bundle as SigstoreBundle, SignatureContent};
 
     use super::*;
     use crate::{
         clock::FixedClock,
         core::media_type,
-        oci::{ContentSource, MemoryTarget, fetch_content, fetch_document},
+        oci::{ContentSource, MemoryTarget, PushContent, fetch_content, fetch_document},
         signing::{KeySigner, Signer as _},
     };
 

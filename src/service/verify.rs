@@ -3,7 +3,7 @@
 
 use super::{
     bundle_contents::{self, BundleContents, BundleContentsError},
-    evidence::{self, EvidenceQuery},
+    evidence::{self, CollectedEvidence, EvidenceQuery},
     memory_budget::MemoryBudget,
     verdict_stage::VerdictStageTracker,
     verification_request::{VerificationRequest, VerifyError},
@@ -86,7 +86,7 @@ pub(super) async fn evaluate_bundle_within(
         now: Some(request.now),
         ..trusted_material(governing)
     };
-    let findings =
+    let CollectedEvidence { findings, withheld } =
         evidence::verify_evidence(source, &root.descriptor, wanted, trust, within, limits).await?;
     let decision = decide(request, digest, &findings, None);
     // The embedded lock costs more than the attached evidence, so no unsigned bundle is opened.
@@ -100,11 +100,23 @@ pub(super) async fn evaluate_bundle_within(
     } else {
         decision
     };
-    Ok(BundleEvaluation {
-        decision,
-        findings,
-        contents,
-    })
+    match withheld {
+        Some(refusal) if needs_more_evidence(&decision) => Err(refusal.into()),
+        _ => Ok(BundleEvaluation {
+            decision,
+            findings,
+            contents,
+        }),
+    }
+}
+
+/// True if the verdict could be another one with more evidence.
+fn needs_more_evidence(decision: &PolicyDecision) -> bool {
+    let all_deny = decision
+        .policies()
+        .iter()
+        .all(|policy| matches!(policy.verdict, AdmissionVerdict::Deny(_)));
+    all_deny || !decision.is_admitted()
 }
 
 /// The decision on these findings, without any I/O.

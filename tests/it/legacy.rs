@@ -222,12 +222,44 @@ async fn tags_are_asked_for_only_where_they_count() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refusal_under_a_tag_is_no_absence_of_signatures() {
+async fn a_refusal_under_a_tag_matters_where_the_rest_is_not_enough() {
     for (status, reason) in [
+        (401, "RegistryDenied"),
         (403, "RegistryDenied"),
-        (429, "RateLimited"),
-        (500, "RegistryUnavailable"),
+        (400, "RegistryRefused"),
     ] {
+        for part in [".sig", ".att", "/referrers/"] {
+            let (workspace, registry, reference) = in_registry().await;
+            let both = "--signature-format Bundle --signature-format Legacy";
+            registry.fault(Fault::on("GET", part).status(status));
+            let no_signature = if part == "/referrers/" && status == 400 {
+                "NoSignatures"
+            } else {
+                reason
+            };
+            let code = match no_signature {
+                "NoSignatures" => 1,
+                "RegistryRefused" => 2,
+                _ => 3,
+            };
+            verify(&workspace, &reference, both).refused(code, no_signature);
+            registry.heal();
+            if part == "/referrers/" {
+                sign(&workspace, &reference, "packgate.key");
+            } else {
+                workspace
+                    .run(&format!("sign --plain-http {reference} --key packgate.key"))
+                    .ok();
+            }
+            registry.fault(Fault::on("GET", part).status(status));
+            verify(&workspace, &reference, both).ok();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_under_a_tag_is_no_absence_of_signatures() {
+    for (status, reason) in [(429, "RateLimited"), (500, "RegistryUnavailable")] {
         for tag in [".sig", ".att"] {
             let (workspace, registry, reference) = in_registry().await;
             workspace

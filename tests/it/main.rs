@@ -40,6 +40,7 @@ mod private_origins;
 mod refused_locks;
 mod refused_registries;
 mod registry;
+mod registry_quirks;
 mod sbom;
 mod sigstore_own;
 mod streams;

@@ -71,7 +71,7 @@ fn target_with(
     .expect("a target")
 }
 
-fn target(registry: &Registry) -> RegistryTarget {
+pub(crate) fn target(registry: &Registry) -> RegistryTarget {
     target_with(&registry.host(), &options(), Arc::new(AnonymousCredentials))
 }
 
@@ -121,7 +121,7 @@ async fn with_subject(settings: Settings) -> (Registry, Descriptor) {
     (registry, descriptor)
 }
 
-fn blob_of(size: usize) -> (Descriptor, Bytes) {
+pub(crate) fn blob_of(size: usize) -> (Descriptor, Bytes) {
     let bytes: Bytes = (0..size)
         .map(|i| u8::try_from(i * 7 % 251).expect("small"))
         .collect::<Vec<_>>()

@@ -103,7 +103,7 @@ impl TrustArgs {
                 ),
                 Some(*deadline),
             ),
-            _ => (context.open_target(reference)?, None),
+            _ => (self.open_with_signatures(reference, context)?, None),
         };
         let answer = verdict::evaluate_reference(
             &source,
@@ -114,6 +114,16 @@ impl TrustArgs {
         )
         .await;
         Ok(inquiry.report_verdict(&answer))
+    }
+
+    /// The bundle, with its signatures from the repository that is named for them.
+    pub(super) fn open_with_signatures(
+        &self,
+        reference: &BundleLocation,
+        context: &CliContext,
+    ) -> Result<Arc<dyn ContentSource>, CliError> {
+        let bundle = context.open_target(reference)?;
+        context.with_signature_repository(bundle, self.signature_repository.as_ref())
     }
 
     /// Evaluates a resolved bundle, for a subcommand that continues only with a clearance. Without

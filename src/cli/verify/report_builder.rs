@@ -56,10 +56,11 @@ impl<'a> VerificationReportBuilder<'a> {
     }
 
     fn complete_request(self) -> ReportInputs {
-        let reproduce = self.trust.reproduce_command(
-            self.reference,
-            self.inputs.digest.filter(|_| !self.keeps_tag),
-        );
+        let digest = self.inputs.digest.filter(|_| !self.keeps_tag);
+        let reproduce = std::iter::once(self.trust.reproduce_command(self.reference, digest))
+            .chain(self.context.global_args().connection_words())
+            .collect::<Vec<_>>()
+            .join(" ");
         let elapsed_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         ReportInputs {
             reproduce,
@@ -127,7 +128,9 @@ impl TrustArgs {
             shell_quote(&pinned.to_string()),
         ];
         for (name, value) in self.reproduce_options() {
-            words.extend([name.to_owned(), shell_quote(&value)]);
+            words.push(name.to_owned());
+            // A flag has no value.
+            words.extend((!value.is_empty()).then(|| shell_quote(&value)));
         }
         words.join(" ")
     }
@@ -146,6 +149,10 @@ impl TrustArgs {
             ("--tuf-root", &self.root.tuf_root),
             ("--lock", &self.lock),
         ];
+        let signatures = self
+            .signature_repository
+            .as_ref()
+            .map(|repository| ("--signature-repository", Cow::from(repository.to_string())));
         let texts = [
             ("--certificate-identity", &self.certificate_identity),
             (
@@ -166,6 +173,7 @@ impl TrustArgs {
         let shown = |(name, path): (&'static str, &'a PathBuf)| (name, path.to_string_lossy());
         let mut options: Vec<_> = keys.chain(policies).map(shown).collect();
         options.extend(texts);
+        options.extend(signatures);
         options.extend(paths.map(shown));
         if self.transparency == TransparencyArg::Required {
             options.push(("--transparency", "Required".into()));
@@ -174,6 +182,9 @@ impl TrustArgs {
             let format = StoredSignatureFormat::from(*format).as_str();
             ("--signature-format", format.into())
         }));
+        if self.root.offline {
+            options.push(("--offline", "".into()));
+        }
         if self.used_as != UseArg::PackedBundle {
             options.push(("--use", ReferenceUse::from(self.used_as).as_str().into()));
         }

@@ -8,6 +8,7 @@ use crate::{
     cli::trust_root::TrustRootArgs,
     core::{
         policy::{ReferenceUse, TransparencyRequirement},
+        reference::ImageRepository,
         verify::StoredSignatureFormat,
     },
 };
@@ -62,6 +63,14 @@ pub(crate) struct TrustArgs {
         hide_possible_values = true
     )]
     pub(super) formats: Vec<AcceptedSignatureFormatArg>,
+    /// Repository with the signatures and attestations, if they are not beside the bundle
+    #[arg(
+        long,
+        value_name = "REPOSITORY",
+        env = "PACKGATE_SIGNATURE_REPOSITORY",
+        conflicts_with = "cluster"
+    )]
+    pub(super) signature_repository: Option<ImageRepository>,
     /// Require provenance by this builder, signed by one of the above
     #[arg(long, value_name = "ID")]
     pub(super) builder_id: Option<String>,
@@ -132,6 +141,7 @@ impl TrustArgs {
             root: TrustRootArgs::default(),
             transparency: TransparencyArg::Optional,
             formats: Vec::new(),
+            signature_repository: None,
             builder_id: None,
             lock: None,
             policies: files,

@@ -6,6 +6,7 @@
 pub mod descriptor;
 pub mod layout;
 pub mod manifest;
+pub mod platform;
 
 use std::collections::BTreeMap;
 

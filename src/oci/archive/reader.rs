@@ -7,7 +7,7 @@
 
 use std::{
     fs::{self, File},
-    io::{BufReader, ErrorKind, Read},
+    io::{BufRead, BufReader, ErrorKind, Read},
     path::Path,
 };
 
@@ -28,13 +28,21 @@ use crate::{
 /// Extracts the layout in `archive` into the folder `root`.
 pub(super) fn extract_layout(archive: File, root: &Path, location: &str) -> Result<(), OciError> {
     fs::create_dir_all(root.join("blobs/sha256")).map_err(|cause| storage_error(root, cause))?;
-    LayoutExtraction {
+    let extraction = LayoutExtraction {
         stream: BufReader::with_capacity(256 << 10, archive),
         root,
         location,
-    }
-    .extract_entries()
+    };
+    extraction.refuse_compression()?.extract_entries()
 }
+
+/// Compressed files by their first bytes, with the program that decompresses them.
+static COMPRESSIONS: [(&[u8], &str, &str); 4] = [
+    (&[0x1f, 0x8b], "gzip", "gunzip"),
+    (&[0x28, 0xb5, 0x2f, 0xfd], "zstd", "unzstd"),
+    (&[0xfd, b'7', b'z', b'X', b'Z'], "xz", "unxz"),
+    (b"BZh", "bzip2", "bunzip2"),
+];
 
 struct LayoutExtraction<'a> {
     stream: BufReader<File>,
@@ -43,6 +51,21 @@ struct LayoutExtraction<'a> {
 }
 
 impl LayoutExtraction<'_> {
+    /// A compressed archive is named as one: its bytes are no tar header.
+    fn refuse_compression(mut self) -> Result<Self, OciError> {
+        let begin = self.stream.fill_buf();
+        let begin = begin.map_err(|cause| storage_error(Path::new(self.location), cause))?;
+        let found = COMPRESSIONS
+            .iter()
+            .find(|(magic, ..)| begin.starts_with(magic));
+        match found {
+            Some((_, name, program)) => Err(self.malformed_error(&format!(
+                "it is compressed with {name}; decompress it first ({program})"
+            ))),
+            None => Ok(self),
+        }
+    }
+
     fn extract_entries(mut self) -> Result<(), OciError> {
         let mut pending = PendingTarMetadata::default();
         let mut entries = 0;

@@ -56,17 +56,20 @@ pub(super) async fn open_content_stream(
     )))
 }
 
-/// True if the content exists.
+/// True if the content exists. A registry or proxy that refuses to answer HEAD is asked again with
+/// GET, without reading the content: it may answer that, and a refusal has words then.
 pub(super) async fn check_content_exists(
     session: &RegistrySession,
     descriptor: &Descriptor,
 ) -> Result<bool, OciError> {
-    let answer = session
-        .send_request(
-            &RegistryAccess::Pull,
-            content_request(session, Method::HEAD, descriptor),
-        )
-        .await?;
+    let ask = async |method| {
+        let request = content_request(session, method, descriptor);
+        session.send_request(&RegistryAccess::Pull, request).await
+    };
+    let mut answer = ask(Method::HEAD).await?;
+    if is_refused(answer.status()) {
+        answer = ask(Method::GET).await?;
+    }
     match answer.status() {
         status if status.is_success() => Ok(true),
         StatusCode::NOT_FOUND => Ok(false),
@@ -74,6 +77,15 @@ pub(super) async fn check_content_exists(
             .response_error(answer, &descriptor.digest.to_string())
             .await),
     }
+}
+
+/// True for an answer that another method may not get.
+fn is_refused(status: StatusCode) -> bool {
+    let answered = matches!(
+        status,
+        StatusCode::NOT_FOUND | StatusCode::TOO_MANY_REQUESTS
+    );
+    (status.is_client_error() && !answered) || status == StatusCode::NOT_IMPLEMENTED
 }
 
 fn content_request(

@@ -1,7 +1,7 @@
 //! Manifests and indexes: reading by tag or digest, writing.
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use tokio::io::AsyncReadExt;
 
 use super::session::{RegistryAccess, RegistrySession};
@@ -9,11 +9,11 @@ use crate::{
     core::{
         digest::{Digest, is_digest_mismatch},
         limits::InputLimits,
-        media_type::ACCEPT_MANIFESTS,
+        media_type::{self, ACCEPT_MANIFESTS, is_index},
         oci::Descriptor,
-        reference::TagOrDigest,
+        reference::{ImageTag, TagOrDigest},
     },
-    http::{HttpRequest, HttpResponseHead, Method, header},
+    http::{HttpRequest, HttpResponseHead, Method, StatusCode, header},
     oci::{OciError, PushContent, ResolvedManifest},
 };
 
@@ -42,10 +42,7 @@ pub(super) async fn get_manifest(
             actual: actual.to_string(),
         });
     }
-    let media_type = head
-        .header(header::CONTENT_TYPE)
-        .and_then(without_parameters)
-        .or_else(|| own_media_type(&bytes));
+    let media_type = manifest_media_type(&head, &bytes);
     let nameless = || OciError::Malformed {
         location: format!("{}@{actual}", session.location()),
         cause: "it has no media type".into(),
@@ -102,6 +99,30 @@ fn contradicting_digest(head: &HttpResponseHead, bytes: &[u8]) -> Option<String>
         .map(ToOwned::to_owned)
 }
 
+/// True if the tag names the digest. What cannot be read does not count: writing the tag tells why.
+pub(super) async fn is_tag_of(session: &RegistrySession, tag: &ImageTag, digest: &Digest) -> bool {
+    let selector = TagOrDigest::Tag(tag.clone());
+    let request = HttpRequest::new(Method::HEAD, session.endpoint.manifest_url(&selector));
+    let request = accept_manifests(request);
+    let Ok(answer) = session.send_request(&RegistryAccess::Push, request).await else {
+        return false;
+    };
+    let declared = answer.head().header(DOCKER_CONTENT_DIGEST);
+    let may_be = match answer.status() {
+        StatusCode::NOT_FOUND | StatusCode::TOO_MANY_REQUESTS => false,
+        status if status.is_success() => {
+            declared.is_none_or(|declared| declared.trim() == digest.to_string())
+        }
+        status => status.is_client_error(),
+    };
+    // The header is a claim.
+    let limit = InputLimits::DEFAULT.manifest_bytes;
+    may_be
+        && get_manifest_bytes(session, &selector, limit)
+            .await
+            .is_ok_and(|(_, bytes)| Digest::of_bytes(&bytes) == *digest)
+}
+
 /// Writes a document under a tag or its digest. Returns the subject for which the registry has
 /// listed it, by its own response.
 pub(super) async fn put_manifest(
@@ -145,7 +166,7 @@ async fn send_put_request(
 ) -> Result<Option<Digest>, OciError> {
     let answer = session.send_request(&RegistryAccess::Push, request).await?;
     if !answer.status().is_success() {
-        return Err(session.response_error(answer, &under.to_string()).await);
+        return Err(session.write_error(answer, &under.to_string()).await);
     }
     Ok(answer
         .head()
@@ -193,13 +214,74 @@ fn without_parameters(value: &str) -> Option<String> {
     (!essence.is_empty()).then_some(essence)
 }
 
+/// The media type of a manifest or index. Some registries and proxies say `application/json` or
+/// `text/plain` for all of them, or the name of the other format for the same shape; the digest
+/// covers the document's own media type and its shape, which count then. A response that calls a
+/// manifest an index, or the other way round, is believed, and the reader refuses the document.
+fn manifest_media_type(head: &HttpResponseHead, bytes: &[u8]) -> Option<String> {
+    let declared = head
+        .header(header::CONTENT_TYPE)
+        .and_then(without_parameters);
+    let own = own_media_type(bytes).filter(|own| is_manifest_or_index(own));
+    match (declared, own) {
+        (Some(declared), Some(own)) if !is_manifest_or_index(&declared) => Some(own),
+        (Some(declared), Some(own)) if is_index(&declared) == is_index(&own) => Some(own),
+        (Some(declared), _) => Some(declared),
+        (None, own) => own,
+    }
+}
+
+fn is_manifest_or_index(name: &str) -> bool {
+    media_type::is_manifest(name) || is_index(name)
+}
+
+/// The `mediaType` in the document, or what its fields make it (image-spec 1.1, manifest.md and
+/// image-index.md, where `mediaType` is optional).
 fn own_media_type(bytes: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct MediaTypeField {
-        media_type: String,
+    struct DocumentShape {
+        media_type: Option<String>,
+        manifests: Option<IgnoredAny>,
+        config: Option<IgnoredAny>,
+        layers: Option<IgnoredAny>,
     }
-    serde_json::from_slice(bytes)
-        .ok()
-        .map(|wire: MediaTypeField| wire.media_type)
+    let shape: DocumentShape = serde_json::from_slice(bytes).ok()?;
+    let is_manifest = shape.config.is_some() && shape.layers.is_some();
+    let by_fields = match (is_manifest, shape.manifests.is_some()) {
+        (true, false) => Some(media_type::MANIFEST),
+        (false, true) => Some(media_type::INDEX),
+        _ => None,
+    };
+    shape.media_type.or_else(|| by_fields.map(Into::into))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_says_what_it_is() {
+        for (text, expected) in [
+            (r#"{"mediaType":"x","layers":[]}"#, Some("x")),
+            (
+                r#"{"schemaVersion":2,"config":{},"layers":[]}"#,
+                Some(media_type::MANIFEST),
+            ),
+            (
+                r#"{"schemaVersion":2,"manifests":[]}"#,
+                Some(media_type::INDEX),
+            ),
+            (r#"{"config":{},"layers":[],"manifests":[]}"#, None),
+            (r#"{"layers":[]}"#, None),
+            ("{}", None),
+            ("<html>", None),
+        ] {
+            assert_eq!(
+                own_media_type(text.as_bytes()).as_deref(),
+                expected,
+                "{text}"
+            );
+        }
+    }
 }

@@ -15,6 +15,7 @@ mod authorization;
 mod blobs;
 mod challenge;
 mod endpoint;
+mod error_message;
 mod manifests;
 mod referrers;
 mod referrers_index;
@@ -35,7 +36,7 @@ use tokio::sync::Mutex;
 
 use super::{
     ContentReader, ContentSource, ContentTarget, OciError, PushContent, ResolvedManifest,
-    credentials::CredentialStore, listed_referrer,
+    UnlistedReferrer, credentials::CredentialStore, listed_referrer,
 };
 use crate::{
     core::{
@@ -107,16 +108,6 @@ impl RegistryTarget {
         }
     }
 
-    /// Mounts a blob of another repository of the same registry. `false`: the registry did not
-    /// mount it, and it has to be pushed.
-    pub async fn mount_blob(
-        &self,
-        descriptor: &Descriptor,
-        from: &ImageRepository,
-    ) -> Result<bool, OciError> {
-        upload::mount_blob(&self.session, descriptor, from).await
-    }
-
     async fn cache_manifest(&self, document: ResolvedManifest) {
         let mut pushed = self.pushed.lock().await;
         pushed.retain(|known| known.descriptor.digest != document.descriptor.digest);
@@ -137,7 +128,7 @@ impl RegistryTarget {
         &self,
         descriptor: &Descriptor,
         content: PushContent<'_>,
-    ) -> Result<(), OciError> {
+    ) -> Result<Option<UnlistedReferrer>, OciError> {
         let bytes =
             manifests::read_pushed_manifest(descriptor, content, &self.session, &self.limits)
                 .await?;
@@ -152,19 +143,15 @@ impl RegistryTarget {
             &TagOrDigest::Digest(descriptor.digest),
         )
         .await?;
-        if let Some(subject) = parsed.subject()
-            && listed != Some(subject.digest)
-        {
-            referrers_tag::add_referrer(
-                &self.session,
-                subject,
-                &listed_referrer(&document.descriptor, &parsed),
-                &self.limits,
-            )
-            .await?;
-        }
+        let unlisted = parsed
+            .subject()
+            .filter(|subject| listed != Some(subject.digest))
+            .map(|subject| UnlistedReferrer {
+                subject: subject.without_metadata(),
+                entry: listed_referrer(&document.descriptor, &parsed),
+            });
         self.cache_manifest(document).await;
-        Ok(())
+        Ok(unlisted)
     }
 }
 
@@ -198,6 +185,10 @@ impl ContentSource for RegistryTarget {
         self.session.request_count()
     }
 
+    fn repository(&self) -> Option<&ImageRepository> {
+        Some(self.session.endpoint.repository())
+    }
+
     fn has_other_writers(&self) -> bool {
         true
     }
@@ -215,7 +206,10 @@ impl ContentTarget for RegistryTarget {
         content: PushContent<'_>,
     ) -> Result<(), OciError> {
         if descriptor.is_manifest_or_index() {
-            return self.push_document(descriptor, content).await;
+            let unlisted = self.push_document(descriptor, content).await?;
+            return self
+                .list_pushed_referrers(unlisted.into_iter().collect())
+                .await;
         }
         if self.content_exists(descriptor).await? {
             Ok(())
@@ -224,7 +218,43 @@ impl ContentTarget for RegistryTarget {
         }
     }
 
+    async fn push_unlisted(
+        &self,
+        descriptor: &Descriptor,
+        content: PushContent<'_>,
+    ) -> Result<Option<UnlistedReferrer>, OciError> {
+        self.push_document(descriptor, content).await
+    }
+
+    async fn list_pushed_referrers(
+        &self,
+        referrers: Vec<UnlistedReferrer>,
+    ) -> Result<(), OciError> {
+        let mut by_subject: Vec<(Descriptor, Vec<Descriptor>)> = Vec::new();
+        for UnlistedReferrer { subject, entry } in referrers {
+            match by_subject.iter_mut().find(|(known, _)| *known == subject) {
+                Some((_, entries)) => entries.push(entry),
+                None => by_subject.push((subject, vec![entry])),
+            }
+        }
+        for (subject, entries) in by_subject {
+            referrers_tag::add_referrers(&self.session, &subject, &entries, &self.limits).await?;
+        }
+        Ok(())
+    }
+
+    async fn mount_blob(
+        &self,
+        descriptor: &Descriptor,
+        from: &ImageRepository,
+    ) -> Result<bool, OciError> {
+        upload::mount_blob(&self.session, descriptor, from).await
+    }
+
     async fn tag_manifest(&self, descriptor: &Descriptor, tag: &ImageTag) -> Result<(), OciError> {
+        if manifests::is_tag_of(&self.session, tag, &descriptor.digest).await {
+            return Ok(());
+        }
         let bytes = match self.cached_manifest(&descriptor.digest).await {
             Some(bytes) => bytes,
             None => {

@@ -8,15 +8,15 @@ use url::Url;
 
 use super::{
     referrers_index::{
-        ReferrerEntry, check_entry_count, deduplicate_entries, parse_referrers_index,
+        ReferrerEntry, check_entry_count, deduplicate_entries, is_list, parse_referrers_index,
         too_many_error,
     },
     referrers_tag,
     session::{RegistryAccess, RegistrySession},
 };
 use crate::{
-    core::{limits::InputLimits, media_type, oci::Descriptor},
-    http::{HttpRequest, HttpResponseHead, header},
+    core::{display_text::truncate_text, limits::InputLimits, media_type, oci::Descriptor},
+    http::{HttpRequest, HttpResponseHead, StatusCode, header},
     oci::OciError,
 };
 
@@ -31,57 +31,193 @@ pub(super) async fn list_referrers(
     subject: &Descriptor,
     limits: &InputLimits,
 ) -> Result<Vec<Descriptor>, OciError> {
-    let found = match fetch_pages(session, subject, limits).await? {
-        Some(found) => found,
-        None => referrers_tag::read_referrers_tag(session, subject, limits).await?,
+    let (mut found, needs_tag) = match fetch_pages(session, subject, limits).await? {
+        ReferrersList::Api(entries) => (entries, false),
+        ReferrersList::Doubtful(entries) => (entries, true),
+        ReferrersList::NoApi => (Vec::new(), true),
     };
+    if needs_tag {
+        found.extend(referrers_tag::read_referrers_tag(session, subject, limits).await?);
+        check_entry_count(found.len(), subject, limits)?;
+    }
     Ok(deduplicate_entries(found)
         .filter_map(|entry| entry.into_descriptor(subject))
         .collect())
 }
 
-/// `None`: the registry does not support the API.
+/// What a registry answers to the request of its referrers API.
+enum ReferrersList {
+    /// The list.
+    Api(Vec<ReferrerEntry>),
+    /// A list, but not in the form of the specification: the fallback tag may have more.
+    Doubtful(Vec<ReferrerEntry>),
+    /// The registry has no such API.
+    NoApi,
+}
+
+/// One response of the API.
+struct ReferrersPage {
+    head: HttpResponseHead,
+    bytes: Bytes,
+    /// False if its media type is no index, or another origin has sent it.
+    in_form: bool,
+}
+
 async fn fetch_pages(
     session: &RegistrySession,
     subject: &Descriptor,
     limits: &InputLimits,
-) -> Result<Option<Vec<ReferrerEntry>>, OciError> {
+) -> Result<ReferrersList, OciError> {
     let mut entries = Vec::new();
+    let mut in_form = true;
     let mut next = Some(session.endpoint.referrers_url(&subject.digest));
     for page in 0..MAX_PAGES {
         let Some(url) = next else {
-            return Ok(Some(entries));
+            return Ok(if in_form {
+                ReferrersList::Api(entries)
+            } else {
+                ReferrersList::Doubtful(entries)
+            });
         };
-        let Some((head, bytes)) = fetch_page(session, url, page == 0, subject, limits).await?
-        else {
-            return Ok(None);
+        let fetched = fetch_page(session, url, subject, limits).await?;
+        let listed = match fetched {
+            Ok(page) => {
+                in_form &= page.in_form;
+                parse_page(session, &page, subject, limits)?.map(|listed| (listed, page.head))
+            }
+            Err(no_api) if page > 0 => return Err(no_api),
+            Err(reason) => {
+                tracing::debug!(%reason, "no referrers API");
+                None
+            }
         };
-        entries.extend(parse_referrers_index(&bytes, subject, limits)?);
+        let Some((listed, head)) = listed else {
+            if page == 0 {
+                return Ok(ReferrersList::NoApi);
+            }
+            return Err(malformed_error(session, subject, "a page of it is no list"));
+        };
+        entries.extend(listed);
         check_entry_count(entries.len(), subject, limits)?;
         next = next_page_url(session, &head)?;
     }
     match next {
-        None => Ok(Some(entries)),
+        None => Ok(ReferrersList::Api(entries)),
         Some(_) => Err(too_many_error(subject, limits)),
     }
 }
 
+/// The entries of a page; `None` if it says that there is no API. Of a page that is not in form
+/// nothing else is expected, so what cannot be read in it is no error.
+fn parse_page(
+    session: &RegistrySession,
+    page: &ReferrersPage,
+    subject: &Descriptor,
+    limits: &InputLimits,
+) -> Result<Option<Vec<ReferrerEntry>>, OciError> {
+    if !is_list(&page.bytes) {
+        return Ok(None);
+    }
+    match parse_referrers_index(&page.bytes, subject, limits) {
+        Ok(entries) => Ok(Some(entries)),
+        Err(error @ OciError::TooManyReferrers { .. }) => Err(error),
+        Err(_) if !page.in_form => Ok(None),
+        Err(error) => Err(malformed_error(session, subject, &error.to_string())),
+    }
+}
+
+fn malformed_error(session: &RegistrySession, subject: &Descriptor, cause: &str) -> OciError {
+    OciError::MalformedReferrers {
+        location: session.location(),
+        digest: subject.digest.to_string(),
+        place: "referrers API".into(),
+        cause: cause.into(),
+    }
+}
+
+/// One page, or the error of an answer that means: there is no such API here. That is a status for
+/// requests that are not known, whatever another origin answers after a redirect, and a success
+/// that cannot be a list. Whoever can answer one of them can answer 404, so this gives nobody more
+/// power: it only ever yields less evidence.
 async fn fetch_page(
     session: &RegistrySession,
     url: Url,
-    first: bool,
     subject: &Descriptor,
     limits: &InputLimits,
-) -> Result<Option<(HttpResponseHead, Bytes)>, OciError> {
-    let what = format!("referrers of {}", subject.digest);
+) -> Result<Result<ReferrersPage, OciError>, OciError> {
+    let what = &format!("the referrers of {}", subject.digest);
     let request = HttpRequest::get(url).header(header::ACCEPT, media_type::INDEX);
-    match session
-        .fetch_body(&RegistryAccess::Pull, request, &what, limits.manifest_bytes)
-        .await
-    {
-        Ok(page) => Ok(Some(page)),
-        Err(OciError::NotFound { .. }) if first => Ok(None),
-        Err(error) => Err(error),
+    let fetched = session
+        .fetch_response(&RegistryAccess::Pull, request, |answer| async move {
+            let is_own = session.endpoint.is_same_origin(answer.head().url());
+            if !answer.status().is_success() {
+                let no_api = !is_own || means_no_api(answer.status());
+                let error = session.response_error(answer, what).await;
+                return if no_api { Ok(Err(error)) } else { Err(error) };
+            }
+            let content = ContentKind::of(answer.head());
+            if content == ContentKind::Other {
+                return Ok(Err(no_list_error(session, answer.head(), what)));
+            }
+            let head = answer.head().clone();
+            let body = answer.read_body(limits.manifest_bytes).await;
+            let bytes = body.map_err(|error| session.map_http_error(error))?;
+            let in_form = is_own && content == ContentKind::Index;
+            Ok(Ok(ReferrersPage {
+                head,
+                bytes,
+                in_form,
+            }))
+        })
+        .await;
+    match fetched {
+        Err(error @ OciError::Redirected { .. }) => Ok(Err(error)),
+        fetched => fetched,
+    }
+}
+
+/// The statuses for requests that a server does not know. What it refuses (401, 403, 429), and its
+/// faults, are none of them.
+fn means_no_api(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 404 | 405 | 406 | 501)
+}
+
+fn no_list_error(session: &RegistrySession, head: &HttpResponseHead, what: &str) -> OciError {
+    let content_type = head.header(header::CONTENT_TYPE).unwrap_or_default();
+    OciError::Unavailable {
+        location: session.location(),
+        cause: format!(
+            "it answered {} in place of {what}",
+            truncate_text(content_type, 100)
+        ),
+    }
+}
+
+/// What the `Content-Type` of a success says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ContentKind {
+    /// An index, or nothing.
+    Index,
+    /// It may be an index all the same.
+    PossiblyIndex,
+    /// It cannot be one.
+    Other,
+}
+
+impl ContentKind {
+    fn of(head: &HttpResponseHead) -> Self {
+        let Some(value) = head.header(header::CONTENT_TYPE) else {
+            return Self::Index;
+        };
+        let essence = value.split(';').next().unwrap_or_default().trim();
+        let essence = essence.to_ascii_lowercase();
+        match essence.as_str() {
+            "" => Self::Index,
+            essence if media_type::is_index(essence) => Self::Index,
+            "text/plain" | "application/octet-stream" => Self::PossiblyIndex,
+            essence if essence.ends_with("json") => Self::PossiblyIndex,
+            _ => Self::Other,
+        }
     }
 }
 

@@ -111,6 +111,16 @@ impl ReferrerEntry {
         }
     }
 
+    /// True if the entry names a platform, as the manifests of an image do.
+    pub(super) fn has_platform(&self) -> bool {
+        #[derive(Deserialize)]
+        struct PlatformField {
+            platform: Option<IgnoredAny>,
+        }
+        serde_json::from_str(self.text.get())
+            .is_ok_and(|entry: PlatformField| entry.platform.is_some())
+    }
+
     /// An entry that is not a supported descriptor (another digest algorithm, a missing field)
     /// cannot be valid evidence, and hides none.
     pub(super) fn into_descriptor(self, subject: &Descriptor) -> Option<Descriptor> {
@@ -126,6 +136,25 @@ impl ReferrerEntry {
             data: None,
             ..read
         })
+    }
+}
+
+/// False if a document says that there is no list: it is no JSON object, or has no `manifests`, or
+/// these are `null`. What is cut off or otherwise broken is none of them.
+pub(super) fn is_list(bytes: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct ManifestsField<'a> {
+        #[serde(borrow)]
+        manifests: Option<&'a RawValue>,
+    }
+    let begin = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    if begin != Some(&b'{') {
+        return false;
+    }
+    // A field that occurs twice is an error here, and the parser's to name.
+    match serde_json::from_slice::<ManifestsField<'_>>(bytes) {
+        Ok(ManifestsField { manifests }) => manifests.is_some(),
+        Err(_) => true,
     }
 }
 
@@ -266,6 +295,32 @@ mod tests {
                 .len(),
             1_000
         );
+    }
+
+    #[test]
+    fn what_says_that_there_is_no_list_is_none() {
+        for text in [
+            "",
+            "  ",
+            "null",
+            "[]",
+            "404 page not found",
+            "<!doctype html><html></html>",
+            "{}",
+            r#"{"referrers":[]}"#,
+            r#"{"schemaVersion":2,"manifests":null}"#,
+            r#"{"schemaVersion":2,"config":{},"layers":[]}"#,
+        ] {
+            assert!(!is_list(text.as_bytes()), "{text}");
+        }
+        for text in [
+            r#"{"schemaVersion":2,"manifests":[]}"#,
+            r#"{"schemaVersion":2,"manifests":{}}"#,
+            r#"{"schemaVersion":2,"manifests":[{"dig"#,
+            r#"{"manifests":[],"manifests":null}"#,
+        ] {
+            assert!(is_list(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]

@@ -3,11 +3,12 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::Deserialize;
 
 use super::{
     manifests,
     referrers_index::{
-        ReferrerEntry, check_entry_count, parse_referrers_index, referrers_index_bytes,
+        ReferrerEntry, check_entry_count, is_list, parse_referrers_index, referrers_index_bytes,
     },
     session::RegistrySession,
 };
@@ -19,55 +20,109 @@ use crate::{
         oci::Descriptor,
         reference::{ImageTag, TagOrDigest},
     },
-    http::StatusCode,
+    http::{RateLimitBackoff, StatusCode},
     oci::{
         OciError, ResolvedManifest,
         shared_tag::{self, SharedTag},
     },
 };
 
-/// The entries under the referrers tag; none if the tag does not exist.
+/// The entries under the referrers tag that may be referrers; none if the tag does not exist, or
+/// names something that is no list.
+///
+/// Copies of images have such tags too: `cosign copy` sets `sha256-…` to the image itself, and
+/// GitLab resolves it so without any tag. An index that was made of one lists its manifests, which
+/// have a platform; no referrer has one.
 pub(super) async fn read_referrers_tag(
     session: &RegistrySession,
     subject: &Descriptor,
     limits: &InputLimits,
 ) -> Result<Vec<ReferrerEntry>, OciError> {
-    let selector = TagOrDigest::Tag(referrers_tag_for(&subject.digest)?);
-    let Some(bytes) = fetch_tagged_index(session, &selector, limits).await? else {
+    let mut entries = read_tagged_entries(session, subject, limits).await?;
+    entries.retain(|entry| !entry.has_platform());
+    Ok(entries)
+}
+
+/// All entries under the referrers tag, also those that are no referrers.
+async fn read_tagged_entries(
+    session: &RegistrySession,
+    subject: &Descriptor,
+    limits: &InputLimits,
+) -> Result<Vec<ReferrerEntry>, OciError> {
+    let tag = referrers_tag_for(&subject.digest)?;
+    let selector = TagOrDigest::Tag(tag.clone());
+    let Some(bytes) = fetch_tagged_document(session, &selector, limits).await? else {
         return Ok(Vec::new());
     };
-    let entries = parse_referrers_index(&bytes, subject, limits)?;
+    if Digest::of_bytes(&bytes) == subject.digest || is_other_document(&bytes) {
+        return Ok(Vec::new());
+    }
+    let entries = parse_referrers_index(&bytes, subject, limits).map_err(|error| match error {
+        error @ OciError::TooManyReferrers { .. } => error,
+        error => OciError::MalformedReferrers {
+            location: session.location(),
+            digest: subject.digest.to_string(),
+            place: format!("tag {tag}"),
+            cause: error.to_string(),
+        },
+    })?;
     check_entry_count(entries.len(), subject, limits)?;
     Ok(entries)
 }
 
-/// Adds an entry to the list of `subject`, once, and returns when it is safe from being lost.
+/// True for a manifest or another JSON object that is no index. What is no JSON at all is not the
+/// registry's answer: it may hide a list, so it is an error and never overwritten.
+fn is_other_document(bytes: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct MediaTypeField {
+        media_type: Option<String>,
+    }
+    let object: Result<MediaTypeField, _> = serde_json::from_slice(bytes);
+    object.is_ok_and(|object| {
+        let is_index = object
+            .media_type
+            .as_deref()
+            .is_none_or(media_type::is_index);
+        !is_index || !is_list(bytes)
+    })
+}
+
+/// Adds entries to the list of `subject`, once, and returns when they are safe from being lost.
 ///
-/// Errors: [`OciError::ReferrerNotListed`] if that cannot be ensured. The document itself is in the
-/// registry then, and may be listed.
-pub(super) async fn add_referrer(
+/// Errors: [`OciError::ReferrerNotListed`] if that cannot be ensured. The documents themselves are
+/// in the registry then, and may be listed. [`OciError::ReferrersTagRefused`] if the registry does
+/// not accept the list.
+pub(super) async fn add_referrers(
     session: &RegistrySession,
     subject: &Descriptor,
-    entry: &Descriptor,
+    entries: &[Descriptor],
     limits: &InputLimits,
 ) -> Result<(), OciError> {
-    let own =
-        ReferrerEntry::from_descriptor(entry).map_err(|e| OciError::Invalid(e.to_string()))?;
+    let Some(first) = entries.first() else {
+        return Ok(());
+    };
+    let own = entries
+        .iter()
+        .map(ReferrerEntry::from_descriptor)
+        .collect::<serde_json::Result<Vec<_>>>()
+        .map_err(|e| OciError::Invalid(e.to_string()))?;
     let tag = ReferrersTag {
         session,
         subject,
-        entry,
+        first,
         limits,
         tag: referrers_tag_for(&subject.digest)?,
     };
-    shared_tag::add_entries(&tag, vec![own]).await.map(drop)
+    shared_tag::add_entries(&tag, own).await.map(drop)
 }
 
-/// The tag with the list of `subject`, to which `entry` is added.
+/// The tag with the list of `subject`, to which entries are added.
 struct ReferrersTag<'a> {
     session: &'a RegistrySession,
     subject: &'a Descriptor,
-    entry: &'a Descriptor,
+    /// The first of them.
+    first: &'a Descriptor,
     limits: &'a InputLimits,
     tag: ImageTag,
 }
@@ -98,7 +153,7 @@ impl SharedTag for ReferrersTag<'_> {
     }
 
     async fn read_content(&self) -> Result<Self::Content, OciError> {
-        read_referrers_tag(self.session, self.subject, self.limits).await
+        read_tagged_entries(self.session, self.subject, self.limits).await
     }
 
     async fn write_content(
@@ -124,20 +179,31 @@ impl SharedTag for ReferrersTag<'_> {
             bytes: bytes.into(),
         };
         let under = TagOrDigest::Tag(self.tag.clone());
-        manifests::put_manifest_once(self.session, &index, &under).await
+        match manifests::put_manifest_once(self.session, &index, &under).await {
+            Err(refusal) if refusal.is_definite_answer() => Err(OciError::ReferrersTagRefused {
+                digest: self.subject.digest.to_string(),
+                tag: self.tag.to_string(),
+                refusal: Box::new(refusal),
+            }),
+            written => written,
+        }
+    }
+
+    fn rate_limit_backoff(&self) -> Option<RateLimitBackoff> {
+        Some(self.session.rate_limit_backoff())
     }
 
     fn not_kept_error(&self, cause: String) -> OciError {
         OciError::ReferrerNotListed {
             location: self.session.location(),
-            digest: self.entry.digest.to_string(),
+            digest: self.first.digest.to_string(),
             cause,
         }
     }
 }
 
-/// The index under a fallback tag, or `None`.
-async fn fetch_tagged_index(
+/// The document under a fallback tag, or `None`.
+async fn fetch_tagged_document(
     session: &RegistrySession,
     selector: &TagOrDigest,
     limits: &InputLimits,
@@ -158,4 +224,33 @@ fn referrers_tag_for(digest: &Digest) -> Result<ImageTag, OciError> {
         .referrers_fallback_tag()
         .parse()
         .map_err(|e| OciError::Invalid(format!("{e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_index_is_no_list_and_what_is_no_json_is_unknown() {
+        for (text, is_other) in [
+            (r#"{"schemaVersion":2,"config":{},"layers":[]}"#, true),
+            (
+                r#"{"mediaType":"application/vnd.oci.image.manifest.v1+json","manifests":[]}"#,
+                true,
+            ),
+            (r#"{"schemaVersion":2}"#, true),
+            ("{}", true),
+            (r#"{"schemaVersion":2,"manifests":null}"#, true),
+            (r#"{"schemaVersion":2,"manifests":[]}"#, false),
+            (
+                r#"{"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#,
+                false,
+            ),
+            ("<html>", false),
+            ("", false),
+            (r#"{"schemaVersion":2,"manif"#, false),
+        ] {
+            assert_eq!(is_other_document(text.as_bytes()), is_other, "{text}");
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! Converts HTTP errors and responses into [`OciError`].
 
-use serde::Deserialize;
-
+use super::error_message::error_message;
 use crate::{
     core::display_text::sanitize_line,
     http::{HttpError, HttpResponse, StatusCode},
@@ -37,11 +36,20 @@ pub(super) fn from_http(error: HttpError, location: &str) -> OciError {
         HttpError::Tls { .. }
         | HttpError::Unreachable { .. }
         | HttpError::Broken { .. }
-        | HttpError::TooSlow { .. }
-        | HttpError::Redirect { .. } => OciError::Unavailable {
+        | HttpError::TooSlow { .. } => OciError::Unavailable {
             location,
             cause: error.to_string(),
         },
+        HttpError::Redirect { .. } => OciError::Redirected {
+            location,
+            cause: error.to_string(),
+        },
+        HttpError::Unreachable { .. } | HttpError::Broken { .. } | HttpError::TooSlow { .. } => {
+            OciError::Unavailable {
+                location,
+                cause: error.to_string(),
+            }
+        }
     }
 }
 
@@ -52,34 +60,80 @@ pub(super) fn from_status(
     what: &str,
     location: &str,
 ) -> OciError {
-    let location = location.to_owned();
+    let (what, cause) = (what.to_owned(), words);
     match status.as_u16() {
         404 => OciError::NotFound {
-            what: what.into(),
-            location,
+            location: with_words(location, &cause),
+            what,
         },
-        401 | 403 => OciError::Denied {
-            location,
-            status: status.as_u16(),
-            cause: words,
+        status @ (401 | 403) => OciError::Denied {
+            location: location.into(),
+            status,
+            cause,
         },
-        429 => OciError::RateLimited { location },
+        429 => OciError::RateLimited {
+            location: location.into(),
+            retry_after: None,
+        },
+        code if is_definite_refusal(status) => OciError::Refused {
+            location: location.into(),
+            what,
+            status: code,
+            cause,
+        },
         status => OciError::Unavailable {
-            location,
-            cause: format!("HTTP {status} for {what}: {words}"),
+            location: location.into(),
+            cause: format!("HTTP {status} for {what}: {cause}"),
         },
     }
 }
 
-/// The registry's message (distribution-spec 1.1, "Error Codes"), shortened to one printable line.
+/// The error of an unsuccessful response to a write: what is not found then is the repository, or
+/// something in it that has to exist before.
+pub(super) fn from_write_status(
+    status: StatusCode,
+    words: String,
+    what: &str,
+    location: &str,
+) -> OciError {
+    if status == StatusCode::NOT_FOUND {
+        OciError::Refused {
+            location: location.into(),
+            what: what.into(),
+            status: status.as_u16(),
+            cause: words,
+        }
+    } else {
+        from_status(status, words, what, location)
+    }
+}
+
+/// True if the same request would get the same answer again.
+fn is_definite_refusal(status: StatusCode) -> bool {
+    let may_pass = matches!(status.as_u16(), 408 | 421 | 425);
+    (status.is_client_error() && !may_pass) || matches!(status.as_u16(), 501 | 505 | 507)
+}
+
+/// The repository, with what the registry says about it: it may say that the project is missing,
+/// and not only the content.
+fn with_words(location: &str, words: &str) -> String {
+    let says_nothing = words.eq_ignore_ascii_case("not found")
+        || ["MANIFEST_UNKNOWN", "BLOB_UNKNOWN"]
+            .iter()
+            .any(|code| words.starts_with(code));
+    if says_nothing {
+        location.to_owned()
+    } else {
+        format!("{location} ({words})")
+    }
+}
+
+/// The registry's code and message (distribution-spec 1.1, "Error Codes"), or whatever else it
+/// says, shortened to one printable line.
 pub(super) async fn read_error_message(answer: HttpResponse) -> String {
     let status = answer.status();
     let body = answer.read_body_prefix(MAX_ERROR_BODY_BYTES).await;
-    let text = serde_json::from_slice(&body).map_or_else(
-        |_| String::new(),
-        |body: RegistryErrorBody| body.first_message(),
-    );
-    let text = sanitize_line(&text, MAX_MESSAGE_CHARACTERS);
+    let text = sanitize_line(&error_message(&body), MAX_MESSAGE_CHARACTERS);
     if text.is_empty() {
         status
             .canonical_reason()
@@ -87,30 +141,6 @@ pub(super) async fn read_error_message(answer: HttpResponse) -> String {
             .to_ascii_lowercase()
     } else {
         text
-    }
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RegistryErrorBody {
-    errors: Vec<RegistryErrorDetail>,
-    /// The format of some token services.
-    details: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RegistryErrorDetail {
-    code: String,
-    message: String,
-}
-
-impl RegistryErrorBody {
-    fn first_message(self) -> String {
-        match self.errors.into_iter().next() {
-            Some(problem) => format!("{} {}", problem.code, problem.message),
-            None => self.details,
-        }
     }
 }
 
@@ -126,8 +156,16 @@ mod tests {
             (403, Reason::RegistryDenied),
             (404, Reason::SourceNotFound),
             (429, Reason::RateLimited),
-            (400, Reason::RegistryUnavailable),
-            (418, Reason::RegistryUnavailable),
+            (400, Reason::RegistryRefused),
+            (402, Reason::RegistryRefused),
+            (405, Reason::RegistryRefused),
+            (409, Reason::RegistryRefused),
+            (412, Reason::RegistryRefused),
+            (413, Reason::RegistryRefused),
+            (418, Reason::RegistryRefused),
+            (501, Reason::RegistryRefused),
+            (507, Reason::RegistryRefused),
+            (408, Reason::RegistryUnavailable),
             (500, Reason::RegistryUnavailable),
             (503, Reason::RegistryUnavailable),
             (302, Reason::RegistryUnavailable),
@@ -138,6 +176,20 @@ mod tests {
                 reason,
                 "{status}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_missing_for_a_write_is_no_missing_source() {
+        let words = "NAME_UNKNOWN The repository with name 'a' does not exist";
+        let write = from_write_status(StatusCode::NOT_FOUND, words.into(), "x", "r");
+        assert_eq!(write.reason(), Reason::RegistryRefused);
+        assert!(write.to_string().contains(words), "{write}");
+        let read = from_status(StatusCode::NOT_FOUND, words.into(), "v1", "r");
+        assert_eq!(read.to_string(), format!("v1 was not found in r ({words})"));
+        for words in ["not found", "MANIFEST_UNKNOWN manifest unknown"] {
+            let read = from_status(StatusCode::NOT_FOUND, words.into(), "v1", "r");
+            assert_eq!(read.to_string(), "v1 was not found in r");
         }
     }
 

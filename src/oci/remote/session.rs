@@ -16,11 +16,12 @@ use crate::{
     core::reference::ImageRepository,
     http::{
         ErrorAdvice, HttpClient, HttpError, HttpRequest, HttpResponse, HttpResponseHead,
-        StatusCode, header,
+        RateLimitBackoff, StatusCode, header,
     },
     oci::{
         OciError,
         credentials::{CredentialLookup, CredentialStore},
+        error::denial_advice,
     },
 };
 
@@ -181,9 +182,7 @@ impl RegistrySession {
         what: &str,
         limit: usize,
     ) -> Result<(HttpResponseHead, Bytes), OciError> {
-        let url = request.url().clone();
-        let both = async {
-            let answer = self.send_request(access, request).await?;
+        self.fetch_response(access, request, |answer| async move {
             if !answer.status().is_success() {
                 return Err(self.response_error(answer, what).await);
             }
@@ -195,7 +194,22 @@ impl RegistrySession {
                     .await
                     .map_err(|e| self.map_http_error(e))?,
             ))
-        };
+        })
+        .await
+    }
+
+    /// Sends a request and has a small response of any status read, within the time for both.
+    pub(super) async fn fetch_response<T, F>(
+        &self,
+        access: &RegistryAccess,
+        request: HttpRequest,
+        read: impl FnOnce(HttpResponse) -> F,
+    ) -> Result<T, OciError>
+    where
+        F: Future<Output = Result<T, OciError>>,
+    {
+        let url = request.url().clone();
+        let both = async { read(self.send_request(access, request).await?).await };
         self.http
             .with_response_timeout(&url, both)
             .await
@@ -207,13 +221,34 @@ impl RegistrySession {
         registry_error::from_http(error, &self.location())
     }
 
-    /// The error of an unsuccessful response.
+    /// The error of an unsuccessful response to a read.
     pub(super) async fn response_error(&self, answer: HttpResponse, what: &str) -> OciError {
-        let status = answer.status();
+        self.explain_response(answer, what, registry_error::from_status)
+            .await
+    }
+
+    /// The error of an unsuccessful response to a write.
+    pub(super) async fn write_error(&self, answer: HttpResponse, what: &str) -> OciError {
+        self.explain_response(answer, what, registry_error::from_write_status)
+            .await
+    }
+
+    /// The waits for a registry that limits the rate of requests.
+    pub(super) fn rate_limit_backoff(&self) -> RateLimitBackoff {
+        self.http.rate_limit_backoff()
+    }
+
+    async fn explain_response(
+        &self,
+        answer: HttpResponse,
+        what: &str,
+        error_of: fn(StatusCode, String, &str, &str) -> OciError,
+    ) -> OciError {
+        let (status, retry_after) = (answer.status(), answer.head().retry_after());
         let words = registry_error::read_error_message(answer).await;
         let state = self.state.lock().await;
         let words = state.scrub_secrets(words);
-        let error = registry_error::from_status(status, words, what, &self.location());
+        let error = error_of(status, words, what, &self.location()).with_retry_after(retry_after);
         self.explain_denial(&state, error)
     }
 
@@ -311,12 +346,13 @@ impl RegistrySession {
         else {
             return error;
         };
-        if state.realm_refused {
-            // Nothing was tried, and the message has its own way out.
+        let advice = denial_advice(status, &cause);
+        if state.realm_refused || !advice.is_empty() {
+            // Credentials are not the cause, and the message has its own way out.
             return OciError::Denied {
                 location,
                 status,
-                cause,
+                cause: cause + advice,
             };
         }
         let host = self.endpoint.repository().host();

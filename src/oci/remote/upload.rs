@@ -15,16 +15,22 @@ use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 use url::Url;
 
-use super::session::{RegistryAccess, RegistrySession};
+use super::{
+    blobs::check_content_exists,
+    session::{RegistryAccess, RegistrySession},
+};
 use crate::{
     core::{digest::Digest, media_type::OCTET_STREAM, oci::Descriptor, reference::ImageRepository},
-    http::{HttpError, HttpRequest, HttpResponse, HttpResponseHead, Method, StatusCode, header},
+    http::{
+        HttpError, HttpRequest, HttpResponse, HttpResponseHead, Method, StatusCode, header,
+        wait_before_retry,
+    },
     oci::{ContentReader, OciError, PushContent},
 };
 
-/// Bytes of a chunk. Some registries accept no more (GHCR), others require at least 5 MiB and
-/// declare it in `OCI-Chunk-Min-Length`.
-const CHUNK: usize = 4 << 20;
+/// Bytes of a chunk. Registries that store in S3 refuse parts below 5 MiB, except for the last one;
+/// some say so in `OCI-Chunk-Min-Length`.
+const CHUNK: usize = 5 << 20;
 /// The largest chunk size that a registry may require: one chunk is held in memory.
 const LARGEST_CHUNK: usize = 32 << 20;
 /// Bytes per read.
@@ -40,31 +46,85 @@ enum UploadAttempt {
     /// A temporary error, such as a broken connection.
     Retry(OciError),
     /// The registry does not accept a body of this size.
-    TooLarge,
+    TooLarge(OciError),
 }
 
 /// Uploads a blob that does not exist yet.
+///
+/// Errors: the first one. What happens in later attempts may only follow from it.
 pub(super) async fn upload_blob(
     session: &RegistrySession,
     descriptor: &Descriptor,
     content: PushContent<'_>,
 ) -> Result<(), OciError> {
-    let mut wait = FIRST_WAIT;
-    for _ in 1..ATTEMPTS {
-        match put_whole(session, descriptor, content).await? {
+    let (mut wait, mut attempts, mut first) = (FIRST_WAIT, 1, None);
+    let mut rate_limit = session.rate_limit_backoff();
+    while attempts < ATTEMPTS {
+        let error = match put_whole(session, descriptor, content).await? {
             UploadAttempt::Completed => return Ok(()),
-            UploadAttempt::TooLarge => break,
-            UploadAttempt::Retry(error) => {
-                tracing::debug!(digest = %descriptor.digest, %error, "retrying the upload");
+            UploadAttempt::TooLarge(error) => {
+                first.get_or_insert(error);
+                break;
             }
+            UploadAttempt::Retry(error) => error,
+        };
+        if let OciError::RateLimited { retry_after, .. } = error {
+            if rate_limit.is_patient()
+                && let Some(limited) = rate_limit.next_wait(retry_after)
+            {
+                wait_before_retry(&session.location(), limited).await;
+                continue;
+            }
+        } else if is_stored(session, descriptor).await {
+            return Ok(());
         }
+        tracing::debug!(digest = %descriptor.digest, %error, "retrying the upload");
+        first.get_or_insert(error);
         tokio::time::sleep(wait).await;
         wait *= 4;
+        attempts += 1;
     }
-    put_chunks(session, descriptor, content).await
+    match put_chunks(session, descriptor, content).await {
+        Err(error) if is_lost_answer(&error) && is_stored(session, descriptor).await => Ok(()),
+        Err(error) => Err(match first {
+            Some(first) if is_of_registry(&error) => OciError::UploadFailed {
+                first: Box::new(first),
+                last: Box::new(error),
+            },
+            _ => error,
+        }),
+        Ok(()) => Ok(()),
+    }
 }
 
-/// Requests a mount of a blob from another repository of the registry.
+/// True if the registry may have stored the blob although it did not say so.
+const fn is_lost_answer(error: &OciError) -> bool {
+    matches!(
+        error,
+        OciError::Unavailable { .. } | OciError::Deadline { .. }
+    )
+}
+
+/// True if the registry has caused the error, and not the content.
+const fn is_of_registry(error: &OciError) -> bool {
+    error.is_definite_answer()
+        || is_lost_answer(error)
+        || matches!(
+            error,
+            OciError::RateLimited { .. } | OciError::Redirected { .. }
+        )
+}
+
+/// After an answer that was lost: a registry may take minutes to store a blob, and a proxy before
+/// it may give up earlier.
+async fn is_stored(session: &RegistrySession, descriptor: &Descriptor) -> bool {
+    check_content_exists(session, descriptor)
+        .await
+        .unwrap_or(false)
+}
+
+/// Requests a mount of a blob from another repository of the registry. Whatever the registry
+/// refuses about it, the blob can be pushed instead.
 pub(super) async fn mount_blob(
     session: &RegistrySession,
     descriptor: &Descriptor,
@@ -77,18 +137,16 @@ pub(super) async fn mount_blob(
     url.query_pairs_mut()
         .append_pair("mount", &descriptor.digest.to_string())
         .append_pair("from", from.path());
-    let answer = session
-        .send_request(
-            &RegistryAccess::Mount(from.clone()),
-            HttpRequest::new(Method::POST, url).allow_retries(),
-        )
-        .await?;
-    match answer.status() {
-        StatusCode::CREATED => Ok(true),
-        StatusCode::ACCEPTED => Ok(false),
-        _ => Err(session
-            .response_error(answer, &descriptor.digest.to_string())
-            .await),
+    let request = HttpRequest::new(Method::POST, url)
+        .body(Bytes::new())
+        .allow_retries();
+    match session
+        .send_request(&RegistryAccess::Mount(from.clone()), request)
+        .await
+    {
+        Ok(answer) => Ok(answer.status() == StatusCode::CREATED),
+        Err(error) if error.is_definite_answer() => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -103,16 +161,15 @@ async fn put_whole(
     let body = hold_back_last_chunk(content.open_reader(descriptor).await?, fault.clone());
     let request = HttpRequest::new(Method::PUT, url)
         .header(header::CONTENT_TYPE, OCTET_STREAM)
-        .with_body_stream(body, descriptor.size);
+        .with_body_stream(body, descriptor.size)
+        .expect_slow_answer();
     let answer = session.send_request(&RegistryAccess::Push, request).await;
     if let Some(fault) = fault.take_error() {
         return Err(OciError::from_io_error(fault, &session.location()));
     }
     match answer {
         Ok(answer) => classify_response(session, answer, descriptor).await,
-        Err(error @ (OciError::Unavailable { .. } | OciError::Deadline { .. })) => {
-            Ok(UploadAttempt::Retry(error))
-        }
+        Err(error) if is_lost_answer(&error) => Ok(UploadAttempt::Retry(error)),
         Err(error) => Err(error),
     }
 }
@@ -128,12 +185,12 @@ async fn classify_response(
     if status.is_success() {
         return Ok(UploadAttempt::Completed);
     }
-    if status == StatusCode::PAYLOAD_TOO_LARGE {
-        return Ok(UploadAttempt::TooLarge);
-    }
     let error = session
-        .response_error(answer, &descriptor.digest.to_string())
+        .write_error(answer, &descriptor.digest.to_string())
         .await;
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        return Ok(UploadAttempt::TooLarge(error));
+    }
     let passing = status.is_server_error()
         || matches!(
             status,
@@ -174,7 +231,9 @@ async fn put_chunks(
     let url = finish_url(session, &upload, &descriptor.digest)?;
     expect_success(
         session,
-        HttpRequest::new(Method::PUT, url).body(Bytes::new()),
+        HttpRequest::new(Method::PUT, url)
+            .body(Bytes::new())
+            .expect_slow_answer(),
         descriptor,
     )
     .await
@@ -201,7 +260,7 @@ async fn expect_success(
         Ok(answer.head().clone())
     } else {
         Err(session
-            .response_error(answer, &descriptor.digest.to_string())
+            .write_error(answer, &descriptor.digest.to_string())
             .await)
     }
 }

@@ -22,13 +22,14 @@ use self::{
     tracked_entries::TrackedTag,
 };
 use super::OciError;
+use crate::http::{RateLimitBackoff, wait_before_retry};
 
 /// The longest time that an entry is retried. Fifty concurrent writers need seconds, on an
 /// overloaded machine a minute.
 const WRITE_DEADLINE: Duration = Duration::from_mins(5);
 /// Consecutive writes without any effect, after which the registry counts as unable to store the
 /// list.
-const MAX_INEFFECTIVE_WRITES: u32 = 6;
+const MAX_INEFFECTIVE_WRITES: u32 = 8;
 /// The number of reads after which a slow one is used anyway.
 const MAX_FRESH_READS: u32 = 4;
 /// Consecutive writes that fail with a temporary error.
@@ -58,6 +59,8 @@ pub(crate) async fn add_entries<T: SharedTag>(
         base: None,
         unseen: 0,
         failures: 0,
+        rate_limit: tag.rate_limit_backoff(),
+        rate_limit_wait: None,
         wrote: None,
         good: None,
     };
@@ -80,6 +83,10 @@ struct SharedTagWriter<'a, T: SharedTag> {
     unseen: u32,
     /// Consecutive writes that failed.
     failures: u32,
+    /// The remaining waits for a registry that limits the rate of requests.
+    rate_limit: Option<RateLimitBackoff>,
+    /// The wait that it asked for.
+    rate_limit_wait: Option<Duration>,
     /// The time of the last write.
     wrote: Option<Instant>,
     /// How long after that the entries were last seen.
@@ -117,7 +124,10 @@ impl<T: SharedTag> SharedTagWriter<'_, T> {
                     if matches!(look, SharedTagCheck::Missing) {
                         looks = 0;
                     }
-                    sleep(self.wait_after_loss()?).await;
+                    match self.rate_limit_wait.take() {
+                        Some(wait) => wait_before_retry(&self.tag.name(), wait).await,
+                        None => sleep(self.wait_after_loss()?).await,
+                    }
                     may_write = true;
                     continue;
                 }
@@ -197,6 +207,11 @@ impl<T: SharedTag> SharedTagWriter<'_, T> {
                 self.failures = 0;
                 Ok(SharedTagCheck::Rewritten)
             }
+            Err(OciError::RateLimited { retry_after, .. })
+                if self.next_rate_limit_wait(retry_after) =>
+            {
+                Ok(SharedTagCheck::Missing)
+            }
             Err(
                 OciError::Unavailable { .. }
                 | OciError::RateLimited { .. }
@@ -207,6 +222,17 @@ impl<T: SharedTag> SharedTagWriter<'_, T> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether to wait for a registry that limits the rate of requests; sets the wait. Nothing was
+    /// written.
+    fn next_rate_limit_wait(&mut self, retry_after: Option<Duration>) -> bool {
+        let backoff = self.rate_limit.as_mut().filter(|waits| waits.is_patient());
+        self.rate_limit_wait = backoff.and_then(|waits| waits.next_wait(retry_after));
+        if self.rate_limit_wait.is_some() {
+            (self.base, self.wrote) = (None, None);
+        }
+        self.rate_limit_wait.is_some()
     }
 
     /// Counts writes without any effect.

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::oci::OciError;
+use crate::{http::RateLimitBackoff, oci::OciError};
 
 /// A tag whose manifest or index is a list of entries.
 #[async_trait]
@@ -37,6 +37,11 @@ pub(crate) trait SharedTag: Sync {
         found: Self::Content,
         missing: Vec<Self::Entry>,
     ) -> Result<(), OciError>;
+
+    /// The waits when the registry limits the rate of requests; `None` if writing waits by itself.
+    fn rate_limit_backoff(&self) -> Option<RateLimitBackoff> {
+        None
+    }
 
     /// The error when it cannot be ensured that the entries are kept.
     fn not_kept_error(&self, cause: String) -> OciError;

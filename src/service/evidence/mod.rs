@@ -54,11 +54,20 @@ pub(super) struct EvidenceQuery {
     pub(super) tags: bool,
 }
 
+/// The verified evidence.
+pub(super) struct CollectedEvidence {
+    /// The result of verifying each item.
+    pub(super) findings: VerificationFindings,
+    /// The registry's refusal to show one of the places where evidence may be. Without it no more
+    /// than less evidence was found, so it matters only if the rest is not enough.
+    pub(super) withheld: Option<OciError>,
+}
+
 /// Reads the evidence about `subject`, and verifies it.
 ///
 /// A malformed referrer is rejected on its own, and so is a malformed layer under a tag. A registry
-/// that is unavailable, refuses or returns bytes that do not match their digest is an error: it is
-/// unknown then which evidence is missing.
+/// that is unavailable, refuses everything or returns bytes that do not match their digest is an
+/// error: it is unknown then which evidence is missing.
 pub(super) async fn verify_evidence(
     source: &dyn ContentSource,
     subject: &Descriptor,
@@ -66,7 +75,7 @@ pub(super) async fn verify_evidence(
     trust: TrustedMaterial,
     budget: &mut MemoryBudget<'_>,
     limits: &InputLimits,
-) -> Result<VerificationFindings, VerifyError> {
+) -> Result<CollectedEvidence, VerifyError> {
     let mut lists = list_evidence(source, subject, wanted, &budget.document_limits()).await;
     let clipped = budget.document_limits().manifest_bytes < limits.manifest_bytes;
     if clipped
@@ -77,6 +86,7 @@ pub(super) async fn verify_evidence(
         lists = list_evidence(source, subject, wanted, limits).await;
     }
     let (mut referrers, mut tags) = lists?;
+    let withheld = tags.withheld.take();
     let mut verifier = EvidenceVerifier::new(subject.digest, trust, limits);
     verifier.record_unopened(referrers.len().saturating_sub(limits.referrers_opened));
     referrers.truncate(limits.referrers_opened);
@@ -98,10 +108,11 @@ pub(super) async fn verify_evidence(
     };
     collector.verify_referrers(referrers).await?;
     collector.verify_cosign_tags(tags).await?;
-    collector
-        .verifier
-        .map(|verifier| verifier.into_findings())
-        .ok_or_else(lost_verifier_error)
+    let verifier = collector.verifier.ok_or_else(lost_verifier_error)?;
+    Ok(CollectedEvidence {
+        findings: verifier.into_findings(),
+        withheld,
+    })
 }
 
 async fn list_evidence(
@@ -111,10 +122,18 @@ async fn list_evidence(
     limits: &InputLimits,
 ) -> Result<(Vec<Descriptor>, cosign_tags::CosignTagContents), OciError> {
     if wanted.tags {
-        futures::try_join!(
+        let (referrers, tags) = futures::join!(
             source.list_referrers(subject, limits),
             cosign_tags::read_cosign_tags(source, &subject.digest, limits)
-        )
+        );
+        let mut tags = tags?;
+        match referrers {
+            Err(error) if error.is_definite_answer() && tags.withheld.is_none() => {
+                tags.withheld = Some(error);
+                Ok((Vec::new(), tags))
+            }
+            referrers => Ok((referrers?, tags)),
+        }
     } else {
         Ok((
             source.list_referrers(subject, limits).await?,

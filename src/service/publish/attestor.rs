@@ -1,31 +1,31 @@
 //! One signer and the bundle that it signs and attests: what is missing is added, nothing is signed
 //! twice, and the result is verified as any other verifier would.
 
-use std::time::Duration;
-
 use super::error::PublishError;
 use crate::{
     core::{
         digest::Digest,
         intoto::{COSIGN_SIGN, Statement},
         policy::{
-            AdHocPolicyOptions, AdmissionVerdict, AuthorityKind, ClaimsRule, Clearance, Policy,
-            PolicyAuthority, PolicyOutcome, ReferenceUse, SubjectMatcher,
+            AdHocPolicyOptions, AdmissionVerdict, Clearance, Policy, PolicyOutcome, ReferenceUse,
         },
         provenance::is_same_build,
         reason::Reason,
+        referrer::{self, ReferrerArtifact},
         sbom::SbomDocument,
         slsa::{PROVENANCE_V1, Provenance},
-        verify::{VerificationKey, Verified},
+        verify::Verified,
     },
     oci::ResolvedManifest,
     service::{
+        push_referrers::{LISTING_WAITS, push_referrers},
         release_context::ReleaseContext,
         sign::{self, AttestationClaim, SignError},
+        signed_statement::signer_authority,
         verification_request::{EvidenceDepth, VerificationRequest},
         verify::{self, BundleEvaluation},
     },
-    signing::{BundleSigner, BundleSignerIdentity},
+    signing::BundleSigner,
 };
 
 /// The signer, and the content of the statements.
@@ -60,15 +60,6 @@ pub enum PublishOutcome {
     Unsigned,
 }
 
-/// The waits for a registry to list new referrers: 3.1 s in all.
-const LISTING_WAITS: [Duration; 5] = [
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-    Duration::from_millis(800),
-    Duration::from_millis(1_600),
-];
-
 /// One signer and the bundle that it attests.
 pub(super) struct BundleAttestor<'a> {
     signing: SigningRequest<'a>,
@@ -83,22 +74,7 @@ impl<'a> BundleAttestor<'a> {
         context: &'a ReleaseContext<'a>,
         root: &'a ResolvedManifest,
     ) -> Result<Self, PublishError> {
-        let kind = match signing.signer.signer_identity().await? {
-            BundleSignerIdentity::Key { pem, root } => AuthorityKind::Key {
-                key: VerificationKey::from_pem(&pem)?,
-                root,
-            },
-            BundleSignerIdentity::Identity { san, issuer, root } => AuthorityKind::Keyless {
-                subject: SubjectMatcher::Exact(san),
-                issuer,
-                claims: ClaimsRule::default(),
-                root,
-            },
-        };
-        let authorities = vec![PolicyAuthority {
-            name: "signer".into(),
-            kind,
-        }];
+        let authorities = vec![signer_authority(signing.signer.signer_identity().await?)?];
         let builder_id = Some(signing.provenance.run_details.builder.id.clone());
         let policy = Policy::ad_hoc(AdHocPolicyOptions {
             authorities,
@@ -114,28 +90,30 @@ impl<'a> BundleAttestor<'a> {
         })
     }
 
-    /// Adds missing statements, then verifies the result.
+    /// Adds missing statements, all of them at once, then verifies the result.
     pub(super) async fn attest_missing(&self) -> Result<(PublishOutcome, Clearance), PublishError> {
         let there = self.evaluate_policy().await?;
+        let mut missing = Vec::new();
         let signature = match self.find_statement(&there, is_signature) {
             Some(signature) => signature,
-            None => self.sign_bundle().await?,
+            None => self.add_signature(&mut missing).await?,
         };
         let provenance = match self.find_statement(&there, |statement| {
             is_same_provenance(statement, self.signing.provenance)
         }) {
             Some(provenance) => provenance,
-            None => self.attest_provenance().await?,
+            None => self.add_provenance(&mut missing).await?,
         };
         let sbom = match self.signing.sbom {
             None => None,
             Some(sbom) => {
                 match self.find_statement(&there, |statement| sbom.is_attested_by(statement)) {
                     Some(known) => Some(known),
-                    None => Some(self.attest_sbom(sbom).await?),
+                    None => Some(self.add_sbom(sbom, &mut missing).await?),
                 }
             }
         };
+        push_referrers(self.context.target, &missing).await?;
         let clearance = self.require_clearance(&self.evaluate_when_listed().await?)?;
         let published = PublishOutcome::Signed {
             signature,
@@ -191,60 +169,55 @@ impl<'a> BundleAttestor<'a> {
             .copied()
     }
 
-    async fn sign_bundle(&self) -> Result<Digest, PublishError> {
-        Ok(sign::sign_subject(
-            self.context.target,
-            &self.root.descriptor,
-            self.signing.subject_name,
-            self.signing.signer,
-            self.context.clock,
-        )
-        .await?
-        .digest)
+    async fn add_signature(
+        &self,
+        missing: &mut Vec<ReferrerArtifact>,
+    ) -> Result<Digest, PublishError> {
+        let claim = sign::signature_claim(self.signing.subject_name);
+        self.add_attestation(claim, missing).await
     }
 
-    async fn attest_provenance(&self) -> Result<Digest, PublishError> {
+    async fn add_provenance(
+        &self,
+        missing: &mut Vec<ReferrerArtifact>,
+    ) -> Result<Digest, PublishError> {
         let predicate = serde_json::to_value(self.signing.provenance).map_err(SignError::from)?;
         let claim = AttestationClaim {
             subject_name: self.signing.subject_name,
             predicate_type: PROVENANCE_V1,
             predicate,
         };
-        Ok(sign::attest_subject(
-            self.context.target,
-            &self.root.descriptor,
-            claim,
-            self.signing.signer,
-            self.context.clock,
-        )
-        .await?
-        .digest)
+        self.add_attestation(claim, missing).await
     }
 
     /// A large document is a referrer of its own, in the repository of its subject.
-    async fn attest_sbom(&self, sbom: &SbomDocument) -> Result<Digest, PublishError> {
+    async fn add_sbom(
+        &self,
+        sbom: &SbomDocument,
+        missing: &mut Vec<ReferrerArtifact>,
+    ) -> Result<Digest, PublishError> {
         let SigningRequest {
-            signer,
             subject_name,
             provenance,
             ..
         } = self.signing;
-        let (format, subject) = (sbom.format(), &self.root.descriptor);
+        let format = sbom.format();
         let location = if sbom.is_attested_by_reference() {
-            let referrer = sign::attach_document(
-                self.context.target,
-                subject,
-                sbom.bytes(),
+            let document = referrer::document_referrer(
+                sbom.bytes().clone(),
                 format.media_type(),
                 format.file_name(),
+                &self.root.descriptor,
             )
-            .await?;
+            .map_err(SignError::from)?;
             let place = if subject_name.is_empty() {
                 String::new()
             } else {
                 format!("//{subject_name}")
             };
-            format!("oci:{place}@{}", referrer.digest)
+            let digest = document.manifest.descriptor.digest;
+            missing.push(document);
+            format!("oci:{place}@{digest}")
         } else {
             String::new()
         };
@@ -254,15 +227,20 @@ impl<'a> BundleAttestor<'a> {
             predicate_type: sbom.predicate_type(),
             predicate,
         };
-        Ok(sign::attest_subject(
-            self.context.target,
-            subject,
-            claim,
-            signer,
-            self.context.clock,
-        )
-        .await?
-        .digest)
+        self.add_attestation(claim, missing).await
+    }
+
+    /// Signs a claim, and returns the digest of the referrer that it will be.
+    async fn add_attestation(
+        &self,
+        claim: AttestationClaim<'_>,
+        missing: &mut Vec<ReferrerArtifact>,
+    ) -> Result<Digest, PublishError> {
+        let (subject, signer) = (&self.root.descriptor, self.signing.signer);
+        let artifact = sign::create_attestation(subject, claim, signer, self.context.clock).await?;
+        let digest = artifact.manifest.descriptor.digest;
+        missing.push(artifact);
+        Ok(digest)
     }
 
     async fn evaluate_policy(&self) -> Result<BundleEvaluation, PublishError> {

@@ -9,7 +9,7 @@ use crate::{
         reference::{ImageTag, TagOrDigest},
     },
     oci::{OciError, ResolvedManifest},
-    service::release_context::ReleaseContext,
+    service::{push_referrers::LISTING_WAITS, release_context::ReleaseContext},
 };
 
 /// The tag to set at the end.
@@ -77,23 +77,32 @@ impl TagAssignment<'_> {
                 message,
             ));
         }
-        let target = context.target;
+        let (target, wanted) = (context.target, root.descriptor.digest);
         target.tag_manifest(&root.descriptor, self.tag).await?;
-        let found = target
-            .resolve_manifest(&TagOrDigest::Tag(self.tag.clone()), context.limits)
-            .await?
-            .descriptor
-            .digest;
-        let wanted = root.descriptor.digest;
-        if found == wanted {
-            Ok(())
-        } else {
-            Err(PublishError::TagMoved {
-                tag: self.tag.clone(),
-                location: target.location(),
-                found,
-                wanted,
-            })
+        let mut waits = LISTING_WAITS.into_iter();
+        loop {
+            let found = target
+                .resolve_manifest(&TagOrDigest::Tag(self.tag.clone()), context.limits)
+                .await
+                .map(|found| found.descriptor.digest);
+            if found.as_ref().is_ok_and(|found| *found == wanted) {
+                return Ok(());
+            }
+            // Some registries show for a moment what was there before.
+            match (waits.next(), found) {
+                (Some(wait), Ok(_) | Err(OciError::NotFound { .. })) => {
+                    tokio::time::sleep(wait).await;
+                }
+                (_, Ok(found)) => {
+                    return Err(PublishError::TagMoved {
+                        tag: self.tag.clone(),
+                        location: target.location(),
+                        found,
+                        wanted,
+                    });
+                }
+                (_, Err(error)) => return Err(error.into()),
+            }
         }
     }
 }

@@ -89,6 +89,7 @@ impl ContentSource for Place {
         }
         if self.0.refuses.load(Ordering::SeqCst) {
             return Err(OciError::RateLimited {
+                retry_after: None,
                 location: REPOSITORY.into(),
             });
         }

@@ -42,7 +42,7 @@ fn sign_at_once(workspace: &Workspace, image: &str) -> (BTreeSet<String>, Durati
     let start = Instant::now();
     let runs = workspace.at_once((0..PROCESSES).map(|n| {
         if n % 2 == 0 {
-            format!("sign --plain-http {image} --key {KEY} -o json")
+            format!("sign --plain-http {image} --key {KEY} --force -o json")
         } else {
             format!(
                 "attest --plain-http {image} --predicate predicate.json --type \

@@ -41,7 +41,8 @@ async fn every_status_has_its_reason_for_every_question() {
         (401, Reason::RegistryDenied),
         (403, Reason::RegistryDenied),
         (429, Reason::RateLimited),
-        (400, Reason::RegistryUnavailable),
+        (400, Reason::RegistryRefused),
+        (405, Reason::RegistryRefused),
         (500, Reason::RegistryUnavailable),
         (503, Reason::RegistryUnavailable),
     ] {

@@ -119,13 +119,13 @@ async fn a_body_that_is_too_large_goes_in_chunks() {
         .push_content(&blob, PushContent::Bytes(&bytes))
         .await
         .expect("pushed");
-    assert_eq!(registry.count("PATCH", "/blobs/uploads/"), 3);
+    assert_eq!(registry.count("PATCH", "/blobs/uploads/"), 2);
     let ranges: Vec<_> = registry
         .requests()
         .iter()
         .filter_map(|r| r.headers.get("content-range").cloned())
         .collect();
-    assert_eq!(ranges, ["0-4194303", "4194304-8388607", "8388608-9437183"]);
+    assert_eq!(ranges, ["0-5242879", "5242880-9437183"]);
     assert_eq!(registry.blob(REPOSITORY, &blob.digest), Some(bytes));
 }
 
@@ -153,7 +153,9 @@ async fn a_refused_upload_says_so() {
     for (method, status, expected) in [
         ("POST", 403, Reason::RegistryDenied),
         ("PUT", 403, Reason::RegistryDenied),
-        ("PUT", 400, Reason::RegistryUnavailable),
+        ("PUT", 400, Reason::RegistryRefused),
+        ("POST", 404, Reason::RegistryRefused),
+        ("POST", 405, Reason::RegistryRefused),
         ("POST", 429, Reason::RateLimited),
     ] {
         registry.heal();
@@ -204,4 +206,25 @@ async fn blobs_are_mounted_from_a_neighbour() {
             .await
             .expect("another registry")
     );
+}
+
+#[tokio::test]
+async fn a_tag_whose_digest_is_a_lie_is_written() {
+    let registry = Registry::start().await;
+    let target = target(&registry);
+    let ((old, old_bytes), (new, new_bytes)) = (manifest("old", None), manifest("new", None));
+    for (document, bytes) in [(&old, &old_bytes), (&new, &new_bytes)] {
+        target
+            .push_content(document, PushContent::Bytes(bytes))
+            .await
+            .expect("pushed");
+    }
+    target.tag_manifest(&old, &tag("v1")).await.expect("tagged");
+    registry.fault(
+        Fault::on("HEAD", "/manifests/v1").header("docker-content-digest", new.digest.to_string()),
+    );
+    target.tag_manifest(&new, &tag("v1")).await.expect("tagged");
+    assert_eq!(registry.tag(REPOSITORY, "v1"), Some(new.digest.to_string()));
+    target.tag_manifest(&new, &tag("v1")).await.expect("tagged");
+    assert_eq!(registry.count("PUT", "/manifests/v1"), 2, "it is right now");
 }

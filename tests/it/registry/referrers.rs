@@ -437,7 +437,7 @@ async fn processes_with_slow_writes_lose_nothing() {
     }
     let workspace = Workspace::new();
     let line = format!(
-        "sign --plain-http {}/{REPOSITORY}@{} --key {KEY}",
+        "sign --plain-http {}/{REPOSITORY}@{} --key {KEY} --force",
         registry.host(),
         subject.digest
     );

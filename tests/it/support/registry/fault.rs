@@ -36,6 +36,8 @@ pub(crate) struct Fault {
     endless: bool,
     pause: Duration,
     echo: bool,
+    /// The registry does what it is asked before the fault.
+    pub(super) stored: bool,
     pub(super) drop_connection: bool,
     pub(super) delay: Option<Duration>,
 }
@@ -119,6 +121,12 @@ impl Fault {
     pub(crate) fn echo(mut self, status: u16) -> Self {
         self.echo = true;
         self.status = Some(status);
+        self
+    }
+
+    /// The registry does what it was asked for, and the fault is in its answer.
+    pub(crate) fn stored(mut self) -> Self {
+        self.stored = true;
         self
     }
 
@@ -216,6 +224,18 @@ impl Fault {
         Full::new(body)
             .map_err(|never: Infallible| match never {})
             .boxed_unsync()
+    }
+
+    /// The answer in place of the registry's, which has done its part.
+    pub(super) fn lose(&self) -> Result<Response<Body>, std::io::Error> {
+        if self.drop_connection {
+            return Err(std::io::Error::other("dropped"));
+        }
+        let body = Full::new(Bytes::new()).map_err(|never: Infallible| match never {});
+        let mut response = Response::new(body.boxed_unsync());
+        *response.status_mut() =
+            StatusCode::from_u16(self.status.unwrap_or(500)).expect("a status");
+        Ok(response)
     }
 
     /// The registry's own response, changed.

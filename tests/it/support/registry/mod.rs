@@ -24,6 +24,7 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -73,6 +74,23 @@ pub(crate) struct Settings {
     pub(crate) upload_origin: Option<String>,
     /// Mounts blobs from other repositories.
     pub(crate) mount: bool,
+    /// Which writes of tags it accepts.
+    pub(crate) tags: TagRule,
+    /// How long a read of a tag shows what was there before.
+    pub(crate) stale_tags: Duration,
+    /// Resolves the tag `sha256-<hex>` to the manifest with that digest, as GitLab does.
+    pub(crate) digest_tags: bool,
+}
+
+/// Which writes of tags a registry accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TagRule {
+    /// All.
+    Mutable,
+    /// None that changes a tag.
+    Immutable,
+    /// None of a tag that exists, whatever it names.
+    WriteOnce,
 }
 
 /// The authentication of a registry.
@@ -99,6 +117,9 @@ impl Default for Settings {
             max_body: usize::MAX,
             upload_origin: None,
             mount: true,
+            tags: TagRule::Mutable,
+            stale_tags: Duration::ZERO,
+            digest_tags: false,
         }
     }
 }
@@ -254,6 +275,16 @@ impl Registry {
             .map(|(_, _, bytes)| bytes)
     }
 
+    /// The tags of a repository.
+    pub(crate) fn tags(&self, repository: &str) -> Vec<String> {
+        self.lock()
+            .tags
+            .keys()
+            .filter(|(name, _)| name == repository)
+            .map(|(_, tag)| tag.clone())
+            .collect()
+    }
+
     /// The descriptor or digest of a tag.
     pub(crate) fn tag(&self, repository: &str, tag: &str) -> Option<String> {
         self.lock()
@@ -314,8 +345,10 @@ async fn answer(
         tokio::time::sleep(delay).await;
     }
     match fault {
-        Some(fault) if fault.drop_connection => Err(std::io::Error::other("dropped")),
-        Some(fault) if fault.replaces() => Ok(fault.respond(&state, &request)),
+        Some(fault) if fault.drop_connection && !fault.stored => {
+            Err(std::io::Error::other("dropped"))
+        }
+        Some(fault) if fault.replaces() && !fault.stored => Ok(fault.respond(&state, &request)),
         fault => {
             let (uri, authorization) = (request.uri().clone(), authorization(&request));
             let max_body = state.lock().settings.max_body;
@@ -337,10 +370,11 @@ async fn answer(
             } else {
                 inner.handle(&method, &uri, authorization.as_deref(), body)
             };
-            Ok(fault.map_or_else(
-                || full(response.clone()),
-                |fault| fault.damage(response.clone()),
-            ))
+            match fault {
+                Some(fault) if fault.stored => fault.lose(),
+                Some(fault) => Ok(fault.damage(response)),
+                None => Ok(full(response)),
+            }
         }
     }
 }

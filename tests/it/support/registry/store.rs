@@ -1,6 +1,9 @@
 //! The registry's content, and its responses without faults.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Instant,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -8,7 +11,7 @@ use hyper::{Method, Response, StatusCode, Uri, header::HeaderValue};
 use packgate::core::{digest::Digest, media_type};
 use serde_json::{Value, json};
 
-use super::{Auth, Fault, Recorded, Settings};
+use super::{Auth, Fault, Recorded, Settings, TagRule};
 
 #[derive(Default)]
 pub(super) struct Inner {
@@ -18,6 +21,8 @@ pub(super) struct Inner {
     /// By repository and digest: media type and bytes.
     pub(super) manifests: BTreeMap<(String, String), (String, Bytes)>,
     pub(super) tags: BTreeMap<(String, String), String>,
+    /// What tags named before, and until when.
+    pub(super) earlier_tags: BTreeMap<(String, String), Vec<(Instant, Option<String>)>>,
     pub(super) uploads: HashMap<String, Vec<u8>>,
     pub(super) tokens: HashMap<String, Vec<String>>,
     pub(super) faults: Vec<Fault>,
@@ -187,12 +192,29 @@ impl Inner {
 
     pub(super) fn manifest(&self, name: &str, reference: &str) -> Option<(String, String, Bytes)> {
         let digest = self
-            .tags
-            .get(&(name.into(), reference.into()))
-            .cloned()
+            .shown_tag(name, reference)
+            .or_else(|| self.digest_of_tag(reference))
             .unwrap_or_else(|| reference.into());
         let (media_type, bytes) = self.manifests.get(&(name.into(), digest.clone()))?;
         Some((digest, media_type.clone(), bytes.clone()))
+    }
+
+    fn digest_of_tag(&self, reference: &str) -> Option<String> {
+        let hex = reference.strip_prefix("sha256-")?;
+        (self.settings.digest_tags && hex.len() == 64).then(|| format!("sha256:{hex}"))
+    }
+
+    /// What a read of the tag shows.
+    fn shown_tag(&self, name: &str, reference: &str) -> Option<String> {
+        let key = (name.to_owned(), reference.to_owned());
+        let earlier = self.earlier_tags.get(&key).and_then(|all| {
+            all.iter()
+                .find(|(changed, _)| changed.elapsed() < self.settings.stale_tags)
+        });
+        match earlier {
+            Some((_, shown)) => shown.clone(),
+            None => self.tags.get(&key).cloned(),
+        }
     }
 
     fn serve_manifest(&self, name: &str, reference: &str) -> Response<Bytes> {
@@ -216,10 +238,24 @@ impl Inner {
             .as_str()
             .unwrap_or(media_type::MANIFEST)
             .to_owned();
+        let key = (name.to_owned(), reference.to_owned());
+        let before = self.tags.get(&key).cloned();
+        let refused = match self.settings.tags {
+            TagRule::Mutable => false,
+            TagRule::Immutable => before.as_ref().is_some_and(|before| *before != digest),
+            TagRule::WriteOnce => before.is_some(),
+        };
+        if refused {
+            return problem(400, "TAG_INVALID");
+        }
         self.manifests
             .insert((name.into(), digest.clone()), (media_type, body));
         if !reference.starts_with("sha256:") {
-            self.tags.insert((name.into(), reference.into()), digest);
+            self.earlier_tags
+                .entry(key.clone())
+                .or_default()
+                .push((Instant::now(), before));
+            self.tags.insert(key, digest);
         }
         let mut response = respond(201);
         if let (true, Some(subject)) = (
