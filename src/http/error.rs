@@ -226,16 +226,16 @@ fn error_chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'st
 impl ClassifiedError for HttpError {
     fn reason(&self) -> Reason {
         match self {
+            Self::Tls { failure, .. } if failure.fault.is_configuration() => Reason::InvalidSpec,
             Self::Address { .. } => Reason::AddressNotAllowed,
-            Self::Unreachable { .. }
+            Self::Tls { .. }
+            | Self::Unreachable { .. }
             | Self::Broken { .. }
             | Self::TooSlow { .. }
             | Self::Redirect { .. } => Reason::FetchFailed,
             Self::Timeout { .. } => Reason::DeadlineExceeded,
             Self::TooLarge { .. } => Reason::LimitExceeded,
             Self::Setup { .. } => Reason::InvalidSpec,
-            Self::Tls { failure, .. } if failure.fault.is_configuration() => Reason::InvalidSpec,
-            Self::Tls { .. } => Reason::FetchFailed,
         }
     }
 }

@@ -206,7 +206,7 @@ fn cut_secret_start(words: &str, secret: &str) -> Option<usize> {
     starts
         .filter(|length| *length >= MIN_CUT_SECRET)
         .filter(|length| words.ends_with(&secret[..*length]))
-        .last()
+        .next_back()
         .map(|length| words.len() - length)
 }
 
@@ -222,10 +222,6 @@ pub(super) struct AuthorizationAttempts {
 }
 
 impl AuthorizationAttempts {
-    pub(super) fn next_candidate(&mut self) -> Option<Option<FoundCredentials>> {
-        self.candidates.as_mut()?.pop_front()
-    }
-
     pub(super) fn was_refused(&self, value: &Redacted<String>) -> bool {
         self.refused.iter().any(|shown| shown.value == *value)
     }

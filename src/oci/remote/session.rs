@@ -276,7 +276,7 @@ impl RegistrySession {
                 }
             }
         }
-        while let Some(candidate) = attempts.next_candidate() {
+        while let Some(candidate) = attempts.candidates.as_mut().and_then(VecDeque::pop_front) {
             match self
                 .authorize(&mut state, access, &challenge, candidate)
                 .await
