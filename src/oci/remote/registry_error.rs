@@ -44,12 +44,6 @@ pub(super) fn from_http(error: HttpError, location: &str) -> OciError {
             location,
             cause: error.to_string(),
         },
-        HttpError::Unreachable { .. } | HttpError::Broken { .. } | HttpError::TooSlow { .. } => {
-            OciError::Unavailable {
-                location,
-                cause: error.to_string(),
-            }
-        }
     }
 }
 
