@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-down build image test test-fast test-interop test-chart test-cluster lint generate check-generated coverage bench figures deny clean
+.PHONY: help quickstart quickstart-down build image test test-times test-fast test-interop test-chart test-cluster lint generate check-generated coverage bench figures deny clean
 
 include tests/tools/tools.mk
 include tests/cluster/cluster.mk
@@ -26,6 +26,9 @@ image: ## Make the container image without a container engine; prints the folder
 
 test: ## Every test, and how many there were. What CI runs
 	tests/all.sh test-fast test-interop test-chart test-cluster
+
+test-times: ## Where the time of the last make test went
+	@tests/times.py show "$${CARGO_TARGET_DIR:-target}"/test-times/*
 
 test-fast: ## Unit and integration tests that need nothing but Rust; three to four minutes when warm
 	cargo test --locked --lib --bins --test it -- --skip interop:: --skip chart::

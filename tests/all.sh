@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# all.sh TARGET...: make these targets, all of them even if one fails, and say how many tests there were
+# all.sh TARGET...: make these targets, all of them even if one fails, and say how many tests there were. When each line came is kept beside
+# what cargo builds; `make test-times` tells where the time went.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+times=${CARGO_TARGET_DIR:-target}/test-times
+rm -rf "$times"
+mkdir -p "$times"
 failed=()
 for target in "$@"; do
-  make --no-print-directory "$target" 2>&1 | tee -a "$log" || failed+=("$target")
+  make --no-print-directory "$target" 2>&1 | tests/times.py record "$times/$target" || failed+=("$target")
 done
-awk '/^test result: / {
+for target in "$@"; do cut -f 2- "$times/$target"; done | awk '/^test result: / {
   for (i = 2; i <= NF; i++) { if ($i == "passed;") passed += $(i - 1); if ($i == "failed;") failed += $(i - 1); if ($i ~ /^ignored;?$/) skipped += $(i - 1) }
-} END { printf "tests: %d passed, %d failed, %d skipped\n", passed, failed, skipped }' "$log"
+} END { printf "tests: %d passed, %d failed, %d skipped\n", passed, failed, skipped }'
 [ ${#failed[@]} = 0 ] || { echo "failed: ${failed[*]}" >&2; exit 1; }
