@@ -19,7 +19,7 @@ use crate::{
     http::{HttpClient, HttpOptions},
     oci::{
         ContentTarget, LocalContentStore, OciArchiveTarget, OciLayoutTarget,
-        auth::{AnonymousCredentials, CredentialStore, DockerConfig},
+        credentials::{AnonymousCredentials, CredentialStore, DockerConfig},
         remote::RegistryTarget,
     },
     service::{

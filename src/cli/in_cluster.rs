@@ -13,12 +13,12 @@ use crate::{
     api::installation::{InstallationConfig, MAX_CONFIG},
     core::{job, reason::Reason, reference::ImageRepository},
     http::{
-        AddressPolicy, ConnectionErrorDetail, HttpClient, HttpOptions, HttpRetryPolicy,
-        MinTransferRate, PrivateAddresses, address_policy::parse_networks,
+        AddressPolicy, ConnectionErrorDetail, ErrorAdvice, HttpClient, HttpOptions,
+        HttpRetryPolicy, MinTransferRate, PrivateAddresses, address_policy::parse_networks,
     },
     oci::{
         ContentSource,
-        auth::{AnonymousCredentials, CredentialStore, DockerConfig},
+        credentials::{AnonymousCredentials, CredentialStore, DockerConfig},
     },
     service::{
         registries::{RepositoryOpenError, TenantRepositoryOpener},
@@ -101,6 +101,7 @@ pub(super) fn cluster_http_options(private_networks: &[String]) -> Result<HttpOp
     Ok(HttpOptions {
         addresses: AddressPolicy::Cluster { private },
         connection_error_detail: ConnectionErrorDetail::OutcomeOnly,
+        error_advice: ErrorAdvice::Cluster,
         ..HttpOptions::default()
     })
 }
@@ -119,6 +120,7 @@ pub(super) fn admission_http_options(addresses: AddressPolicy) -> HttpOptions {
     HttpOptions {
         addresses,
         connection_error_detail: ConnectionErrorDetail::OutcomeOnly,
+        error_advice: ErrorAdvice::Cluster,
         connect_timeout: Duration::from_secs(2),
         idle_timeout: Duration::from_secs(5),
         // other than the deadline: the error message would vary otherwise

@@ -12,7 +12,7 @@ use crate::{
     http::{HttpClient, HttpOptions},
     oci::{
         ContentSource, OciError,
-        auth::CredentialStore,
+        credentials::CredentialStore,
         remote::{RegistryOptions, RegistryTarget},
     },
 };
@@ -163,7 +163,7 @@ mod tests {
             reason::{ClassifiedError, Reason},
             reference::TagOrDigest,
         },
-        oci::auth::AnonymousCredentials,
+        oci::credentials::AnonymousCredentials,
     };
 
     fn registry(host: &str) -> JobRegistry {

@@ -18,7 +18,7 @@ use crate::{
     clock::Clock,
     core::reference::ImageRepository,
     http::{HttpClient, HttpOptions, HttpProxy, HttpRetryPolicy},
-    oci::auth::RegistryCredentialError,
+    oci::credentials::RegistryCredentialError,
     service::registries::{OpenedRepository, RepositoryOpenError, TenantRepositoryOpener},
     telemetry::events::EventRecorder,
     trust::TufSource,
@@ -63,7 +63,12 @@ impl TenantRepositoryOpener for NoRegistries {
         _: &ImageRepository,
         _: Option<&[u8]>,
     ) -> Result<OpenedRepository, RepositoryOpenError> {
-        Err(RegistryCredentialError::Malformed { line: 1, column: 1 }.into())
+        Err(RegistryCredentialError::Malformed {
+            source_name: "registry configuration".into(),
+            line: 1,
+            column: 1,
+        }
+        .into())
     }
 }
 

@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::{
-    AddressPolicy, ConnectionErrorDetail, HttpError, HttpOptions, HttpProxy, HttpRequest,
-    HttpResponse, HttpResponseHead, HttpRetryPolicy, MinTransferRate,
+    AddressPolicy, ConnectionErrorDetail, ErrorAdvice, HttpError, HttpOptions, HttpProxy,
+    HttpRequest, HttpResponse, HttpResponseHead, HttpRetryPolicy, MinTransferRate,
     address_policy::AddressFilteringResolver, error::root_cause, redact::redact_url, redirect,
     request::HttpRequestBody, retry::RetryBackoff,
 };
@@ -35,6 +35,7 @@ pub struct HttpClient {
     response_timeout: Duration,
     min_transfer_rate: Option<MinTransferRate>,
     connection_error_detail: ConnectionErrorDetail,
+    error_advice: ErrorAdvice,
     retries: HttpRetryPolicy,
     requests: Arc<AtomicU64>,
 }
@@ -56,6 +57,7 @@ impl HttpClient {
             response_timeout: options.response_timeout,
             min_transfer_rate: options.min_transfer_rate,
             connection_error_detail: options.connection_error_detail,
+            error_advice: options.error_advice,
             retries: options.retries,
             requests: Arc::default(),
         })
@@ -73,6 +75,11 @@ impl HttpClient {
     /// The number of requests sent, with every retry and redirect, by this client and its clones.
     pub fn request_count(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Which ways out errors name.
+    pub const fn error_advice(&self) -> ErrorAdvice {
+        self.error_advice
     }
 
     /// Sends a request, follows redirects and retries where that is allowed. The response may have

@@ -28,7 +28,7 @@ mod transfer_rate;
 pub use address_policy::{AddressPolicy, PrivateAddresses};
 pub use client::HttpClient;
 pub use error::HttpError;
-pub use options::{ConnectionErrorDetail, HttpOptions, HttpProxy, HttpRetryPolicy};
+pub use options::{ConnectionErrorDetail, ErrorAdvice, HttpOptions, HttpProxy, HttpRetryPolicy};
 pub use redact::Redacted;
 pub use request::HttpRequest;
 pub use reqwest::{Method, StatusCode, header};

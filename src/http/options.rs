@@ -29,6 +29,8 @@ pub struct HttpOptions {
     pub min_transfer_rate: Option<MinTransferRate>,
     /// How much an error reveals about a failed connection.
     pub connection_error_detail: ConnectionErrorDetail,
+    /// Which ways out errors name.
+    pub error_advice: ErrorAdvice,
     /// The retries of idempotent requests.
     pub retries: HttpRetryPolicy,
     /// The addresses that may be reached.
@@ -44,6 +46,16 @@ pub enum ConnectionErrorDetail {
     /// Only that it failed. The user may have chosen the address, and may be outside of this
     /// network: the cause would reveal which ports are open there. It is logged.
     OutcomeOnly,
+}
+
+/// Which ways out errors name: those of the one who reads them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ErrorAdvice {
+    /// Options of the command line.
+    #[default]
+    CommandLine,
+    /// Values of the chart.
+    Cluster,
 }
 
 /// The proxy. The [`AddressPolicy`] applies to a proxy's address too: otherwise anyone who may name
@@ -101,6 +113,7 @@ impl Default for HttpOptions {
             response_timeout: Duration::from_mins(1),
             min_transfer_rate: None,
             connection_error_detail: ConnectionErrorDetail::FullCause,
+            error_advice: ErrorAdvice::CommandLine,
             retries: HttpRetryPolicy::default(),
             addresses: AddressPolicy::Any,
         }

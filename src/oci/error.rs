@@ -33,16 +33,13 @@ pub enum OciError {
         cause: String,
     },
     /// HTTP 401 or 403.
-    #[error(
-        "{location} denied access with HTTP {status}: {cause}; check the credentials (docker login, \
-            --registry-config)"
-    )]
+    #[error("{location} denied access with HTTP {status}: {cause}")]
     Denied {
         /// The registry or repository.
         location: String,
         /// The HTTP status.
         status: u16,
-        /// The registry's message, shortened.
+        /// The registry's message, shortened; which credentials were tried, and the way out.
         cause: String,
     },
     /// HTTP 429.

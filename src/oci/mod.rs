@@ -4,7 +4,7 @@
 //! `service::copy`: push and pull are the same thing in two directions.
 
 pub mod archive;
-pub mod auth;
+pub mod credentials;
 pub mod error;
 pub mod layout;
 pub mod memory;

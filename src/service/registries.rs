@@ -7,7 +7,7 @@ use crate::{
         reason::{ClassifiedError, Reason},
         reference::ImageRepository,
     },
-    oci::{ContentSource, OciError, auth::RegistryCredentialError},
+    oci::{ContentSource, OciError, credentials::RegistryCredentialError},
 };
 
 /// An opened repository.

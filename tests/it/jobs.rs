@@ -33,7 +33,7 @@ use packgate::{
     http::{AddressPolicy, HttpClient, HttpOptions, HttpProxy, PrivateAddresses},
     oci::{
         ContentSource, OciError, OciLayoutTarget,
-        auth::AnonymousCredentials,
+        credentials::AnonymousCredentials,
         remote::{RegistryOptions, RegistryTarget},
     },
     service::{

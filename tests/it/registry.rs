@@ -20,7 +20,9 @@ use packgate::{
     http::{HttpClient, HttpOptions, HttpProxy, HttpRetryPolicy},
     oci::{
         OciError,
-        auth::{AnonymousCredentials, CredentialStore, HostCredentials, RegistryCredentials},
+        credentials::{
+            AnonymousCredentials, CredentialStore, HostCredentials, RegistryCredentials,
+        },
         fetch_content,
         remote::{RegistryOptions, RegistryTarget},
     },

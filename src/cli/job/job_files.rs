@@ -15,7 +15,7 @@ use crate::{
         lockfile::Lockfile,
         reason::Reason,
     },
-    oci::auth::{AnonymousCredentials, CredentialStore, DockerConfig},
+    oci::credentials::{AnonymousCredentials, CredentialStore, DockerConfig},
 };
 
 /// Bytes of a Docker configuration: the maximum size of a Secret.

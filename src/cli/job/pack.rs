@@ -27,7 +27,7 @@ use crate::{
         AddressPolicy, ConnectionErrorDetail, HttpClient, HttpOptions, MinTransferRate,
         PrivateAddresses, address_policy::parse_networks,
     },
-    oci::{OciLayoutTarget, auth::CredentialStore},
+    oci::{OciLayoutTarget, credentials::CredentialStore},
     service::release::{self, PackRequest, PackingStore},
 };
 

@@ -10,6 +10,7 @@
 //! What is *not* checked here: whether a listed referrer really refers to the subject. The code
 //! that opens it checks its `subject`.
 
+mod authorization;
 mod blobs;
 mod challenge;
 mod endpoint;
@@ -30,7 +31,7 @@ use tokio::sync::Mutex;
 
 use super::{
     ContentReader, ContentSource, ContentTarget, OciError, PushContent, ResolvedManifest,
-    auth::CredentialStore, listed_referrer,
+    credentials::CredentialStore, listed_referrer,
 };
 use crate::{
     core::{

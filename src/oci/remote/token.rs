@@ -9,7 +9,7 @@ use url::{Host, Url, form_urlencoded};
 
 use crate::{
     http::{HttpRequest, Redacted, header, redact::redact_url},
-    oci::auth::RegistryCredentials,
+    oci::credentials::RegistryCredentials,
 };
 
 /// Bytes of a token service's response. Tokens with many group claims have some kilobytes.
@@ -77,7 +77,10 @@ impl<'a> RegistryTokenService<'a> {
             Some(RegistryCredentials::Password { username, password }) => self
                 .build_get_request(Some(username), scopes)
                 .with_authorization(&basic_authorization(username, password)),
-            None => self.build_get_request(None, scopes),
+            // A registry's token is shown to the registry only.
+            Some(RegistryCredentials::RegistryToken(_)) | None => {
+                self.build_get_request(None, scopes)
+            }
         }
     }
 
@@ -115,6 +118,11 @@ pub(super) fn basic_authorization(username: &str, password: &Redacted<String>) -
         STANDARD.encode(format!("{username}:{}", password.expose()))
     )
     .into()
+}
+
+/// The `Authorization` header of the Bearer scheme.
+pub(super) fn bearer_authorization(token: &Redacted<String>) -> Redacted<String> {
+    format!("Bearer {}", token.expose()).into()
 }
 
 /// Same origin; or encrypted, and the same host or below the registry's parent domain. A parent of

@@ -24,7 +24,7 @@ use crate::{
     },
     clock::{Clock, SystemClock},
     core::reference::ImageRepository,
-    oci::{MemoryTarget, auth::RegistryCredentialError},
+    oci::{MemoryTarget, credentials::RegistryCredentialError},
     service::registries::{OpenedRepository, RepositoryOpenError, TenantRepositoryOpener},
     webhook::{
         WebhookMetrics, WebhookOptions,
@@ -44,7 +44,12 @@ impl TenantRepositoryOpener for Empty {
         _: Option<&[u8]>,
     ) -> Result<OpenedRepository, RepositoryOpenError> {
         if repository.host() == "broken.example.com" {
-            return Err(RegistryCredentialError::Malformed { line: 1, column: 1 }.into());
+            return Err(RegistryCredentialError::Malformed {
+                source_name: "registry configuration".into(),
+                line: 1,
+                column: 1,
+            }
+            .into());
         }
         Ok(Arc::new(MemoryTarget::new()))
     }

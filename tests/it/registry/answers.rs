@@ -9,7 +9,7 @@ use packgate::{
         reason::{ClassifiedError, Reason},
     },
     http::{AddressPolicy, HttpOptions, PrivateAddresses},
-    oci::{ContentSource, ContentTarget, auth::AnonymousCredentials},
+    oci::{ContentSource, ContentTarget, credentials::AnonymousCredentials},
 };
 
 use super::{

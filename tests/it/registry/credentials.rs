@@ -9,7 +9,7 @@ use packgate::{
     },
     oci::{
         ContentSource, ContentTarget, PushContent,
-        auth::{HostCredentials, RegistryCredentials},
+        credentials::{HostCredentials, RegistryCredentials},
     },
 };
 

@@ -10,7 +10,7 @@ use packgate::{
     http::{ConnectionErrorDetail, HttpClient, HttpOptions, MinTransferRate},
     oci::{
         ContentSource,
-        auth::AnonymousCredentials,
+        credentials::AnonymousCredentials,
         remote::{RegistryOptions, RegistryTarget},
     },
 };

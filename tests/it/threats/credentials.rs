@@ -12,7 +12,7 @@ use packgate::{
     http::{AddressPolicy, HttpClient, HttpOptions, HttpProxy, PrivateAddresses},
     oci::{
         ContentSource,
-        auth::{HostCredentials, RegistryCredentials},
+        credentials::{HostCredentials, RegistryCredentials},
         remote::{RegistryOptions, RegistryTarget},
     },
 };

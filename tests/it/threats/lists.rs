@@ -9,7 +9,7 @@ use packgate::{
     http::{HttpClient, HttpOptions, HttpProxy, HttpRetryPolicy},
     oci::{
         ContentSource,
-        auth::AnonymousCredentials,
+        credentials::AnonymousCredentials,
         remote::{RegistryOptions, RegistryTarget},
     },
 };

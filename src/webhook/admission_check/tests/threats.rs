@@ -17,7 +17,7 @@ use crate::{
     },
     http::{HttpClient, HttpOptions, HttpProxy},
     oci::{
-        auth::{AnonymousCredentials, CredentialStore, DockerConfig},
+        credentials::{AnonymousCredentials, CredentialStore, DockerConfig},
         remote::{RegistryOptions, RegistryTarget},
     },
     service::{
