@@ -110,6 +110,11 @@ pub struct RegistryConfig {
     /// Its CA certificates: an object of the system namespace, key `ca.crt`.
     #[serde(default)]
     pub ca_ref: Option<ConfigObjectRef>,
+    /// The credentials that controller and webhook read evidence with: a Secret of type
+    /// `kubernetes.io/dockerconfigjson` in the system namespace. Those that an object names are
+    /// tried first.
+    #[serde(default)]
+    pub secret_ref: Option<NameRef>,
 }
 
 /// Network access of the controller and its Jobs.
@@ -274,7 +279,7 @@ mod tests {
     #[test]
     fn the_charts_configuration_is_read() {
         let text = "builder: {id: 'https://ci.example.com/packgate/'}\nregistries: [{host: \
-            'r.example.com:5000', plainHTTP: true, caRef: {kind: ConfigMap, name: ca}}]\n\
+            'r.example.com:5000', plainHTTP: true, caRef: {kind: ConfigMap, name: ca}, secretRef: {name: reader}}]\n\
             network: {allowedPrivateCIDRs: [10.0.0.0/8]}\nsigning: {allowNone: true}\nnoMatch: \
             {packedBundle: Deny, imageVolume: Warn, container: Allow}\n\
             webhook: {clientCARef: {kind: ConfigMap, name: api-server}, clientNames: \
@@ -285,6 +290,8 @@ mod tests {
         assert!(
             config.registries[0].plain_http && config.signing.allow_none && config.metrics.names
         );
+        let secret = config.registries[0].secret_ref.as_ref();
+        assert_eq!(secret.map(|secret| secret.name.as_str()), Some("reader"));
         assert_eq!(
             config
                 .webhook

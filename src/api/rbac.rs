@@ -191,9 +191,10 @@ impl RbacInstallation {
     }
 
     fn tenant_secret_role(&self) -> Result<Vec<RbacObject>, RbacError> {
-        let role = self.cluster_role(TENANT, &[], vec![policy_rule("", &["secrets"], &["get"])]);
+        let resources = &["secrets", "serviceaccounts"];
+        let role = self.cluster_role(TENANT, &[], vec![policy_rule("", resources, &["get"])]);
         Ok(vec![rbac_object(
-            "Reads Secrets. Bound to controller and webhook only in namespaces that opt in, by a \
+            "Reads Secrets, and ServiceAccounts for their imagePullSecrets. Bound to controller and webhook only in namespaces that opt in, by a \
                 RoleBinding there; never cluster-wide.",
             &role,
         )?])
@@ -455,7 +456,7 @@ mod tests {
     fn a_tenant_gives_get_and_nothing_else() {
         assert_eq!(
             role("ClusterRole", TENANT),
-            [policy_rule("", &["secrets"], &["get"])]
+            [policy_rule("", &["secrets", "serviceaccounts"], &["get"])]
         );
     }
 

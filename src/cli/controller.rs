@@ -13,6 +13,7 @@ use super::{
         cluster_http_options, kube_client, open_registries, open_trust_source, read_config,
         server_ended_error, stop_on_signal,
     },
+    installation_credentials::InstallationCredentials,
     output::CommandResult,
 };
 use crate::{
@@ -84,17 +85,19 @@ pub(super) async fn run_controller(args: ControllerArgs) -> Result<CommandResult
         connection_error_detail: ConnectionErrorDetail::FullCause,
         ..cluster_http_options(&[])?
     };
+    let client = kube_client().await?;
+    let credentials =
+        InstallationCredentials::new(client.clone(), &args.namespace, &installation.registries)?;
     let options = ControllerOptions {
         namespace: args.namespace,
         image: args.image,
         identity: args.identity,
         installation,
         clock: Arc::new(SystemClock),
-        registries: Box::new(move |known| open_registries(known, &http)),
+        registries: Box::new(move |known| open_registries(known, &http, credentials.clone())),
         trust: Box::new(move |known| open_trust_source(known, &trust_http)),
         make_key: Box::new(|| generate_platform_key().map_err(|error| error.message)),
     };
-    let client = kube_client().await?;
     lower_priority_of_cpu_work();
     let controlling =
         controller::run_controller(client, options, metrics, move || ready.set(), stop);

@@ -2,13 +2,17 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinError,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{error::CliError, input_file::InputFile, registry_clients};
+use super::{
+    error::CliError, input_file::InputFile, installation_credentials::InstallationCredentials,
+    registry_clients,
+};
 use crate::{
     api::installation::{InstallationConfig, MAX_CONFIG},
     core::{job, reason::Reason, reference::ImageRepository},
@@ -16,12 +20,12 @@ use crate::{
         AddressPolicy, ConnectionErrorDetail, ErrorAdvice, HttpClient, HttpOptions,
         HttpRetryPolicy, MinTransferRate, PrivateAddresses, address_policy::parse_networks,
     },
-    oci::{
-        ContentSource,
-        credentials::{AnonymousCredentials, CredentialStore, DockerConfig},
-    },
+    oci::credentials::{CredentialChain, CredentialStore},
     service::{
-        registries::{RepositoryOpenError, TenantRepositoryOpener},
+        registries::{
+            NamedDockerConfig, OpenedRepository, RepositoryOpenError, TenantRepositoryOpener,
+            credentials_digest,
+        },
         trust_root::TrustSource,
     },
     trust::TufSource,
@@ -135,17 +139,24 @@ pub(super) fn admission_http_options(addresses: AddressPolicy) -> HttpOptions {
     }
 }
 
-/// Opens registries with the credentials of the request, and with no others.
-struct ClusterRepositoryOpener(registry_clients::RegistryClients);
+/// Opens registries with the credentials of the request, then with the installation's.
+struct ClusterRepositoryOpener {
+    registries: registry_clients::RegistryClients,
+    installation: InstallationCredentials,
+}
 
 /// Registries to read from.
 pub(super) fn open_registries(
     registries: &[job::JobRegistry],
     options: &HttpOptions,
+    installation: InstallationCredentials,
 ) -> Result<Arc<dyn TenantRepositoryOpener>, String> {
-    let known = registry_clients::RegistryClients::new(registries, options)
+    let registries = registry_clients::RegistryClients::new(registries, options)
         .map_err(|error| error.message)?;
-    Ok(Arc::new(ClusterRepositoryOpener(known)))
+    Ok(Arc::new(ClusterRepositoryOpener {
+        registries,
+        installation,
+    }))
 }
 
 /// TUF repositories. One on the host of a registry uses a client with the registry's CAs.
@@ -168,19 +179,27 @@ pub(super) fn open_trust_source(
     Ok(Arc::new(source))
 }
 
+#[async_trait]
 impl TenantRepositoryOpener for ClusterRepositoryOpener {
-    fn open_repository(
+    async fn open_repository(
         &self,
         repository: &ImageRepository,
-        docker_config: Option<&[u8]>,
-    ) -> Result<Arc<dyn ContentSource>, RepositoryOpenError> {
-        let credentials: Arc<dyn CredentialStore> = match docker_config {
-            Some(bytes) => Arc::new(DockerConfig::parse(bytes)?),
-            None => Arc::new(AnonymousCredentials),
-        };
-        Ok(self
-            .0
-            .with_credentials(credentials)
-            .open_repository(repository)?)
+        configs: &[NamedDockerConfig],
+    ) -> Result<OpenedRepository, RepositoryOpenError> {
+        let mut stores: Vec<_> = configs.iter().map(NamedDockerConfig::store).collect();
+        stores.push(Arc::new(self.installation.clone()));
+        let lookup = CredentialChain::new(stores)
+            .credentials_for_repository(repository)
+            .await;
+        let credentials = credentials_digest(&lookup);
+        // Looked up once: what is read is remembered for these credentials, and for no newer ones.
+        let source = self
+            .registries
+            .with_credentials(Arc::new(lookup))
+            .open_repository(repository)?;
+        Ok(OpenedRepository {
+            source,
+            credentials,
+        })
     }
 }

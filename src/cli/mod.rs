@@ -21,6 +21,7 @@ mod global_args;
 mod in_cluster;
 mod input_file;
 mod inspect;
+mod installation_credentials;
 mod job;
 mod keys;
 mod lock;

@@ -13,6 +13,7 @@ use super::{
         admission_http_options, cluster_http_options, kube_client, open_registries, read_config,
         server_ended_error, stop_on_signal,
     },
+    installation_credentials::InstallationCredentials,
     output::CommandResult,
 };
 use crate::{
@@ -76,11 +77,14 @@ pub(super) async fn run_webhook(args: WebhookArgs) -> Result<CommandResult, CliE
     )));
     let client = kube_client().await?;
     let known = webhook::configured_registries(&client, &installation, &args.namespace).await?;
+    let credentials =
+        InstallationCredentials::new(client.clone(), &args.namespace, &installation.registries)?;
     let registries = open_registries(
         &known,
         &admission_http_options(
             cluster_http_options(&installation.network.registry_private_cidrs)?.addresses,
         ),
+        credentials,
     );
     let options = WebhookOptions {
         registries: registries.map_err(|message| CliError::new(Reason::InvalidSpec, message))?,

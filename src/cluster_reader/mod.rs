@@ -1,14 +1,17 @@
 //! EFFECT. Reads from a cluster what verdicts depend on: policies with the objects that they refer
-//! to, the chart's registries with their CA certificates, and single objects that are watched.
+//! to, the chart's registries with their CA certificates, pull Secrets, and single objects that are
+//! watched.
 
 mod ca_certificates;
 mod object_name;
 mod policies;
+mod pull_secrets;
 mod registries;
 mod watched_object;
 
 pub use ca_certificates::{CaCertificatesError, MAX_CA_BYTES, read_ca_certificates};
 pub use object_name::is_object_name;
 pub use policies::{ClusterReadError, list_policies, read_policy_inputs};
+pub use pull_secrets::{MAX_PULL_SECRETS, PullSecretError, PullSecretReader};
 pub use registries::{RegistryCaAccess, RegistryCaError, read_registries};
 pub use watched_object::{WatchedObject, WatchedObjectState, follow_object};

@@ -154,26 +154,19 @@ async fn read_lock_from_context(
     is_judged: bool,
     context: &ReconcileContext,
 ) -> Result<Vec<u8>, ReconcileError> {
-    let docker_config = match secret {
-        Some(name) => Some(
-            context
-                .secrets
-                .read_docker_config(namespace, name, "spec.source.ociRef.secretRef")
-                .await?,
-        ),
-        None => None,
-    };
+    let field = "spec.source.ociRef.secretRef";
+    let configs = verify::read_docker_config(namespace, secret, field, context).await?;
     if is_judged {
-        verify::verify_context_artifact(namespace, reference, docker_config.as_deref(), context)
-            .await?;
+        verify::verify_context_artifact(namespace, reference, &configs, context).await?;
     }
-    let source = context
+    let opened = context
         .registries
-        .open_repository(reference.repository(), docker_config.as_deref())
+        .open_repository(reference.repository(), &configs)
+        .await
         .map_err(|error| ReconcileError::from_classified(&error))?;
     let limits = InputLimits::DEFAULT;
     let bytes = context_artifact::read_context_file(
-        &*source,
+        &*opened.source,
         &reference.digest(),
         path,
         limits.lock_bytes,

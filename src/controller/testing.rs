@@ -19,7 +19,9 @@ use crate::{
     core::reference::ImageRepository,
     http::{HttpClient, HttpOptions, HttpProxy, HttpRetryPolicy},
     oci::credentials::RegistryCredentialError,
-    service::registries::{OpenedRepository, RepositoryOpenError, TenantRepositoryOpener},
+    service::registries::{
+        NamedDockerConfig, OpenedRepository, RepositoryOpenError, TenantRepositoryOpener,
+    },
     telemetry::events::EventRecorder,
     trust::TufSource,
 };
@@ -57,18 +59,19 @@ pub(super) fn context(client: Client, clock: Arc<dyn Clock>) -> ReconcileContext
 
 struct NoRegistries;
 
+#[async_trait::async_trait]
 impl TenantRepositoryOpener for NoRegistries {
-    fn open_repository(
+    async fn open_repository(
         &self,
         _: &ImageRepository,
-        _: Option<&[u8]>,
+        _: &[NamedDockerConfig],
     ) -> Result<OpenedRepository, RepositoryOpenError> {
-        Err(RegistryCredentialError::Malformed {
-            source_name: "registry configuration".into(),
+        let error = RegistryCredentialError::Malformed {
+            source_name: "Secret team-a/pull".into(),
             line: 1,
             column: 1,
-        }
-        .into())
+        };
+        Err(error.into())
     }
 }
 

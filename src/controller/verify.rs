@@ -30,6 +30,7 @@ use crate::{
     },
     service::{
         bundle_state::{BundleState, BundleStateRequest, read_bundle_state},
+        registries::NamedDockerConfig,
         verify::BundleEvaluation,
     },
 };
@@ -51,7 +52,7 @@ pub(super) async fn verify_packed_bundle(
     let reference = packing.repository.clone().pin_to_digest(digest);
     let secret = packing.push_secret.as_deref();
     let field = "spec.destination.secretRef";
-    let docker_config = read_docker_config(namespace, secret, field, context).await?;
+    let configs = read_docker_config(namespace, secret, field, context).await?;
     let own = build_signer_policy(namespace, packing, lock, context).await?;
     let is_signed = own.is_some();
     let signer = own
@@ -63,7 +64,7 @@ pub(super) async fn verify_packed_bundle(
     let state = read_state_in_time(
         &reference,
         tag.as_ref(),
-        docker_config.as_deref(),
+        &configs,
         namespace,
         &policies,
         context,
@@ -100,20 +101,22 @@ pub(super) async fn verify_packed_bundle(
     })
 }
 
-async fn read_docker_config(
+/// The credentials that the object names in `field`; none if it names none.
+pub(super) async fn read_docker_config(
     namespace: &str,
     secret: Option<&str>,
     field: &str,
     context: &ReconcileContext,
-) -> Result<Option<Vec<u8>>, ReconcileError> {
-    match secret {
-        Some(name) => context
-            .secrets
-            .read_docker_config(namespace, name, field)
-            .await
-            .map(Some),
-        None => Ok(None),
-    }
+) -> Result<Vec<NamedDockerConfig>, ReconcileError> {
+    let Some(name) = secret else {
+        return Ok(Vec::new());
+    };
+    let secrets = &context.secrets;
+    let bytes = secrets.read_docker_config(namespace, name, field).await?;
+    let config = NamedDockerConfig::parse(&format!("Secret {namespace}/{name}"), &bytes);
+    Ok(vec![config.map_err(|error| {
+        ReconcileError::from_classified(&error)
+    })?])
 }
 
 /// The evidence, with the required SBOM: exactly the document that the bundle's lock names,
@@ -161,12 +164,12 @@ pub(super) async fn verify_adopted_bundle(
     context: &ReconcileContext,
 ) -> Result<AcceptedBundle, ReconcileError> {
     let (secret, field) = (adoption.secret.as_deref(), "spec.source.bundle.secretRef");
-    let docker_config = read_docker_config(namespace, secret, field, context).await?;
+    let configs = read_docker_config(namespace, secret, field, context).await?;
     let policies = applicable_policies::load_policies(namespace, context).await?;
     let state = read_state_in_time(
         &adoption.reference,
         None,
-        docker_config.as_deref(),
+        &configs,
         namespace,
         &policies,
         context,
@@ -220,19 +223,11 @@ fn admission_grounds(
 pub(super) async fn verify_context_artifact(
     namespace: &str,
     reference: &PinnedReference,
-    docker_config: Option<&[u8]>,
+    configs: &[NamedDockerConfig],
     context: &ReconcileContext,
 ) -> Result<(), ReconcileError> {
     let policies = applicable_policies::load_policies(namespace, context).await?;
-    let state = read_state_in_time(
-        reference,
-        None,
-        docker_config,
-        namespace,
-        &policies,
-        context,
-    )
-    .await?;
+    let state = read_state_in_time(reference, None, configs, namespace, &policies, context).await?;
     match combine_verdicts(&state.judgement.decision, None)? {
         Some(_) => Ok(()),
         None => Err(ungoverned_error(reference)),
@@ -242,7 +237,7 @@ pub(super) async fn verify_context_artifact(
 async fn read_state_in_time(
     reference: &PinnedReference,
     tag: Option<&ImageTag>,
-    docker_config: Option<&[u8]>,
+    configs: &[NamedDockerConfig],
     namespace: &str,
     policies: &[Policy],
     context: &ReconcileContext,
@@ -254,12 +249,7 @@ async fn read_state_in_time(
         namespace,
         now: context.clock.now(),
     };
-    let looking = read_bundle_state(
-        &*context.registries,
-        docker_config,
-        &asked,
-        &InputLimits::DEFAULT,
-    );
+    let looking = read_bundle_state(&*context.registries, configs, &asked, &InputLimits::DEFAULT);
     if let Ok(state) = tokio::time::timeout(DEADLINE, Box::pin(looking)).await {
         state.map_err(|error| ReconcileError::from_classified(&error))
     } else {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::{
     bundle_contents::{self, BundleContents, BundleContentsError},
-    registries::{RepositoryOpenError, TenantRepositoryOpener},
+    registries::{NamedDockerConfig, RepositoryOpenError, TenantRepositoryOpener},
     verification_request::{EvidenceDepth, VerificationRequest, VerifyError},
     verify::{self, BundleEvaluation},
 };
@@ -99,15 +99,16 @@ impl ClassifiedError for BundleStateError {
     }
 }
 
-/// Reads the state of the bundle, with the credentials for its registry in `docker_config`.
+/// Reads the state of the bundle, with the credentials for its registry in `configs`.
 pub async fn read_bundle_state(
     registries: &dyn TenantRepositoryOpener,
-    docker_config: Option<&[u8]>,
+    configs: &[NamedDockerConfig],
     request: &BundleStateRequest<'_>,
     limits: &InputLimits,
 ) -> Result<BundleState, BundleStateError> {
-    let source = registries.open_repository(request.reference.repository(), docker_config)?;
-    read_state_from(&*source, request, limits).await
+    let repository = request.reference.repository();
+    let opened = registries.open_repository(repository, configs).await?;
+    read_state_from(&*opened.source, request, limits).await
 }
 
 async fn read_state_from(
@@ -195,17 +196,21 @@ mod tests {
     use crate::{
         core::{media_type, oci::Descriptor},
         oci::{ContentTarget, MemoryTarget, PushContent},
+        service::registries::OpenedRepository,
     };
 
     struct One(Arc<MemoryTarget>);
 
+    #[async_trait::async_trait]
     impl TenantRepositoryOpener for One {
-        fn open_repository(
+        async fn open_repository(
             &self,
             _: &crate::core::reference::ImageRepository,
-            _: Option<&[u8]>,
-        ) -> Result<Arc<dyn ContentSource>, RepositoryOpenError> {
-            Ok(Arc::<MemoryTarget>::clone(&self.0))
+            _: &[NamedDockerConfig],
+        ) -> Result<OpenedRepository, RepositoryOpenError> {
+            Ok(OpenedRepository::anonymous(Arc::<MemoryTarget>::clone(
+                &self.0,
+            )))
         }
     }
 
@@ -241,7 +246,7 @@ mod tests {
         };
         read_bundle_state(
             &One(Arc::clone(target)),
-            None,
+            &[],
             &request,
             &InputLimits::DEFAULT,
         )

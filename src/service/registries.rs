@@ -2,26 +2,47 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
 use crate::{
     core::{
+        digest::Digest,
         reason::{ClassifiedError, Reason},
         reference::ImageRepository,
     },
-    oci::{ContentSource, OciError, credentials::RegistryCredentialError},
+    oci::{
+        ContentSource, OciError,
+        credentials::{
+            CredentialChain, CredentialLookup, CredentialStore, DockerConfig,
+            RegistryCredentialError, RegistryCredentials,
+        },
+    },
 };
 
 /// An opened repository.
-pub type OpenedRepository = Arc<dyn ContentSource>;
+#[derive(Clone)]
+pub struct OpenedRepository {
+    /// Its content.
+    pub source: Arc<dyn ContentSource>,
+    /// The digest of all credentials that match the repository, in their order; `None` if it is
+    /// read anonymously. What was read with some credentials is not known to those who have others.
+    pub credentials: Option<Digest>,
+}
+
+/// A docker configuration that an object names, such as that of a Secret.
+#[derive(Clone, Debug)]
+pub struct NamedDockerConfig(Arc<DockerConfig>);
 
 /// Opens repositories. Implemented where registry clients are made.
+#[async_trait]
 pub trait TenantRepositoryOpener: Send + Sync {
-    /// The repository, for reading with the credentials for its host in a docker configuration
-    /// (`.dockerconfigjson`), or anonymously. Sends nothing yet. No credential helper of the
+    /// The repository, for reading with the credentials for it in `configs`, then with those of the
+    /// installation, else anonymously. Sends nothing to the registry yet. No credential helper of a
     /// configuration is ever run.
-    fn open_repository(
+    async fn open_repository(
         &self,
         repository: &ImageRepository,
-        docker_config: Option<&[u8]>,
+        configs: &[NamedDockerConfig],
     ) -> Result<OpenedRepository, RepositoryOpenError>;
 }
 
@@ -42,5 +63,101 @@ impl ClassifiedError for RepositoryOpenError {
             Self::Auth(error) => error.reason(),
             Self::Oci(error) => error.reason(),
         }
+    }
+}
+
+impl OpenedRepository {
+    /// A repository that is read without credentials.
+    pub const fn anonymous(source: Arc<dyn ContentSource>) -> Self {
+        Self {
+            source,
+            credentials: None,
+        }
+    }
+}
+
+impl NamedDockerConfig {
+    /// Parses the `.dockerconfigjson` of a Secret. `source` names it in messages.
+    pub fn parse(source: &str, bytes: &[u8]) -> Result<Self, RegistryCredentialError> {
+        let config = DockerConfig::parse(bytes)?.with_source(source);
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// Parses the older `.dockercfg`.
+    pub fn parse_dockercfg(source: &str, bytes: &[u8]) -> Result<Self, RegistryCredentialError> {
+        let config = DockerConfig::parse_dockercfg(bytes)?.with_source(source);
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// The configuration, to look up credentials in.
+    pub fn store(&self) -> Arc<dyn CredentialStore> {
+        Arc::clone(&self.0) as Arc<dyn CredentialStore>
+    }
+}
+
+/// The credentials in several configurations, in this order.
+pub fn named_credentials(configs: &[NamedDockerConfig]) -> CredentialChain {
+    CredentialChain::new(configs.iter().map(NamedDockerConfig::store).collect())
+}
+
+/// The digest of credentials, in their order; `None` if there are none.
+pub fn credentials_digest(lookup: &CredentialLookup) -> Option<Digest> {
+    if lookup.found.is_empty() {
+        return None;
+    }
+    let mut all = Vec::new();
+    for found in &lookup.found {
+        let (kind, name, secret) = match &found.credentials {
+            RegistryCredentials::Password { username, password } => {
+                ("password", username.as_str(), password)
+            }
+            RegistryCredentials::IdentityToken(token) => ("identity token", "", token),
+            RegistryCredentials::RegistryToken(token) => ("registry token", "", token),
+        };
+        for part in [kind, name, secret.expose()] {
+            // The length keeps parts apart.
+            all.extend(part.len().to_le_bytes());
+            all.extend(part.as_bytes());
+        }
+    }
+    Some(Digest::of_bytes(&all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn digest_of(auths: &str) -> Option<Digest> {
+        let config = format!(r#"{{"auths":{auths}}}"#);
+        let config = NamedDockerConfig::parse("Secret a/b", config.as_bytes()).expect("valid");
+        let repository = "r.example.com/team/app".parse().expect("valid");
+        let lookup = named_credentials(&[config])
+            .credentials_for_repository(&repository)
+            .await;
+        credentials_digest(&lookup)
+    }
+
+    #[tokio::test]
+    async fn other_credentials_have_another_digest() {
+        let shapes = [
+            r#"{"r.example.com":{"username":"a","password":"bc"}}"#,
+            r#"{"r.example.com":{"username":"ab","password":"c"}}"#,
+            r#"{"r.example.com":{"username":"a","password":"c"}}"#,
+            r#"{"r.example.com":{"identitytoken":"b"}}"#,
+            r#"{"r.example.com":{"registrytoken":"b"}}"#,
+            r#"{"r.example.com/team":{"username":"x","password":"y"},
+                "r.example.com":{"username":"a","password":"b"}}"#,
+            "{}",
+        ];
+        let mut seen = Vec::new();
+        for auths in shapes {
+            let digest = digest_of(auths).await;
+            assert!(!seen.contains(&digest), "{auths}");
+            seen.push(digest);
+        }
+        assert_eq!(seen.last(), Some(&None), "anonymous");
+        let elsewhere = r#"{"other.example.com":{"username":"a","password":"b"}}"#;
+        assert_eq!(digest_of(elsewhere).await, None);
+        assert_eq!(digest_of(shapes[0]).await, seen[0]);
     }
 }

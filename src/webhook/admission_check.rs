@@ -34,7 +34,9 @@ use crate::{
     service::{
         fair_queue::{FairQueue, FairQueueFull, FairQueueKey, FairQueueLimits, FairQueuePermit},
         registries::{OpenedRepository, TenantRepositoryOpener},
-        verdict::{denial_from_error, denied_verdict, evaluate_reference_tracked},
+        verdict::{
+            ReferenceVerdict, denial_from_error, denied_verdict, evaluate_reference_tracked,
+        },
         verdict_stage::{VerdictStage, VerdictStageTracker},
         verification_request::{EvidenceDepth, VerificationRequest},
     },
@@ -60,9 +62,9 @@ struct VerdictCacheKey {
     repository: String,
     digest: Digest,
     had_digest: bool,
-    /// The digest of the docker configuration. An admission with one user's credentials is not
-    /// valid for another's.
-    credential: Option<Digest>,
+    /// The digest of the credentials for the repository. An admission with one user's credentials
+    /// is not valid for another's.
+    credentials: Option<Digest>,
     /// The fingerprints of the governing policies, with all that they refer to.
     policies: Vec<Digest>,
 }
@@ -78,6 +80,7 @@ pub(super) struct AdmissionChecker {
     in_flight: Cache<(VerdictCacheKey, String), Infallible>,
     slots: Arc<FairQueue>,
     metrics: WebhookMetrics,
+    system_namespace: String,
 }
 
 /// A checked image, and whether its verdict is cached.
@@ -94,6 +97,7 @@ impl AdmissionChecker {
         clock: Arc<dyn Clock>,
         deadline: Duration,
         metrics: WebhookMetrics,
+        system_namespace: &str,
     ) -> Self {
         let (verdict_cache, in_flight) = (VerdictCache::default(), Cache::builder().build());
         Self {
@@ -104,6 +108,7 @@ impl AdmissionChecker {
             in_flight,
             slots: FairQueue::new(CHECK_SLOTS),
             metrics,
+            system_namespace: system_namespace.to_owned(),
         }
     }
 
@@ -132,7 +137,8 @@ impl AdmissionChecker {
             );
         }
         let left = self.deadline.saturating_sub(begun.elapsed());
-        let checked = tokio::time::timeout(left, self.check_governed_image(&check, snapshot)).await;
+        let checking = Box::pin(self.check_governed_image(&check, snapshot));
+        let checked = tokio::time::timeout(left, checking).await;
         checked.unwrap_or_else(|_| {
             let message = check
                 .stage
@@ -146,15 +152,12 @@ impl AdmissionChecker {
         check: &ImageCheck<'_>,
         snapshot: &PolicySnapshot,
     ) -> CheckedImage {
-        let docker_config = check
-            .ask
-            .credential
-            .as_ref()
-            .map(|credential| credential.docker_config.as_slice());
-        let source = match self
+        let pulled = check.ask.credentials.get().await;
+        let opened = self
             .registries
-            .open_repository(&check.reference.repository, docker_config)
-        {
+            .open_repository(&check.reference.repository, &pulled.configs)
+            .await;
+        let source = match opened {
             Ok(source) => source,
             Err(error) => return check.denied_image(&denial_from_error(&error)),
         };
@@ -170,7 +173,7 @@ impl AdmissionChecker {
             repository: check.reference.repository.to_string(),
             digest,
             had_digest: true,
-            credential: docker_config.map(Digest::of_bytes),
+            credentials: source.credentials,
             policies: snapshot.governing_fingerprints(&check.request.policy_scope()),
         };
         if let Some(success) = self.verdict_cache.get(&key, self.clock.now()).await {
@@ -244,7 +247,7 @@ impl AdmissionChecker {
         // The review's own deadline ends this.
         let selector = check.reference.tag_or_digest();
         let verdict = evaluate_reference_tracked(
-            source,
+            &source.source,
             &selector,
             check.request,
             None,
@@ -252,6 +255,7 @@ impl AdmissionChecker {
             &InputLimits::DEFAULT,
         )
         .await;
+        let verdict = self.explain_access_denial(check, verdict).await;
         let image = check.checked_image(&verdict, verdict.digest);
         let clearance = verdict
             .digest
@@ -261,6 +265,27 @@ impl AdmissionChecker {
             CachedVerdict::new(image.report.clone(), clearance, until, &check.ask.namespace)
         });
         (image, success)
+    }
+
+    /// A registry that denied access may have done so because a Secret of the object cannot be used.
+    async fn explain_access_denial(
+        &self,
+        check: &ImageCheck<'_>,
+        verdict: ReferenceVerdict,
+    ) -> ReferenceVerdict {
+        if !verdict.decision.has_denial_reason(Reason::RegistryDenied) {
+            return verdict;
+        }
+        let pulled = check.ask.credentials.get().await;
+        let repository = &check.reference.repository;
+        match pulled.access_denial(repository, &check.ask.namespace, &self.system_namespace) {
+            Some(denial) => ReferenceVerdict {
+                digest: verdict.digest,
+                requests: verdict.requests,
+                ..denied_verdict(check.request, &denial)
+            },
+            None => verdict,
+        }
     }
 
     /// Waits for one of the slots of concurrent evaluations.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::verdict_cache::CachedVerdict;
+use super::{pull_credentials::ReviewCredentials, verdict_cache::CachedVerdict};
 use crate::{
     api::bundle_policy::PolicySnapshot,
     core::{
@@ -34,21 +34,8 @@ pub(super) struct ImageCheckRequest {
     pub used_as: ReferenceUse,
     /// The namespace of the object.
     pub namespace: String,
-    /// The credentials of the pull; `None` for anonymous access.
-    pub credential: Option<PullCredential>,
-}
-
-/// Registry credentials.
-#[derive(Clone)]
-pub(super) struct PullCredential {
-    /// A docker configuration (`config.json`).
-    pub docker_config: Vec<u8>,
-}
-
-impl std::fmt::Debug for PullCredential {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PullCredential")
-    }
+    /// The credentials that the object names for its registry.
+    pub credentials: ReviewCredentials,
 }
 
 /// The verdict on one use, with what allows it.

@@ -15,6 +15,7 @@ mod options;
 mod packed_bundle;
 mod policy;
 mod policy_loader;
+mod pull_credentials;
 mod registries;
 mod request_body;
 mod required_access;

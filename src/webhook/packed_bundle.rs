@@ -4,12 +4,11 @@
 
 use std::{sync::Arc, time::Instant};
 
-use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
 use serde_json::Value;
 
 use super::{
-    image_check::{ImageCheckRequest, PullCredential},
+    image_check::ImageCheckRequest,
+    pull_credentials::{PullCredentials, ReviewCredentials},
     required_access::{check_access, required_accesses},
     review_request::ReviewRequest,
     review_response::{EvaluatedImage, ReviewResponse},
@@ -24,15 +23,16 @@ use crate::{
         },
         rbac::tenant_grant_command,
     },
+    cluster_reader::PullSecretError,
     core::{
-        limits::InputLimits, lockfile::Lockfile, policy::ReferenceUse, reason::Reason,
+        limits::InputLimits,
+        lockfile::Lockfile,
+        policy::ReferenceUse,
+        reason::{ClassifiedError, Reason},
         reference::PinnedReference,
     },
     service::cpu_work::{run_namespace_work, wait_for_cpu_budget},
 };
-
-/// The key of a docker configuration in a Secret.
-const DOCKER_CONFIG: &str = ".dockerconfigjson";
 
 /// An artifact to verify before the object is admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,29 +206,34 @@ async fn verify_artifact(
     adopted: ArtifactToVerify,
     begun: Instant,
 ) -> ReviewResponse {
-    let credential = match &adopted.secret {
-        Some(name) => match read_docker_config(state, request.namespace(), name).await {
-            Ok(docker_config) => Some(PullCredential { docker_config }),
-            Err((reason, message)) => {
-                let field = adopted
-                    .field
-                    .rsplit_once('.')
-                    .map_or("spec", |(parent, _)| parent);
+    let credentials = match &adopted.secret {
+        Some(name) => match state
+            .pull_secrets
+            .read_pull_secret(request.namespace(), name)
+            .await
+        {
+            Ok(config) => ReviewCredentials::known(PullCredentials {
+                configs: vec![config],
+                unusable: Vec::new(),
+            }),
+            Err(error) => {
+                let parent = adopted.field.rsplit_once('.');
+                let field = parent.map_or("spec", |(parent, _)| parent);
                 return ReviewResponse::Forbidden {
-                    reason,
+                    reason: error.reason(),
                     field: format!("{field}.secretRef"),
-                    message,
+                    message: secret_message(&error, state, request.namespace()),
                 };
             }
         },
-        None => None,
+        None => ReviewCredentials::default(),
     };
     let ask = ImageCheckRequest {
         field: adopted.field.to_owned(),
         reference: adopted.reference.to_string(),
         used_as: ReferenceUse::PackedBundle,
         namespace: request.namespace().to_owned(),
-        credential,
+        credentials,
     };
     let image = state
         .checker
@@ -237,44 +242,20 @@ async fn verify_artifact(
     ReviewResponse::Evaluated(vec![EvaluatedImage::new(image, adopted.no_match)])
 }
 
-async fn read_docker_config(
-    state: &WebhookState,
-    namespace: &str,
-    name: &str,
-) -> Result<Vec<u8>, (Reason, String)> {
-    let secret = match Api::<Secret>::namespaced(state.client.clone(), namespace)
-        .get_opt(name)
-        .await
-    {
-        Ok(Some(secret)) => secret,
-        Ok(None) => {
-            return Err((
-                Reason::SourceNotFound,
-                format!("Secret {namespace}/{name} does not exist; create it, or correct the name"),
-            ));
+fn secret_message(error: &PullSecretError, state: &WebhookState, namespace: &str) -> String {
+    let grant = tenant_grant_command(namespace, &state.system_namespace);
+    match error {
+        PullSecretError::NotFound(_) => format!("{error}; create it, or correct the name"),
+        PullSecretError::AccessDenied(_) => {
+            format!(
+                "{error}. Grant access: {grant}; or add {namespace} to the chart's value tenants"
+            )
         }
-        Err(kube::Error::Api(status)) if status.is_forbidden() => {
-            let grant = tenant_grant_command(namespace, &state.system_namespace);
-            let message = format!(
-                "packgate may not read Secret {namespace}/{name}. Grant access: {grant}; or add \
-                    {namespace} to the chart's value tenants"
-            );
-            return Err((Reason::SecretAccessDenied, message));
-        }
-        Err(error) => {
-            return Err((
-                Reason::SecretAccessDenied,
-                format!("reading Secret {namespace}/{name} failed: {error}; try again"),
-            ));
-        }
-    };
-    let found = secret.data.and_then(|mut data| data.remove(DOCKER_CONFIG));
-    found.map(|bytes| bytes.0).ok_or_else(|| {
-        (
-            Reason::SourceNotFound,
-            format!("Secret {namespace}/{name} has no key {DOCKER_CONFIG}; add it"),
-        )
-    })
+        PullSecretError::MissingKey(_) => format!("{error}; add it"),
+        PullSecretError::Malformed { .. } => format!("{error}; correct it"),
+        PullSecretError::Api { .. } => format!("{error}; try again"),
+        PullSecretError::Overloaded(_) => error.to_string(),
+    }
 }
 
 #[cfg(test)]

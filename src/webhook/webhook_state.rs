@@ -18,7 +18,9 @@ use super::{
     review_request::ReviewRequest,
     review_response::{EvaluatedImage, ReviewResponse},
 };
-use crate::{api::installation::NoMatchConfig, core::verify::sanitize_text};
+use crate::{
+    api::installation::NoMatchConfig, cluster_reader::PullSecretReader, core::verify::sanitize_text,
+};
 
 /// The state shared by all reviews.
 pub(super) struct WebhookState {
@@ -30,6 +32,8 @@ pub(super) struct WebhookState {
     pub policies: ActivePolicies,
     /// Evaluates uses of images.
     pub checker: AdmissionChecker,
+    /// Reads the Secrets that images are pulled with.
+    pub pull_secrets: PullSecretReader,
     /// What happens with a use that no policy governs.
     pub no_match: NoMatchConfig,
     /// The deadline of one review.
@@ -60,7 +64,9 @@ impl WebhookState {
                 Arc::clone(&options.clock),
                 deadline,
                 metrics.clone(),
+                &options.namespace,
             ),
+            pull_secrets: PullSecretReader::new(client.clone()),
             system_namespace: options.namespace.clone(),
             no_match: options.installation.no_match.clone(),
             deadline,

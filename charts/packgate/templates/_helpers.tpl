@@ -40,6 +40,7 @@ app.kubernetes.io/component: webhook
 {{- range $values.registries -}}
   {{- $registry := dict "host" .host "plainHTTP" (.plainHTTP | default false) -}}
   {{- with .caRef }}{{ $_ := set $registry "caRef" (dict "kind" .kind "name" .name) }}{{ end -}}
+  {{- with .secretRef }}{{ $_ := set $registry "secretRef" (dict "name" .name) }}{{ end -}}
   {{- $registries = append $registries $registry -}}
 {{- end -}}
 builder:

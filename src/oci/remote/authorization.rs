@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     challenge::AuthChallenge,
-    session::RegistryAccess,
+    registry_access::RegistryAccess,
     token::{basic_authorization, bearer_authorization},
 };
 use crate::{
@@ -200,10 +200,6 @@ pub(super) struct AuthorizationAttempts {
 }
 
 impl AuthorizationAttempts {
-    pub(super) fn next_candidate(&mut self) -> Option<Option<FoundCredentials>> {
-        self.candidates.as_mut()?.pop_front()
-    }
-
     pub(super) fn was_refused(&self, value: &Redacted<String>) -> bool {
         self.refused.iter().any(|shown| shown.value == *value)
     }

@@ -18,6 +18,7 @@ mod manifests;
 mod referrers;
 mod referrers_index;
 mod referrers_tag;
+mod registry_access;
 mod registry_error;
 mod session;
 mod token;

@@ -11,11 +11,11 @@ use super::{
     },
     challenge::{self, AuthChallenge},
     endpoint::RepositoryEndpoint,
+    registry_access::RegistryAccess,
     registry_error::{self, MAX_ERROR_BODY_BYTES},
     token::{self, MAX_TOKEN_RESPONSE_BYTES, RegistryTokenService, bearer_authorization},
 };
 use crate::{
-    core::reference::ImageRepository,
     http::{
         ErrorAdvice, HttpClient, HttpError, HttpRequest, HttpResponse, HttpResponseHead, Redacted,
         StatusCode, header, redact::redact_url,
@@ -25,28 +25,6 @@ use crate::{
         credentials::{CredentialLookup, CredentialStore, FoundCredentials},
     },
 };
-
-/// What a request does, which determines the scope of its token.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum RegistryAccess {
-    Pull,
-    Push,
-    /// Push to this repository, and pull from another one.
-    Mount(ImageRepository),
-}
-
-impl RegistryAccess {
-    fn token_scopes(&self, repository: &ImageRepository) -> Vec<String> {
-        let scope = |repository: &ImageRepository, actions| {
-            format!("repository:{}:{actions}", repository.path())
-        };
-        match self {
-            Self::Pull => vec![scope(repository, "pull")],
-            Self::Push => vec![scope(repository, "pull,push")],
-            Self::Mount(from) => vec![scope(repository, "pull,push"), scope(from, "pull")],
-        }
-    }
-}
 
 /// One session. Clones share it.
 #[derive(Clone)]
@@ -219,7 +197,7 @@ impl RegistrySession {
                 }
             }
         }
-        while let Some(candidate) = attempts.next_candidate() {
+        while let Some(candidate) = attempts.candidates.as_mut().and_then(VecDeque::pop_front) {
             match self
                 .authorize(&mut state, access, &challenge, candidate)
                 .await
@@ -292,7 +270,7 @@ impl RegistrySession {
             }
             (None, AuthChallenge::Basic) => return Ok(None),
             (None, AuthChallenge::Bearer { realm, service }) => {
-                let service = self.token_service(realm, service.as_deref(), &candidate)?;
+                let service = self.token_service(realm, service.as_deref(), candidate.as_ref())?;
                 state.remember_tried(candidate.as_ref());
                 let (value, end) = self
                     .fetch_token(state, access, &service, candidate.as_ref())
@@ -311,7 +289,7 @@ impl RegistrySession {
         &self,
         realm: &str,
         service: Option<&'a str>,
-        candidate: &Option<FoundCredentials>,
+        candidate: Option<&FoundCredentials>,
     ) -> Result<RegistryTokenService<'a>, OciError> {
         RegistryTokenService::new(
             realm,
@@ -395,27 +373,6 @@ impl RegistrySession {
             location,
             status,
             cause,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scopes_name_the_least_that_is_needed() {
-        let repository: ImageRepository = "r.example.com/a/b".parse().expect("valid");
-        let from: ImageRepository = "r.example.com/c".parse().expect("valid");
-        for (access, scopes) in [
-            (RegistryAccess::Pull, vec!["repository:a/b:pull"]),
-            (RegistryAccess::Push, vec!["repository:a/b:pull,push"]),
-            (
-                RegistryAccess::Mount(from),
-                vec!["repository:a/b:pull,push", "repository:c:pull"],
-            ),
-        ] {
-            assert_eq!(access.token_scopes(&repository), scopes);
         }
     }
 }

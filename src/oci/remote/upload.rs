@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 use url::Url;
 
-use super::session::{RegistryAccess, RegistrySession};
+use super::{registry_access::RegistryAccess, session::RegistrySession};
 use crate::{
     core::{digest::Digest, media_type::OCTET_STREAM, oci::Descriptor, reference::ImageRepository},
     http::{HttpError, HttpRequest, HttpResponse, HttpResponseHead, Method, StatusCode, header},

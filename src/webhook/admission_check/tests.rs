@@ -27,12 +27,28 @@ use crate::{
     },
     oci::{
         ContentReader, ContentSource, ContentTarget, MemoryTarget, OciError, PushContent,
-        ResolvedManifest,
+        ResolvedManifest, credentials::CredentialStore,
     },
-    service::{registries::RepositoryOpenError, sign},
+    service::{
+        registries::{
+            NamedDockerConfig, RepositoryOpenError, credentials_digest, named_credentials,
+        },
+        sign,
+    },
     signing::{KeySigner, Password, generate_default_key},
-    webhook::image_check::PullCredential,
+    webhook::pull_credentials::{PullCredentials, ReviewCredentials},
 };
+
+/// The credentials of a review whose object names a Secret with this docker configuration.
+fn review_credentials(docker_config: Option<String>) -> ReviewCredentials {
+    docker_config.map_or_else(ReviewCredentials::default, |text| {
+        let config = NamedDockerConfig::parse("Secret team-a/pull", text.as_bytes());
+        ReviewCredentials::known(PullCredentials {
+            configs: vec![config.expect("valid")],
+            unusable: Vec::new(),
+        })
+    })
+}
 
 const REPOSITORY: &str = "r.example.com/team-a/siem";
 
@@ -95,16 +111,23 @@ impl ContentSource for Place {
 
 struct One(Arc<TestRegistry>);
 
+#[async_trait]
 impl TenantRepositoryOpener for One {
-    fn open_repository(
+    async fn open_repository(
         &self,
         repository: &ImageRepository,
-        _: Option<&[u8]>,
+        configs: &[NamedDockerConfig],
     ) -> Result<OpenedRepository, RepositoryOpenError> {
-        Ok(Arc::new(Place(
-            Arc::clone(&self.0),
-            repository.host().starts_with("slow"),
-        )))
+        let lookup = named_credentials(configs)
+            .credentials_for_repository(repository)
+            .await;
+        Ok(OpenedRepository {
+            source: Arc::new(Place(
+                Arc::clone(&self.0),
+                repository.host().starts_with("slow"),
+            )),
+            credentials: credentials_digest(&lookup),
+        })
     }
 }
 
@@ -148,6 +171,7 @@ impl Scene {
             Arc::<TestClock>::clone(&clock),
             deadline,
             metrics,
+            "packgate-system",
         );
         Self {
             checker,
@@ -217,7 +241,7 @@ fn ask(reference: &str) -> ImageCheckRequest {
         reference: reference.into(),
         used_as: ReferenceUse::ImageVolume,
         namespace: "team-a".into(),
-        credential: None,
+        credentials: ReviewCredentials::default(),
     }
 }
 
@@ -709,18 +733,21 @@ async fn what_one_credential_may_read_is_not_remembered_for_another() {
         ..PolicyInputs::default()
     }
     .compile_snapshot("packgate-system", scene.clock.now());
-    for (docker_config, asked) in [
+    let (alice, bob) = (
+        r#"{"r.example.com":{"auth":"YTpi"}}"#,
+        r#"{"r.example.com":{"auth":"Yjpi"}}"#,
+    );
+    let elsewhere = r#"{"other.example.com":{"auth":"YTpi"}}"#;
+    for (auths, asked) in [
         (None, 1),
-        (Some("{\"auths\":{}}"), 2),
-        (Some("{\"auths\":{ }}"), 3),
-        (Some("{\"auths\":{}}"), 3),
+        (Some(alice), 2),
+        (Some(bob), 3),
+        (Some(alice), 3),
+        (Some(elsewhere), 3),
         (None, 3),
     ] {
-        let credential = docker_config.map(|text| PullCredential {
-            docker_config: text.as_bytes().to_vec(),
-        });
         let asking = ImageCheckRequest {
-            credential,
+            credentials: review_credentials(auths.map(|auths| format!(r#"{{"auths":{auths}}}"#))),
             ..ask(&format!("{REPOSITORY}@{}", scene.signed))
         };
         let report = scene
@@ -731,7 +758,7 @@ async fn what_one_credential_may_read_is_not_remembered_for_another() {
         assert_eq!(
             (report.outcome(), scene.asked()),
             (ReportOutcome::Admitted, asked),
-            "{docker_config:?}"
+            "{auths:?}"
         );
     }
 }

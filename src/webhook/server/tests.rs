@@ -25,7 +25,9 @@ use crate::{
     clock::{Clock, SystemClock},
     core::reference::ImageRepository,
     oci::{MemoryTarget, credentials::RegistryCredentialError},
-    service::registries::{OpenedRepository, RepositoryOpenError, TenantRepositoryOpener},
+    service::registries::{
+        NamedDockerConfig, OpenedRepository, RepositoryOpenError, TenantRepositoryOpener,
+    },
     webhook::{
         WebhookMetrics, WebhookOptions,
         active_policies::ActivePolicies,
@@ -37,21 +39,22 @@ use crate::{
 /// Registries that are empty, or cannot be opened.
 struct Empty;
 
+#[async_trait::async_trait]
 impl TenantRepositoryOpener for Empty {
-    fn open_repository(
+    async fn open_repository(
         &self,
         repository: &ImageRepository,
-        _: Option<&[u8]>,
+        _: &[NamedDockerConfig],
     ) -> Result<OpenedRepository, RepositoryOpenError> {
         if repository.host() == "broken.example.com" {
-            return Err(RegistryCredentialError::Malformed {
-                source_name: "registry configuration".into(),
+            let error = RegistryCredentialError::Malformed {
+                source_name: "Secret team-a/pull".into(),
                 line: 1,
                 column: 1,
-            }
-            .into());
+            };
+            return Err(error.into());
         }
-        Ok(Arc::new(MemoryTarget::new()))
+        Ok(OpenedRepository::anonymous(Arc::new(MemoryTarget::new())))
     }
 }
 

@@ -19,6 +19,19 @@ pub(crate) struct WorkloadImage {
     pub used_as: ReferenceUse,
 }
 
+/// The ServiceAccount of a Pod that names none.
+const DEFAULT_ACCOUNT: &str = "default";
+
+/// The Secrets in the object's namespace that its images are pulled with, as the kubelet would.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PullSecretNames {
+    /// `imagePullSecrets`, in their order, each once.
+    pub secrets: Vec<String>,
+    /// The ServiceAccount whose `imagePullSecrets` the Pods of a template get, because the template
+    /// has none. A Pod itself has got them already, by the API server's own admission.
+    pub service_account: Option<String>,
+}
+
 /// Where objects of a kind contain the Pod's specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WorkloadKind {
@@ -49,11 +62,7 @@ impl WorkloadKind {
 
     /// Every image of the object, in the order of its fields.
     pub(crate) fn images_in(self, object: &Value) -> Vec<WorkloadImage> {
-        let Some(pod) = self
-            .path
-            .iter()
-            .try_fold(object, |value, key| value.get(key))
-        else {
+        let Some(pod) = self.pod_spec(object) else {
             return Vec::new();
         };
         let prefix = self.path.join(".");
@@ -86,6 +95,33 @@ impl WorkloadKind {
             });
         all.filter(|image| !(self.is_template && image.reference.is_empty()))
             .collect()
+    }
+
+    /// The Secrets that the images of the object are pulled with.
+    pub(crate) fn pull_secrets_in(self, object: &Value) -> PullSecretNames {
+        let pod = self.pod_spec(object).unwrap_or(&Value::Null);
+        let mut secrets: Vec<String> = Vec::new();
+        for (_, reference) in indexed_items(pod, "imagePullSecrets") {
+            let name = reference.get("name").and_then(Value::as_str);
+            if let Some(name) = name.filter(|name| !name.is_empty())
+                && !secrets.iter().any(|known| known == name)
+            {
+                secrets.push(name.to_owned());
+            }
+        }
+        let account = pod.get("serviceAccountName").and_then(Value::as_str);
+        PullSecretNames {
+            service_account: (self.is_template && secrets.is_empty())
+                .then(|| account.filter(|name| !name.is_empty()))
+                .map(|name| name.unwrap_or(DEFAULT_ACCOUNT).to_owned()),
+            secrets,
+        }
+    }
+
+    fn pod_spec(self, object: &Value) -> Option<&Value> {
+        self.path
+            .iter()
+            .try_fold(object, |value, key| value.get(key))
     }
 
     /// The images that an update adds: those that the old object used in the same way were
@@ -187,6 +223,59 @@ mod tests {
             ),
         ];
         assert_eq!(shown(&uses), expected);
+    }
+
+    #[test]
+    fn pull_secrets_are_those_that_the_kubelet_uses() {
+        let secrets = json!([{"name": "b"}, {"name": "a"}, {"name": "b"}, {"name": ""}, {}]);
+        for (group, kind, spec, expected, account) in [
+            (
+                "",
+                "Pod",
+                json!({"imagePullSecrets": secrets}),
+                vec!["b", "a"],
+                None,
+            ),
+            (
+                "",
+                "Pod",
+                json!({"serviceAccountName": "own"}),
+                vec![],
+                None,
+            ),
+            (
+                "apps",
+                "Deployment",
+                json!({"imagePullSecrets": secrets, "serviceAccountName": "own"}),
+                vec!["b", "a"],
+                None,
+            ),
+            (
+                "apps",
+                "Deployment",
+                json!({"serviceAccountName": "own"}),
+                vec![],
+                Some("own"),
+            ),
+            (
+                "apps",
+                "Deployment",
+                json!({"serviceAccountName": ""}),
+                vec![],
+                Some("default"),
+            ),
+            ("apps", "Deployment", json!({}), vec![], Some("default")),
+        ] {
+            let object = match kind {
+                "Pod" => json!({"spec": spec}),
+                _ => json!({"spec": {"template": {"spec": spec}}}),
+            };
+            let found = WorkloadKind::for_kind(group, kind)
+                .expect(kind)
+                .pull_secrets_in(&object);
+            assert_eq!(found.secrets, expected, "{kind} {spec}");
+            assert_eq!(found.service_account.as_deref(), account, "{kind} {spec}");
+        }
     }
 
     #[test]

@@ -8,10 +8,11 @@ use serde_json::Value;
 
 use std::time::Instant;
 
-pub(super) use images::{MAX_USES, WorkloadKind};
+pub(super) use images::{MAX_USES, PullSecretNames, WorkloadKind};
 
 use super::{
     image_check::ImageCheckRequest,
+    pull_credentials::ReviewCredentials,
     review_request::ReviewRequest,
     review_response::{EvaluatedImage, ReviewResponse},
     webhook_state::WebhookState,
@@ -45,6 +46,11 @@ pub(super) async fn evaluate_workload(
         };
     };
     let uses = workload.added_images(&object, old.as_ref());
+    let credentials = ReviewCredentials::named(
+        state.pull_secrets.clone(),
+        request.namespace(),
+        workload.pull_secrets_in(&object),
+    );
     drop((object, old)); // verdicts take a while, and only need the images
     if uses.len() > MAX_USES {
         return ReviewResponse::Forbidden {
@@ -65,7 +71,7 @@ pub(super) async fn evaluate_workload(
                 reference: image.reference,
                 used_as: image.used_as,
                 namespace: request.namespace().to_owned(),
-                credential: None,
+                credentials: credentials.clone(),
             };
             let snapshot = &snapshot;
             async move {

@@ -16,7 +16,9 @@ use crate::{
     clock::Clock,
     core::{digest::Digest, media_type, oci::Descriptor, reference::ImageRepository},
     oci::{ContentTarget, MemoryTarget, PushContent},
-    service::registries::{OpenedRepository, RepositoryOpenError, TenantRepositoryOpener},
+    service::registries::{
+        NamedDockerConfig, OpenedRepository, RepositoryOpenError, TenantRepositoryOpener,
+    },
     webhook::{
         WebhookMetrics, WebhookOptions, active_policies::ActivePolicies, packed_bundle,
         review_response::build_admission_response,
@@ -28,13 +30,16 @@ const UNSIGNED: &[u8] = br#"{"schemaVersion":2,"manifests":[]}"#;
 
 struct One(Arc<MemoryTarget>);
 
+#[async_trait::async_trait]
 impl TenantRepositoryOpener for One {
-    fn open_repository(
+    async fn open_repository(
         &self,
         _: &ImageRepository,
-        _: Option<&[u8]>,
+        _: &[NamedDockerConfig],
     ) -> Result<OpenedRepository, RepositoryOpenError> {
-        Ok(Arc::<MemoryTarget>::clone(&self.0))
+        Ok(OpenedRepository::anonymous(Arc::<MemoryTarget>::clone(
+            &self.0,
+        )))
     }
 }
 

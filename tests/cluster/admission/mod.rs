@@ -6,6 +6,7 @@ mod company;
 mod exempt;
 mod forged;
 mod keyless;
+mod pull_secrets;
 mod refused;
 pub(crate) mod root;
 pub(crate) mod scene;

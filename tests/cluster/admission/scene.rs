@@ -63,14 +63,31 @@ impl Scene {
     /// Packs the lock into a repository, signed by a key if one is given; returns
     /// `REPOSITORY@DIGEST`.
     pub(crate) fn pack(&self, name: &str, key: Option<&str>) -> String {
-        let repository = self.repository(name);
+        self.pack_to(&self.repository(name), key)
+    }
+
+    /// The same into a repository of any registry.
+    pub(crate) fn pack_to(&self, repository: &str, key: Option<&str>) -> String {
+        let cluster = &self.test.cluster;
         let sign = key
             .map(|key| format!("--key keys-{key}/packgate.key"))
             .unwrap_or_default();
+        // The files come from the cluster's registry, whatever the target is.
+        let registries = if repository.starts_with(&cluster.registry) {
+            self.http().to_owned()
+        } else {
+            let ca = cluster.pki.as_deref().expect("ours").join("ca.crt");
+            let http = self.http();
+            let from = if http.is_empty() {
+                String::new()
+            } else {
+                format!("{http}={}", cluster.registry)
+            };
+            format!("{from} --ca-file {}", ca.display())
+        };
         let line = format!(
-            "pack {} --to {repository}:v1 {sign} {}",
-            self.lock.path.display(),
-            self.http()
+            "pack {} --to {repository}:v1 {sign} {registries}",
+            self.lock.path.display()
         );
         let packed = self.test.packgate(&line).ok().to_owned();
         let digest = packed.rsplit_once('@').expect("a digest").1.to_owned();

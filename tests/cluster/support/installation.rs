@@ -8,7 +8,7 @@ use super::{
     cluster::{Cluster, ROOT, Test},
     namespace::kubectl,
     program::{Program, Run},
-    registry::{AWAY, LOCKED},
+    registry::{AWAY, LOCKED, PASSWORD, SHARED, docker_config},
     wait::wait_for,
 };
 use crate::admission::scene::{SILENT, STOPPED};
@@ -17,6 +17,8 @@ use crate::admission::scene::{SILENT, STOPPED};
 pub(crate) const NAMESPACE: &str = "packgate-system";
 /// The `ConfigMap` with the certificate authority of the tests' own registries.
 pub(crate) const REGISTRY_CA: &str = "test-registry-ca";
+/// The Secret with the installation's credentials for the registry `SHARED`.
+pub(crate) const REGISTRY_READER: &str = "test-registry-reader";
 /// The Secret and the `ConfigMap` of the platform's key.
 pub(crate) const PLATFORM_KEY: &str = "packgate-platform-key";
 
@@ -76,6 +78,14 @@ fn prepare(cluster: &Cluster) {
             "metadata": metadata,
             "data": {"ca.crt": ca},
         }));
+        let metadata = json!({"name": REGISTRY_READER, "namespace": NAMESPACE});
+        objects.push(json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "kubernetes.io/dockerconfigjson",
+            "metadata": metadata,
+            "stringData": {".dockerconfigjson": docker_config(SHARED, PASSWORD)},
+        }));
     }
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     kubectl(["apply", "-f", "-"])
@@ -120,8 +130,10 @@ fn values(cluster: &Cluster) -> Value {
         .map(|host| json!({"host": host, "plainHTTP": cluster.plain_http}))
         .collect();
     if cluster.pki.is_some() {
-        registries
-            .push(json!({"host": LOCKED, "caRef": {"kind": "ConfigMap", "name": REGISTRY_CA}}));
+        let ca = json!({"kind": "ConfigMap", "name": REGISTRY_CA});
+        let reader = json!({"name": REGISTRY_READER});
+        registries.push(json!({"host": LOCKED, "caRef": ca}));
+        registries.push(json!({"host": SHARED, "caRef": ca, "secretRef": reader}));
         registries
             .extend([AWAY, STOPPED, SILENT].map(|host| json!({"host": host, "plainHTTP": true})));
     }

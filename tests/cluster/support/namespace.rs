@@ -53,6 +53,33 @@ impl Namespace {
         kubectl(["--namespace", &self.name]).args(args)
     }
 
+    /// Lets packgate, which runs in `system`, read the Secrets of this namespace.
+    #[track_caller]
+    pub(crate) fn grant_secrets(&self, system: &str) {
+        let account = |face: &str| format!("--serviceaccount={system}:packgate-{face}");
+        let (controller, webhook) = (account("controller"), account("webhook"));
+        let grant = [
+            "create",
+            "rolebinding",
+            "packgate-controller",
+            "--clusterrole",
+            "packgate-tenant",
+            &controller,
+            &webhook,
+        ];
+        self.kubectl(grant).run().ok();
+    }
+
+    /// Makes a Secret with the password of a registry.
+    #[track_caller]
+    pub(crate) fn docker_secret(&self, name: &str, docker_config: &str) {
+        let secret = serde_json::json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+            "metadata": {"name": name}, "stringData": {".dockerconfigjson": docker_config},
+        });
+        self.apply(&secret.to_string());
+    }
+
     /// Applies YAML or JSON. How that ended is the caller's to judge.
     pub(crate) fn try_apply(&self, text: &str) -> Run {
         self.kubectl(["apply", "-f", "-"]).stdin(text).run()

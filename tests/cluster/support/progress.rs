@@ -122,26 +122,10 @@ impl Test {
             .ok();
     }
 
-    /// Lets the controller read this namespace's Secrets.
+    /// Lets packgate read this namespace's Secrets.
     #[track_caller]
     pub(crate) fn grant(&self) {
-        let account = |face: &str| {
-            format!(
-                "--serviceaccount={}:packgate-{face}",
-                installation::NAMESPACE
-            )
-        };
-        let (controller, webhook) = (account("controller"), account("webhook"));
-        let grant = [
-            "create",
-            "rolebinding",
-            "packgate-controller",
-            "--clusterrole",
-            "packgate-tenant",
-            &controller,
-            &webhook,
-        ];
-        self.namespace.kubectl(grant).run().ok();
+        self.namespace.grant_secrets(installation::NAMESPACE);
     }
 
     /// Nothing in this repository has a name, and nobody was asked to sign for this object.

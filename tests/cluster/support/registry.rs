@@ -17,7 +17,10 @@ use super::{
 /// A registry that speaks TLS and wants a password. The installation knows its certificate
 /// authority.
 pub(crate) const LOCKED: &str = "locked.tls.test:5443";
-/// The user and the password that it wants.
+/// Another one, which asks for the password itself (Basic). The installation has credentials for
+/// it.
+pub(crate) const SHARED: &str = "shared.tls.test:5448";
+/// The user and the password that both want.
 pub(crate) const USER: &str = "team";
 /// See [`USER`].
 pub(crate) const PASSWORD: &str = "hunter2";
@@ -34,6 +37,21 @@ pub(crate) struct OwnRegistry {
 /// [`LOCKED`], for all tests of this process.
 pub(crate) fn locked(cluster: &Cluster) -> Option<&'static OwnRegistry> {
     static REGISTRY: OnceLock<OwnRegistry> = OnceLock::new();
+    with_password(cluster, LOCKED, "token", &REGISTRY)
+}
+
+/// [`SHARED`], for all tests of this process.
+pub(crate) fn shared(cluster: &Cluster) -> Option<&'static OwnRegistry> {
+    static REGISTRY: OnceLock<OwnRegistry> = OnceLock::new();
+    with_password(cluster, SHARED, "basic", &REGISTRY)
+}
+
+fn with_password(
+    cluster: &Cluster,
+    host: &str,
+    scheme: &str,
+    registry: &'static OnceLock<OwnRegistry>,
+) -> Option<&'static OwnRegistry> {
     let pki = cluster.pki.as_deref()?;
     let file = |name: &str| pki.join(name).display().to_string();
     let (cert, key) = (file("test-server.crt"), file("test-server.key"));
@@ -43,15 +61,15 @@ pub(crate) fn locked(cluster: &Cluster) -> Option<&'static OwnRegistry> {
         "-tls-key",
         &key,
         "-auth",
-        "token",
+        scheme,
         "-user",
         USER,
         "-password",
         PASSWORD,
     ];
     Some(
-        REGISTRY.get_or_init(|| {
-            OwnRegistry::start(cluster, LOCKED, &flags).expect("the cluster is ours")
+        registry.get_or_init(|| {
+            OwnRegistry::start(cluster, host, &flags).expect("the cluster is ours")
         }),
     )
 }
@@ -113,18 +131,16 @@ impl Drop for OwnRegistry {
 }
 
 impl Test {
-    /// Has command line tools know the password of [`LOCKED`].
+    /// Has command line tools know the passwords of [`LOCKED`] and [`SHARED`].
     pub(crate) fn log_in(&self) -> PathBuf {
-        self.write(".docker/config.json", docker_config(LOCKED, PASSWORD))
+        let entry = serde_json::json!({"username": USER, "password": PASSWORD});
+        let config = serde_json::json!({"auths": {LOCKED: entry, SHARED: entry}});
+        self.write(".docker/config.json", config.to_string())
     }
 
     /// A Secret of this test's namespace to push or pull with.
     pub(crate) fn docker_secret(&self, name: &str, host: &str, password: &str) {
-        let data = serde_json::json!({".dockerconfigjson": docker_config(host, password)});
-        let secret = serde_json::json!({
-            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
-            "metadata": {"name": name}, "stringData": data,
-        });
-        self.namespace.apply(&secret.to_string());
+        self.namespace
+            .docker_secret(name, &docker_config(host, password));
     }
 }

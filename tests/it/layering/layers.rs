@@ -103,7 +103,7 @@ pub(super) const LAYERS: &[Layer] = &[
         ],
         "",
     ),
-    layer(&["cluster_reader"], &["api", "core"], ""),
+    layer(&["cluster_reader"], &["api", "core", "service"], ""),
     layer(
         &["service"],
         &[
@@ -153,6 +153,7 @@ pub(super) const HOMES: &[EffectHome] = &[
             "cli/webhook",
             "cli/cluster",
             "cli/in_cluster",
+            "cli/installation_credentials",
         ],
         "",
     ),

@@ -1,9 +1,10 @@
 //! Threats 2, 42 and 46 of docs/threat-model.md: a cached admission admits nothing else. Registries
 //! speak HTTP here, and count requests.
 
+use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{PolicyObject, ask};
+use super::{PolicyObject, ask, review_credentials};
 use crate::{
     api::bundle_policy::PolicyInputs,
     clock::{Clock, SystemClock},
@@ -17,18 +18,20 @@ use crate::{
     },
     http::{HttpClient, HttpOptions, HttpProxy},
     oci::{
-        credentials::{AnonymousCredentials, CredentialStore, DockerConfig},
+        credentials::{AnonymousCredentials, CredentialStore},
         remote::{RegistryOptions, RegistryTarget},
     },
     service::{
-        registries::{OpenedRepository, RepositoryOpenError, TenantRepositoryOpener},
+        registries::{
+            NamedDockerConfig, OpenedRepository, RepositoryOpenError, TenantRepositoryOpener,
+            credentials_digest, named_credentials,
+        },
         sign,
     },
     signing::{KeySigner, Password, generate_default_key},
     webhook::{
         WebhookMetrics,
         admission_check::{AdmissionChecker, Arc, Duration, ImageCheckRequest, Instant},
-        image_check::PullCredential,
     },
 };
 
@@ -72,17 +75,19 @@ impl Http {
     }
 }
 
+#[async_trait]
 impl TenantRepositoryOpener for Http {
-    fn open_repository(
+    async fn open_repository(
         &self,
         repository: &ImageRepository,
-        docker_config: Option<&[u8]>,
+        configs: &[NamedDockerConfig],
     ) -> Result<OpenedRepository, RepositoryOpenError> {
-        let credentials: Arc<dyn CredentialStore> = match docker_config {
-            Some(bytes) => Arc::new(DockerConfig::parse(bytes)?),
-            None => Arc::new(AnonymousCredentials),
-        };
-        Ok(Arc::new(self.target(repository, credentials)))
+        let credentials = named_credentials(configs);
+        let lookup = credentials.credentials_for_repository(repository).await;
+        Ok(OpenedRepository {
+            source: Arc::new(self.target(repository, Arc::new(credentials))),
+            credentials: credentials_digest(&lookup),
+        })
     }
 }
 
@@ -123,6 +128,7 @@ impl Scene {
             Arc::new(clock),
             Duration::from_mins(1),
             metrics,
+            "packgate-system",
         );
         Self {
             checker,
@@ -229,17 +235,11 @@ async fn what_was_verified_with_one_namespaces_credentials_opens_nothing_for_ano
     let config = |user: &str| {
         json!({"auths": {scene.registry.host(): {"username": user, "password": "hunter2"}}})
             .to_string()
-            .into_bytes()
     };
-    let with = |namespace: &str, user: Option<&str>| {
-        let credential = user.map(|user| PullCredential {
-            docker_config: config(user),
-        });
-        ImageCheckRequest {
-            namespace: namespace.into(),
-            credential,
-            ..ask(&scene.reference(&format!("@{}", scene.signed)))
-        }
+    let with = |namespace: &str, user: Option<&str>| ImageCheckRequest {
+        namespace: namespace.into(),
+        credentials: review_credentials(user.map(config)),
+        ..ask(&scene.reference(&format!("@{}", scene.signed)))
     };
     let shown = || scene.registry.authorizations().len();
     let mut all = Vec::new();

@@ -1,0 +1,66 @@
+//! The installation's own credentials for registries (chart value `registries[].secretRef`).
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use kube::Client;
+
+use super::{error::CliError, plain_http::canonical_registry_host};
+use crate::{
+    api::installation::RegistryConfig,
+    cluster_reader::PullSecretReader,
+    core::reference::ImageRepository,
+    oci::credentials::{CredentialLookup, CredentialStore, RegistryCredentialError},
+};
+
+/// Looks up credentials in Secrets of the system namespace. A changed Secret counts within
+/// seconds.
+#[derive(Clone)]
+pub(super) struct InstallationCredentials {
+    reader: PullSecretReader,
+    namespace: String,
+    secrets: Arc<BTreeMap<String, String>>,
+}
+
+impl InstallationCredentials {
+    /// Those that the configuration names for each registry. Nothing is read yet.
+    ///
+    /// Errors: an invalid host.
+    pub(super) fn new(
+        client: Client,
+        namespace: &str,
+        registries: &[RegistryConfig],
+    ) -> Result<Self, CliError> {
+        let mut secrets = BTreeMap::new();
+        for registry in registries {
+            if let Some(secret) = &registry.secret_ref {
+                let host = canonical_registry_host(&registry.host)?;
+                secrets.insert(host, secret.name.clone());
+            }
+        }
+        Ok(Self {
+            reader: PullSecretReader::new(client),
+            namespace: namespace.to_owned(),
+            secrets: Arc::new(secrets),
+        })
+    }
+}
+
+#[async_trait]
+impl CredentialStore for InstallationCredentials {
+    async fn credentials_for_repository(&self, repository: &ImageRepository) -> CredentialLookup {
+        let Some(name) = self.secrets.get(repository.host()) else {
+            return CredentialLookup::default();
+        };
+        match self.reader.read_pull_secret(&self.namespace, name).await {
+            Ok(config) => config.store().credentials_for_repository(repository).await,
+            Err(error) => CredentialLookup {
+                found: Vec::new(),
+                failures: vec![RegistryCredentialError::Source {
+                    source_name: format!("registries[].secretRef of {}", repository.host()),
+                    cause: error.to_string(),
+                }],
+            },
+        }
+    }
+}
