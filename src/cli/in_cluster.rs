@@ -24,7 +24,7 @@ use crate::{
     service::{
         registries::{
             NamedDockerConfig, OpenedRepository, RepositoryOpenError, TenantRepositoryOpener,
-            credentials_digest,
+            credentials_digest, named_credentials,
         },
         trust_root::TrustSource,
     },
@@ -186,9 +186,9 @@ impl TenantRepositoryOpener for ClusterRepositoryOpener {
         repository: &ImageRepository,
         configs: &[NamedDockerConfig],
     ) -> Result<OpenedRepository, RepositoryOpenError> {
-        let mut stores: Vec<_> = configs.iter().map(NamedDockerConfig::store).collect();
-        stores.push(Arc::new(self.installation.clone()));
-        let lookup = CredentialChain::new(stores)
+        let named = Arc::new(named_credentials(configs));
+        let installation = Arc::new(self.installation.clone());
+        let lookup = CredentialChain::new(vec![named, installation])
             .credentials_for_repository(repository)
             .await;
         let credentials = credentials_digest(&lookup);
