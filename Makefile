@@ -28,7 +28,7 @@ test: ## Every test, and how many there were. What CI runs
 	tests/all.sh test-fast test-interop test-chart test-cluster
 
 test-times: ## Where the time of the last make test went
-	@tests/times.py show "$${CARGO_TARGET_DIR:-target}"/test-times/*
+	@tests/times.py "$${CARGO_TARGET_DIR:-target}"/test-times/*
 
 test-fast: ## Unit and integration tests that need nothing but Rust; three to four minutes when warm
 	cargo test --locked --lib --bins --test it -- --skip interop:: --skip chart::

@@ -7,8 +7,18 @@ times=${CARGO_TARGET_DIR:-target}/test-times
 rm -rf "$times"
 mkdir -p "$times"
 failed=()
+
+# record FILE: pass lines on, and note in FILE when each came
+record() {
+  local line
+  while IFS= read -r line || [ -n "$line" ]; do
+    printf '%s\n' "$line"
+    printf '%s\t%s\n' "${EPOCHREALTIME/,/.}" "$line" >&3
+  done 3>"$1"
+}
+
 for target in "$@"; do
-  make --no-print-directory "$target" 2>&1 | tests/times.py record "$times/$target" || failed+=("$target")
+  make --no-print-directory "$target" 2>&1 | record "$times/$target" || failed+=("$target")
 done
 for target in "$@"; do cut -f 2- "$times/$target"; done | awk '/^test result: / {
   for (i = 2; i <= NF; i++) { if ($i == "passed;") passed += $(i - 1); if ($i == "failed;") failed += $(i - 1); if ($i ~ /^ignored;?$/) skipped += $(i - 1) }
