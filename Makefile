@@ -25,10 +25,10 @@ image: ## Make the container image without a container engine; prints the folder
 	@tests/cluster/image.sh
 
 test: ## Every test, and how many there were. What CI runs
-	tests/all.sh test-cluster 'test-fast test-chart test-interop'
+	tests/all.sh test-fast test-interop test-chart test-cluster
 
 test-times: ## Where the time of the last make test went
-	@tests/times.py show "$${CARGO_TARGET_DIR:-target}"/test-times/*
+	@tests/times.py "$${CARGO_TARGET_DIR:-target}"/test-times/*
 
 test-fast: ## Unit and integration tests that need nothing but Rust; three to four minutes when warm
 	cargo test --locked --lib --bins --test it -- --skip interop:: --skip chart::
@@ -41,7 +41,7 @@ test-chart: ## Tests of the helm chart, with helm
 	tests/cluster/env/build.sh helm
 	PACKGATE_REQUIRE_TOOLS=1 cargo test --locked --test it chart::
 
-test-cluster: ## Tests in a real Kubernetes, two of their own; TESTS='minimal smoke' for some. Skipped where none can run
+test-cluster: ## Tests in a real Kubernetes of their own; TESTS='minimal smoke' for some. Skipped where none can run
 	tests/cluster/test.sh $(TESTS)
 
 lint: check-generated ## rustfmt, clippy with warnings as errors; tests/mutations.py follows the code; shellcheck and helm lint where they are

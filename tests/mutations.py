@@ -228,7 +228,7 @@ TABLE = [
     ("a verdict outlives its time", "src/webhook/verdict_cache.rs",
      "if now < success.until {", "if success.weight > 0 {", "time_ends_what_is_remembered"),
     ("a verdict is anybody's", "src/webhook/admission_check.rs",
-     "credential: docker_config.map(Digest::of_bytes),", "credential: None,", "what_one_credential_may_read_is_not_remembered_for_another"),
+     "credentials: source.credentials,", "credentials: None,", "what_one_credential_may_read_is_not_remembered_for_another"),
     ("any number of signature checks", "src/core/evidence/check_budget.rs",
      "let Some(rest) = left.get().checked_sub(weight) else {", "let Some(rest) = left.get().checked_sub(weight).or(Some(0)) else {",
      "many_bundles_times_many_keys_cost_a_bounded_number_of_checks"),
@@ -343,7 +343,7 @@ TABLE = [
     ("a document may be read in two ways", "src/service/verify.rs",
      "    root.parse_document(limits)?;\n", "", "threats::content::a_document_that_two_readers_could_read_differently_is_refused"),
     ("verdicts are remembered for whoever asks", "src/webhook/admission_check.rs",
-     "credential: docker_config.map(Digest::of_bytes),", "credential: docker_config.map(|_| Digest::of_bytes(b\"\")).filter(|_| false),", "what_was_verified_with_one_namespaces_credentials_opens_nothing_for_another"),
+     "credentials: source.credentials,", "credentials: source.credentials.filter(|_| false),", "what_was_verified_with_one_namespaces_credentials_opens_nothing_for_another"),
 ]
 
 

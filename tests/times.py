@@ -1,28 +1,17 @@
 #!/usr/bin/env python3
 """Where the time of the tests goes: `make test-times`, after `make test`.
 
-times.py record FILE   pass standard input on, and note in FILE when each line came
-times.py show FILE...  what each took: targets of make, the compiler, each group of tests, and the longest waits for a line
+times.py FILE...   of lines with the time when each came (tests/all.sh): what each target of make took, the compiler, each group of tests, and
+                   the longest waits for a line
 """
 
 import os
 import re
 import sys
-import time
 
 LONGEST = 12
 COMPILED = re.compile(r"Finished .*profile .* in (?:(\d+)m )?([\d.]+)s")
-TESTED = re.compile(r"test result: .*?(\d+) passed.*?(?:finished in ([\d.]+)s|, in ([\d.]+) s)")
-
-
-def record(path):
-    """Copies lines, not blocks: whoever watches wants to see each test when it ends."""
-    with open(path, "w", encoding="utf-8") as log:
-        for line in iter(sys.stdin.buffer.readline, b""):
-            sys.stdout.buffer.write(line)
-            sys.stdout.buffer.flush()
-            text = line.decode("utf-8", "replace").rstrip("\n")
-            log.write(f"{time.time():.2f}\t{text}\n")
+TESTED = re.compile(r"test result: .*?(\d+) passed.*?finished in ([\d.]+)s")
 
 
 def show(path):
@@ -38,7 +27,7 @@ def show(path):
             if seconds >= 1:
                 print(f"  {duration(seconds):>9}  compiler, until {duration(at - first)}")
         elif found := TESTED.search(text):
-            print(f"  {duration(float(found[2] or found[3] or 0)):>9}  {found[1]} tests, until {duration(at - first)}")
+            print(f"  {duration(float(found[2])):>9}  {found[1]} tests, until {duration(at - first)}")
     waits = sorted(((after - before, text) for (before, _), (after, text) in zip(lines, lines[1:])), reverse=True)
     for seconds, text in waits[:LONGEST]:
         if seconds >= 1:
@@ -49,15 +38,7 @@ def duration(seconds):
     return f"{int(seconds // 60)}m {seconds % 60:02.0f}s" if seconds >= 60 else f"{seconds:.1f}s"
 
 
-def main():
-    match sys.argv[1:]:
-        case ["record", path]:
-            record(path)
-        case ["show", *paths] if paths:
-            for path in paths:
-                show(path)
-        case _:
-            sys.exit(__doc__)
-
-
-main()
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
+for log in sys.argv[1:]:
+    show(log)

@@ -24,7 +24,7 @@ use crate::{
     service::{
         registries::{
             NamedDockerConfig, OpenedRepository, RepositoryOpenError, TenantRepositoryOpener,
-            credentials_digest,
+            credentials_digest, named_credentials,
         },
         trust_root::TrustSource,
     },
@@ -195,17 +195,20 @@ impl TenantRepositoryOpener for ClusterRepositoryOpener {
         repository: &ImageRepository,
         configs: &[NamedDockerConfig],
     ) -> Result<OpenedRepository, RepositoryOpenError> {
-        let mut stores: Vec<_> = configs.iter().map(NamedDockerConfig::store).collect();
-        stores.push(Arc::new(self.installation.clone()));
-        let credentials = CredentialChain::new(stores);
-        let lookup = credentials.credentials_for_repository(repository).await;
+        let named = Arc::new(named_credentials(configs));
+        let installation = Arc::new(self.installation.clone());
+        let lookup = CredentialChain::new(vec![named, installation])
+            .credentials_for_repository(repository)
+            .await;
+        let credentials = credentials_digest(&lookup);
+        // Looked up once: what is read is remembered for these credentials, and for no newer ones.
         let source = self
             .registries
-            .with_credentials(Arc::new(credentials))
+            .with_credentials(Arc::new(lookup))
             .open_repository(repository)?;
         Ok(OpenedRepository {
             source,
-            credentials: credentials_digest(&lookup),
+            credentials,
         })
     }
 }

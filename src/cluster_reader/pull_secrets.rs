@@ -28,9 +28,19 @@ const LEGACY_CONFIG: &str = ".dockercfg";
 /// How long a Secret is remembered. A changed one counts within this time.
 const SECRET_TTL: Duration = Duration::from_secs(5);
 /// The maximum size in bytes of a docker configuration.
-const MAX_DOCKER_CONFIG_BYTES: usize = 64 << 10;
+const MAX_DOCKER_CONFIG_BYTES: usize = 32 << 10;
 /// The number of remembered Secrets, and of remembered ServiceAccounts.
 const MAX_REMEMBERED: u64 = 1_024;
+/// Docker configurations in memory, remembered ones and those of reviews in progress. Parsed, each
+/// takes a few times its size: a namespace with many large Secrets must not fill the webhook.
+const HELD_CONFIGS: FairQueueLimits = FairQueueLimits {
+    all: 256,
+    namespace: 32,
+    host: 256,
+    namespace_at_host: 32,
+    waiting: 0,
+    waiting_of_namespace: 0,
+};
 /// Secrets that are read at the same time: each may have a megabyte.
 const READS: FairQueueLimits = FairQueueLimits {
     all: 8,
@@ -50,6 +60,7 @@ pub struct PullSecretReader {
     secrets: Cache<ObjectKey, Result<NamedDockerConfig, PullSecretError>>,
     accounts: Cache<ObjectKey, Result<Arc<[String]>, PullSecretError>>,
     reads: Arc<FairQueue>,
+    held: Arc<FairQueue>,
 }
 
 /// Why a pull Secret cannot be used. The messages contain names only.
@@ -80,9 +91,12 @@ pub enum PullSecretError {
         /// The error.
         cause: String,
     },
-    /// Too many reads are queued.
-    #[error("{0} cannot be read now: too many Secrets of its namespace are being read; try again")]
+    /// Too many are being read, or are in memory.
+    #[error("{0} cannot be read now: too many Secrets of its namespace are in use; try again")]
     Overloaded(String),
+    /// The object names more than [`MAX_PULL_SECRETS`].
+    #[error("{0} was not read: only the first {MAX_PULL_SECRETS} Secrets are")]
+    TooMany(String),
 }
 
 impl ClassifiedError for PullSecretError {
@@ -91,6 +105,7 @@ impl ClassifiedError for PullSecretError {
             Self::NotFound(_) | Self::MissingKey(_) => Reason::SourceNotFound,
             Self::AccessDenied(_) | Self::Api { .. } => Reason::SecretAccessDenied,
             Self::Malformed { .. } => Reason::InvalidSpec,
+            Self::TooMany(_) => Reason::LimitExceeded,
             Self::Overloaded(_) => Reason::Overloaded,
         }
     }
@@ -104,6 +119,7 @@ impl PullSecretReader {
             secrets: remembered(),
             accounts: remembered(),
             reads: FairQueue::new(READS),
+            held: FairQueue::new(HELD_CONFIGS),
         }
     }
 
@@ -118,7 +134,8 @@ impl PullSecretReader {
         get_remembered(&self.secrets, namespace, name, reading).await
     }
 
-    /// The names of the `imagePullSecrets` of a ServiceAccount, at most [`MAX_PULL_SECRETS`].
+    /// The names of the `imagePullSecrets` of a ServiceAccount, of more than [`MAX_PULL_SECRETS`]
+    /// one more.
     pub async fn read_account_secrets(
         &self,
         namespace: &str,
@@ -156,7 +173,26 @@ impl PullSecretReader {
         } else {
             NamedDockerConfig::parse(&object, &bytes.0)
         };
-        parsed.map_err(|error| malformed(error.to_string()))
+        let config = parsed.map_err(|error| malformed(error.to_string()))?;
+        self.hold(namespace, config, object).await
+    }
+
+    /// The configuration, counted as long as it is in memory.
+    async fn hold(
+        &self,
+        namespace: &str,
+        config: NamedDockerConfig,
+        object: String,
+    ) -> Result<NamedDockerConfig, PullSecretError> {
+        let party = FairQueueKey::new(Some(namespace), None);
+        let mut permit = self.held.try_acquire(&party);
+        if permit.is_err() {
+            // Those that are remembered no longer may not have been dropped yet.
+            self.secrets.run_pending_tasks().await;
+            permit = self.held.try_acquire(&party);
+        }
+        let permit = permit.map_err(|_| PullSecretError::Overloaded(object))?;
+        Ok(config.with_memory_permit(permit))
     }
 
     async fn fetch_account_secrets(
@@ -170,7 +206,7 @@ impl PullSecretReader {
         Ok(names
             .into_iter()
             .map(|reference| reference.name)
-            .take(MAX_PULL_SECRETS)
+            .take(MAX_PULL_SECRETS + 1)
             .collect())
     }
 
@@ -233,4 +269,48 @@ fn remembered<V: Clone + Send + Sync + 'static>() -> Cache<ObjectKey, V> {
         .max_capacity(MAX_REMEMBERED)
         .time_to_live(SECRET_TTL)
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader() -> PullSecretReader {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let nowhere = kube::Config::new("http://127.0.0.1:1".parse().expect("a URL"));
+        PullSecretReader::new(Client::try_from(nowhere).expect("a client"))
+    }
+
+    #[tokio::test]
+    async fn a_namespace_holds_a_bounded_number_of_configurations() {
+        let reader = reader();
+        let keep = async |namespace: &str| {
+            let config = NamedDockerConfig::parse("Secret a/b", b"{}").expect("valid");
+            reader.hold(namespace, config, "Secret a/b".into()).await
+        };
+        let mut held = Vec::new();
+        for _ in 0..HELD_CONFIGS.namespace {
+            held.push(keep("a").await.expect("within its bound"));
+        }
+        let error = keep("a").await.expect_err("one more");
+        assert_eq!(error.reason(), Reason::Overloaded);
+        held.push(keep("b").await.expect("another namespace"));
+        let clone = held[0].clone();
+        held.clear();
+        let mut again = Vec::new();
+        for _ in 1..HELD_CONFIGS.namespace {
+            again.push(keep("a").await.expect("those before were dropped"));
+        }
+        keep("a").await.expect_err("a clone is still in use");
+        assert_eq!(again.len() + 1, HELD_CONFIGS.namespace);
+        drop(clone);
+        keep("a").await.expect("and now it is not");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_name_is_not_asked_for() {
+        let error = reader().read_pull_secret("a", "../b").await;
+        let error = error.expect_err("not a name");
+        assert_eq!(error.reason(), Reason::SourceNotFound, "{error}");
+    }
 }

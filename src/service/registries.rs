@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::fair_queue::FairQueuePermit;
 use crate::{
     core::{
         digest::Digest,
@@ -31,7 +32,11 @@ pub struct OpenedRepository {
 
 /// A docker configuration that an object names, such as that of a Secret.
 #[derive(Clone, Debug)]
-pub struct NamedDockerConfig(Arc<DockerConfig>);
+pub struct NamedDockerConfig {
+    config: Arc<DockerConfig>,
+    /// Released with the last clone.
+    _memory: Option<Arc<FairQueuePermit>>,
+}
 
 /// Opens repositories. Implemented where registry clients are made.
 #[async_trait]
@@ -79,19 +84,33 @@ impl OpenedRepository {
 impl NamedDockerConfig {
     /// Parses the `.dockerconfigjson` of a Secret. `source` names it in messages.
     pub fn parse(source: &str, bytes: &[u8]) -> Result<Self, RegistryCredentialError> {
-        let config = DockerConfig::parse(bytes)?.with_source(source);
-        Ok(Self(Arc::new(config)))
+        DockerConfig::parse(bytes).map(|config| Self::new(config, source))
     }
 
     /// Parses the older `.dockercfg`.
     pub fn parse_dockercfg(source: &str, bytes: &[u8]) -> Result<Self, RegistryCredentialError> {
-        let config = DockerConfig::parse_dockercfg(bytes)?.with_source(source);
-        Ok(Self(Arc::new(config)))
+        DockerConfig::parse_dockercfg(bytes).map(|config| Self::new(config, source))
+    }
+
+    fn new(config: DockerConfig, source: &str) -> Self {
+        Self {
+            config: Arc::new(config.with_source(source)),
+            _memory: None,
+        }
+    }
+
+    /// Keeps a permit for the memory that it takes, as long as it is used.
+    #[must_use]
+    pub fn with_memory_permit(self, permit: FairQueuePermit) -> Self {
+        Self {
+            _memory: Some(Arc::new(permit)),
+            ..self
+        }
     }
 
     /// The configuration, to look up credentials in.
     pub fn store(&self) -> Arc<dyn CredentialStore> {
-        Arc::clone(&self.0) as Arc<dyn CredentialStore>
+        Arc::clone(&self.config) as Arc<dyn CredentialStore>
     }
 }
 

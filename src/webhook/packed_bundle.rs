@@ -254,7 +254,7 @@ fn secret_message(error: &PullSecretError, state: &WebhookState, namespace: &str
         PullSecretError::MissingKey(_) => format!("{error}; add it"),
         PullSecretError::Malformed { .. } => format!("{error}; correct it"),
         PullSecretError::Api { .. } => format!("{error}; try again"),
-        PullSecretError::Overloaded(_) => error.to_string(),
+        PullSecretError::Overloaded(_) | PullSecretError::TooMany(_) => error.to_string(),
     }
 }
 

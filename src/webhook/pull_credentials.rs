@@ -97,6 +97,10 @@ impl NamedPullSecrets {
                 Err(error) => all.unusable.push(error),
             }
         }
+        if let Some(name) = names.get(MAX_PULL_SECRETS) {
+            let secret = format!("Secret {}/{name}", self.namespace);
+            all.unusable.push(PullSecretError::TooMany(secret));
+        }
         for name in names.iter().take(MAX_PULL_SECRETS) {
             match self.reader.read_pull_secret(&self.namespace, name).await {
                 Ok(config) => all.configs.push(config),
@@ -133,6 +137,7 @@ impl PullCredentials {
                 "make it anew with kubectl create secret docker-registry".to_owned()
             }
             PullSecretError::Api { .. } | PullSecretError::Overloaded(_) => "try again".to_owned(),
+            PullSecretError::TooMany(_) => "name fewer of them".to_owned(),
         };
         let message = format!(
             "{repository} denied access with the credentials at hand, and {told}; {remedy}"
@@ -158,6 +163,10 @@ mod tests {
             (
                 vec![PullSecretError::AccessDenied(secret())],
                 Some("kubectl create rolebinding"),
+            ),
+            (
+                vec![PullSecretError::TooMany(secret())],
+                Some("only the first 16 Secrets are; name fewer of them"),
             ),
             (
                 vec![PullSecretError::NotFound(secret())],

@@ -79,22 +79,7 @@ fn inline() {
         "jsonpath={.status.conditions[?(@.type==\"Ready\")].reason}=SecretAccessDenied",
         Duration::from_mins(1),
     );
-    let grant = [
-        "create",
-        "rolebinding",
-        "packgate-controller",
-        "--clusterrole",
-        "packgate-tenant",
-        "--serviceaccount",
-    ];
-    test.namespace
-        .kubectl(
-            grant
-                .into_iter()
-                .chain(["packgate-system:packgate-controller"]),
-        )
-        .run()
-        .ok();
+    test.grant();
     test.namespace
         .kubectl([
             "annotate",

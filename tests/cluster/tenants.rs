@@ -265,7 +265,7 @@ fn a_secret_of_another_namespace_has_no_effect() {
     };
     test.installation();
     push_secret(&other, &other.namespace.name);
-    allow_secrets(&other);
+    other.grant();
     let lock = test.lock(&test.cluster.registry, "borrow", &[("a", "borrow\n")]);
     test.namespace.apply(&lock.config_map("lock"));
     let repository = test.repository(&test.cluster.registry, "borrow");
@@ -297,20 +297,6 @@ fn a_secret_of_another_namespace_has_no_effect() {
     test.namespace
         .try_apply(&bundle.to_string())
         .refused("unknown field");
-}
-
-fn allow_secrets(test: &Test) {
-    let account = format!("{NAMESPACE}:packgate-controller");
-    let grant = [
-        "create",
-        "rolebinding",
-        "packgate-controller",
-        "--clusterrole",
-        "packgate-tenant",
-        "--serviceaccount",
-        &account,
-    ];
-    test.namespace.kubectl(grant).run().ok();
 }
 
 #[test]

@@ -1,11 +1,9 @@
 #!/bin/bash
-# test.sh [FILTER...]: run the tests in tests/cluster in clusters of their own, and remove these. FILTER: names of tests, or parts of them.
-# Tests in the module `alone` change what the others rely on: they run one at a time in a second cluster, while the others run in the first.
-# Where there is only one cluster (KEEP, USE), they run after them.
+# test.sh [FILTER...]: run the tests in tests/cluster in a cluster of their own, and remove it. FILTER: names of tests, or parts of them.
+# Tests in the module `alone` change what the others rely on: they run after them, one at a time.
 #
 #   PACKGATE_REQUIRE_CLUSTER=1   a machine that cannot run a cluster is a failure, not a reason to skip
 #   PACKGATE_KEEP_CLUSTER=1      leave the cluster up, and take one that is up; for developers
-#   PACKGATE_ONE_CLUSTER=1       one cluster for all, for machines with little memory (a cluster takes 3 GB)
 #   PACKGATE_USE_CLUSTER=1       test in an existing cluster (env/README.md); what was installed there is removed
 #   PACKGATE_IMAGE_PROFILE=dev   test a debug build
 #
@@ -18,9 +16,6 @@ PACKGATE_CLUSTER_STATE=$PACKGATE_CLUSTER_STATE-test-$(sha256sum <<<"$self" | cut
 tests=$(dirname "$self")
 root=$(cd "$tests/../.." && pwd)
 threads=${PACKGATE_TEST_THREADS:-4} # they wait most of the time
-keep=${PACKGATE_KEEP_CLUSTER:-0}
-states=("$STATE")
-if [ "$keep" = 0 ] && ! existing && [ "${PACKGATE_ONE_CLUSTER:-0}" = 0 ]; then states+=("$STATE-alone"); fi
 
 # not_run WHY: no test was run
 not_run() {
@@ -30,20 +25,16 @@ not_run() {
   exit 0
 }
 
-# take_down STATE
-take_down() { PACKGATE_CLUSTER_STATE=$1 "$here/down.sh" && PACKGATE_CLUSTER_STATE=$1 "$here/leftovers.sh"; }
-
 finish() {
-  local status=$? state
+  local status=$?
   trap - EXIT
   if existing; then
     [ -z "${ours:-}" ] || uninstall
-  elif [ "$keep" = 1 ]; then
+  elif [ "${PACKGATE_KEEP_CLUSTER:-0}" = 1 ]; then
     say "the cluster stays up: PACKGATE_CLUSTER_STATE=$STATE make cluster-shell"
   else
-    for state in "${states[@]}"; do take_down "$state" || status=1; done
+    { "$here/down.sh" && "$here/leftovers.sh"; } || status=1
   fi
-  [ -z "${output:-}" ] || rm -r "$output"
   exit "$status"
 }
 
@@ -59,10 +50,8 @@ uninstall() {
 start=$(now)
 trap finish EXIT
 trap 'exit 130' INT TERM
-if [ "$keep" = 0 ]; then # what an earlier run may have left
-  for state in "${states[@]}"; do PACKGATE_CLUSTER_STATE=$state "$here/down.sh" 2>/dev/null; done
-fi
-"$here/up.sh" node sigstore || { # first: a machine that cannot run one should not build for ten minutes
+[ "${PACKGATE_KEEP_CLUSTER:-0}" = 1 ] || "$here/down.sh" 2>/dev/null # what an earlier run may have left
+"$here/up.sh" node sigstore || {
   status=$?
   [ $status = 77 ] || exit $status
   not_run "this machine cannot run a cluster (tests/cluster/env/README.md)"
@@ -73,43 +62,32 @@ if existing; then
 fi
 "$TOOLS" cosign crane oras test-registry
 image=$("$tests/image.sh")
+PACKGATE_TEST_IMAGE=$("$tests/push-image.sh" "$image")
 cd "$root"
 program=$(cargo test --locked --no-run --test cluster --message-format=json | sed -n 's/.*"name":"cluster".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
 [ -x "$program" ] || die "cargo did not build the tests"
-mapfile -t together < <("$program" --list --format terse --skip alone:: "$@" | sed -n 's/: test$//p')
-mapfile -t alone < <("$program" --list --format terse "$@" | sed -n 's/^\(alone::.*\): test$/\1/p')
-[ ${#together[@]} != 0 ] && [ ${#alone[@]} != 0 ] || states=("$STATE")
-flags=() # filters are in the lists of names already
-for flag in "$@"; do
-  case $flag in --nocapture | --show-output) flags+=("$flag") ;; esac
-done
 say "cluster, image and tests are ready: $(since "$start")"
 start=$(now)
-output=$(mktemp -d)
+export PACKGATE_TEST_IMAGE PACKGATE_REQUIRE_CLUSTER=1
 
-# suite TITLE STATE FLAG...: run tests in the cluster of STATE; prints what they print, and keeps their end in a file
-suite() {
-  local begun status=0
-  begun=$(now)
-  PACKGATE_CLUSTER_STATE=$2 "$tests/suite.sh" "$image" "$program" "${@:3}" | tee "$output/$1" || status=1
-  echo "$1: $(sed -n 's/^test result: //p' "$output/$1" | grep . || echo "they did not come to their end"), in $(since "$begun")" >"$output/$1.end"
+# run TITLE FLAG...: run the tests, pass on what they print, and keep their counts
+counts=()
+run() {
+  local status=0 output
+  output=$(mktemp)
+  "$here/exec.sh" "$program" "${@:2}" | tee "$output" || status=1
+  counts+=("$1: $(sed -n 's/^test result: //p' "$output" | grep . || echo "they did not come to their end")")
+  rm "$output"
   return $status
 }
 
-side_by_side() { [ ${#together[@]} = 0 ] || suite together "$STATE" --test-threads="$threads" "${flags[@]}" --exact "${together[@]}"; }
-one_at_a_time() { [ ${#alone[@]} = 0 ] || suite alone "${states[-1]}" --test-threads=1 "${flags[@]}" --exact "${alone[@]}"; }
-
 status=0
-if [ ${#states[@]} = 1 ]; then
-  side_by_side || status=1
-  one_at_a_time || status=1
-else
-  one_at_a_time >"$output/alone.all" 2>&1 & # shown when the others are through
-  second=$!
-  side_by_side || status=1
-  tail --pid=$second -n +1 -f "$output/alone.all"
-  wait $second || status=1
-fi
-for end in "$output"/*.end; do say "cluster tests, $(cat "$end")"; done
+run "side by side" --test-threads="$threads" --skip alone:: "$@" || status=1
+mapfile -t alone < <("$program" --list --format terse "$@" | sed -n 's/^\(alone::.*\): test$/\1/p')
+for flag in "$@"; do # filters are in the list of names already
+  case $flag in --nocapture | --show-output) alone+=("$flag") ;; esac
+done
+[[ ${alone[0]:-} != alone::* ]] || run "alone" --test-threads=1 --exact "${alone[@]}" || status=1
+for line in "${counts[@]}"; do say "cluster tests, $line"; done
 say "cluster tests: $(since "$start")"
 [ $status = 0 ]

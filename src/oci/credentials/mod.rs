@@ -70,6 +70,14 @@ pub trait CredentialStore: Send + Sync {
     async fn credentials_for_repository(&self, repository: &ImageRepository) -> CredentialLookup;
 }
 
+/// What was looked up for one repository, and for no other.
+#[async_trait]
+impl CredentialStore for CredentialLookup {
+    async fn credentials_for_repository(&self, _: &ImageRepository) -> Self {
+        self.clone()
+    }
+}
+
 /// A store without credentials.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AnonymousCredentials;

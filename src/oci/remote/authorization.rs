@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     challenge::AuthChallenge,
-    session::RegistryAccess,
+    registry_access::RegistryAccess,
     token::{basic_authorization, bearer_authorization},
 };
 use crate::{

@@ -6,8 +6,7 @@ use tokio_util::io::StreamReader;
 use url::Url;
 
 use super::{
-    manifests::accept_manifests,
-    session::{RegistryAccess, RegistrySession},
+    manifests::accept_manifests, registry_access::RegistryAccess, session::RegistrySession,
 };
 use crate::{
     core::{oci::Descriptor, reference::TagOrDigest},

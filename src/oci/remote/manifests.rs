@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, de::IgnoredAny};
 use tokio::io::AsyncReadExt;
 
-use super::session::{RegistryAccess, RegistrySession};
+use super::{registry_access::RegistryAccess, session::RegistrySession};
 use crate::{
     core::{
         digest::{Digest, is_digest_mismatch},

@@ -20,6 +20,7 @@ mod manifests;
 mod referrers;
 mod referrers_index;
 mod referrers_tag;
+mod registry_access;
 mod registry_error;
 mod session;
 mod session_tokens;

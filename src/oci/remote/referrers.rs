@@ -12,7 +12,8 @@ use super::{
         too_many_error,
     },
     referrers_tag,
-    session::{RegistryAccess, RegistrySession},
+    registry_access::RegistryAccess,
+    session::RegistrySession,
 };
 use crate::{
     core::{display_text::truncate_text, limits::InputLimits, media_type, oci::Descriptor},

@@ -9,11 +9,11 @@ use super::{
     authorization::{AuthorizationAttempts, AuthorizationState, ShownAuthorization},
     challenge,
     endpoint::RepositoryEndpoint,
+    registry_access::RegistryAccess,
     registry_error::{self, MAX_ERROR_BODY_BYTES},
     token_hosts::AllowedTokenService,
 };
 use crate::{
-    core::reference::ImageRepository,
     http::{
         ErrorAdvice, HttpClient, HttpError, HttpRequest, HttpResponse, HttpResponseHead,
         RateLimitBackoff, StatusCode, header,
@@ -32,28 +32,6 @@ const SIGNING_USER_AGENT: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     " (signs as cosign does)"
 );
-
-/// What a request does, which determines the scope of its token.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum RegistryAccess {
-    Pull,
-    Push,
-    /// Push to this repository, and pull from another one.
-    Mount(ImageRepository),
-}
-
-impl RegistryAccess {
-    pub(super) fn token_scopes(&self, repository: &ImageRepository) -> Vec<String> {
-        let scope = |repository: &ImageRepository, actions| {
-            format!("repository:{}:{actions}", repository.path())
-        };
-        match self {
-            Self::Pull => vec![scope(repository, "pull")],
-            Self::Push => vec![scope(repository, "pull,push")],
-            Self::Mount(from) => vec![scope(repository, "pull,push"), scope(from, "pull")],
-        }
-    }
-}
 
 /// One session. Clones share it.
 #[derive(Clone)]
@@ -366,27 +344,6 @@ impl RegistrySession {
             location,
             status,
             cause,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scopes_name_the_least_that_is_needed() {
-        let repository: ImageRepository = "r.example.com/a/b".parse().expect("valid");
-        let from: ImageRepository = "r.example.com/c".parse().expect("valid");
-        for (access, scopes) in [
-            (RegistryAccess::Pull, vec!["repository:a/b:pull"]),
-            (RegistryAccess::Push, vec!["repository:a/b:pull,push"]),
-            (
-                RegistryAccess::Mount(from),
-                vec!["repository:a/b:pull,push", "repository:c:pull"],
-            ),
-        ] {
-            assert_eq!(access.token_scopes(&repository), scopes);
         }
     }
 }

@@ -6,8 +6,9 @@ use tokio::time::Instant;
 use super::{
     authorization::{AuthorizationState, ShownAuthorization, direct_authorization},
     challenge::AuthChallenge,
+    registry_access::RegistryAccess,
     registry_error,
-    session::{RegistryAccess, RegistrySession},
+    session::RegistrySession,
     token::{
         self, MAX_TOKEN_RESPONSE_BYTES, RealmRefusal, RegistryTokenService, bearer_authorization,
     },

@@ -16,8 +16,7 @@ use tokio_util::io::ReaderStream;
 use url::Url;
 
 use super::{
-    blobs::check_content_exists,
-    session::{RegistryAccess, RegistrySession},
+    blobs::check_content_exists, registry_access::RegistryAccess, session::RegistrySession,
 };
 use crate::{
     core::{digest::Digest, media_type::OCTET_STREAM, oci::Descriptor, reference::ImageRepository},

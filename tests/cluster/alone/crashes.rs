@@ -402,22 +402,7 @@ impl Objects {
             .json();
         let digest = |value: &Value| value.as_str().expect("a digest").to_owned();
         test.namespace.apply(&lock.config_map("lock"));
-        let grant = [
-            "create",
-            "rolebinding",
-            "packgate-controller",
-            "--clusterrole",
-            "packgate-tenant",
-            "--serviceaccount",
-        ];
-        test.namespace
-            .kubectl(
-                grant
-                    .into_iter()
-                    .chain(["packgate-system:packgate-controller"]),
-            )
-            .run()
-            .ok();
+        test.grant();
         let login = json!({
             "auths": {&test.cluster.registry: {"username": "anybody", "password": "secret"}},
         })

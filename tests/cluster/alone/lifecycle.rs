@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use crate::support::{
     Test,
     bundle::packed_bundle,
-    installation::{Installation, NAMESPACE, PLATFORM_KEY, REGISTRY_CA, helm, published},
+    installation::{
+        Installation, NAMESPACE, PLATFORM_KEY, REGISTRY_CA, REGISTRY_READER, helm, published,
+    },
     namespace::kubectl,
     program::{Program, Run},
     progress::{children, condition, text, uid},
@@ -420,7 +422,7 @@ fn is_ours(test: &Test, object: &Value) -> bool {
     let is_lock = namespace == test.namespace.name
         && object["kind"] == "ConfigMap"
         && metadata["name"] == "lock";
-    let is_ca = metadata["name"] == REGISTRY_CA;
+    let is_ca = metadata["name"] == REGISTRY_CA || metadata["name"] == REGISTRY_READER;
     if is_others && namespace != NAMESPACE || is_childs || is_lock || is_ca {
         return false;
     }

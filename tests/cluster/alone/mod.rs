@@ -1,5 +1,5 @@
 //! Tests that others cannot bear beside them: they kill, restart, scale, upgrade or uninstall what
-//! all share. `tests/cluster/test.sh` runs them one at a time, in a cluster of their own.
+//! all share. `tests/cluster/test.sh` runs them after those, one at a time.
 
 mod crashes;
 mod gate;

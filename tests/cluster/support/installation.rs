@@ -18,7 +18,7 @@ pub(crate) const NAMESPACE: &str = "packgate-system";
 /// The `ConfigMap` with the certificate authority of the tests' own registries.
 pub(crate) const REGISTRY_CA: &str = "test-registry-ca";
 /// The Secret with the installation's credentials for the registry `SHARED`.
-const REGISTRY_READER: &str = "test-registry-reader";
+pub(crate) const REGISTRY_READER: &str = "test-registry-reader";
 /// The Secret and the `ConfigMap` of the platform's key.
 pub(crate) const PLATFORM_KEY: &str = "packgate-platform-key";
 

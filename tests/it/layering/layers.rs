@@ -153,6 +153,7 @@ pub(super) const HOMES: &[EffectHome] = &[
             "cli/webhook",
             "cli/cluster",
             "cli/in_cluster",
+            "cli/installation_credentials",
         ],
         "",
     ),

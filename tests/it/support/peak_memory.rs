@@ -28,8 +28,12 @@ pub(crate) fn run_with_peak_memory(workspace: &Workspace, arguments: &[&str]) ->
     let process = child.id().to_string();
     let status = format!("/proc/{process}/status");
     let read = move || fs::read_to_string(&status).unwrap_or_default();
-    while field(&read(), "State") != Some("T (stopped)") {
-        thread::sleep(Duration::from_millis(1));
+    loop {
+        match field(&read(), "State") {
+            Some("T (stopped)") => break,
+            Some(state) if !state.starts_with('Z') => thread::sleep(Duration::from_millis(1)),
+            ended => panic!("the shell did not stop itself: {ended:?}"),
+        }
     }
     // Concurrently with reading its output, which may exceed a pipe's capacity.
     let sampler = thread::spawn(move || {
