@@ -6,6 +6,7 @@ pub mod blob_verification;
 pub mod bundle_path;
 pub(crate) mod context_artifact;
 pub(crate) mod cosign_tags;
+pub mod credential_provider;
 pub mod digest;
 pub mod display_text;
 pub mod download;
