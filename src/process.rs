@@ -1,5 +1,6 @@
-//! EFFECT. Runs helper programs: credential helpers of registries, and plug-ins with keys. Each has a
-//! limit for its time and its output, and none inherits a secret of this process.
+//! EFFECT. Runs helper programs: credential helpers and credential providers of registries, and
+//! plug-ins with keys. Each has a limit for its time and its output, and none inherits a secret of
+//! this process.
 
 use std::{
     io,
@@ -7,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt, copy, sink},
     process::Child,
@@ -26,6 +28,9 @@ pub struct ProcessLimits {
     pub stdout_bytes: usize,
     /// Bytes of its stderr that are kept; the rest is read and dropped. With 0 it has no stderr.
     pub stderr_bytes: usize,
+    /// Whether the programs that it starts are killed with it. It then has a process group of its
+    /// own, and cannot ask at the terminal.
+    pub kills_group: bool,
 }
 
 /// How a program ended.
@@ -72,11 +77,28 @@ pub async fn run_helper_process(
             Stdio::null()
         })
         .kill_on_drop(true);
+    if limits.kills_group {
+        command.process_group(0);
+    }
     let child = command.spawn().map_err(ProcessError::Start)?;
+    let _group = ProcessGroupGuard(child.id().filter(|_| limits.kills_group));
     timeout(limits.timeout, collect_output(child, input, limits))
         .await
         .map_err(|_| ProcessError::Timeout(limits.timeout))?
         .map_err(ProcessError::Io)
+}
+
+/// Kills a process group when it is dropped: what a program has left running, too.
+struct ProcessGroupGuard(Option<u32>);
+
+impl Drop for ProcessGroupGuard {
+    fn drop(&mut self) {
+        let id = self.0.and_then(|id| i32::try_from(id).ok());
+        if let Some(group) = id.and_then(Pid::from_raw) {
+            // An error means that nothing is left of it.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }
 
 async fn collect_output(
@@ -150,6 +172,7 @@ mod tests {
             timeout: Duration::from_secs(30),
             stdout_bytes: 10,
             stderr_bytes: 3,
+            kills_group: false,
         };
         let run = async |script: &str| {
             let mut shell = Command::new("sh");
@@ -164,5 +187,29 @@ mod tests {
         assert_eq!(output.status.and_then(|status| status.code()), Some(3));
         let endless = run("yes").await.expect("it runs");
         assert!(endless.status.is_none() && endless.stdout.len() == 11);
+    }
+
+    #[tokio::test]
+    async fn what_a_program_has_started_ends_with_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let alive = folder.path().join("alive");
+        let script = format!(
+            "(while :; do touch {0}; sleep 0.1; done) & wait",
+            alive.display()
+        );
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]);
+        let limits = ProcessLimits {
+            timeout: Duration::from_millis(500),
+            stdout_bytes: 10,
+            stderr_bytes: 10,
+            kills_group: true,
+        };
+        let error = run_helper_process(shell, b"", limits).await;
+        assert!(matches!(error, Err(ProcessError::Timeout(_))), "{error:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        std::fs::remove_file(&alive).expect("it ran");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(!alive.exists(), "it still runs");
     }
 }

@@ -18,6 +18,7 @@ const HELPER_LIMITS: ProcessLimits = ProcessLimits {
     timeout: Duration::from_secs(30),
     stdout_bytes: 64 << 10,
     stderr_bytes: 0,
+    kills_group: false, // it may ask at the terminal
 };
 
 /// Asks `docker-credential-HELPER` for the credentials of a canonical host. `None`: it has none.

@@ -169,6 +169,7 @@ impl KmsPlugin {
             timeout: self.timeout,
             stdout_bytes: MAX_RESPONSE,
             stderr_bytes: MAX_STDERR,
+            kills_group: false,
         };
         let ended = run_helper_process(command, message, limits)
             .await

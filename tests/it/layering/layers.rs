@@ -66,6 +66,7 @@ pub(super) const LAYERS: &[Layer] = &[
             "cluster_reader",
             "controller",
             "core",
+            "credential_providers",
             "fetch",
             "http",
             "oci",
@@ -103,7 +104,16 @@ pub(super) const LAYERS: &[Layer] = &[
         ],
         "",
     ),
-    layer(&["cluster_reader"], &["api", "core", "service"], ""),
+    layer(
+        &["cluster_reader"],
+        &["api", "core", "credential_providers", "http", "service"],
+        "",
+    ),
+    layer(
+        &["credential_providers"],
+        &["core", "http", "oci", "process", "service"],
+        "",
+    ),
     layer(
         &["service"],
         &[
@@ -192,12 +202,16 @@ pub(super) const HOMES: &[EffectHome] = &[
         "",
     ),
     home(&["cap_std::"], &["outdir"], ""),
-    home(&["rustix::"], &["service/cpu_work"], "priority of threads"),
+    home(
+        &["rustix::"],
+        &["process", "service/cpu_work"],
+        "process groups, priority of threads",
+    ),
     home(&["std::process::Command"], &[], ""),
     home(
         &["tokio::process"],
         &["process"],
-        "credential helpers, KMS plug-ins",
+        "credential helpers and providers, KMS plug-ins",
     ),
     home(&["io::stderr"], &["telemetry", "cli/progress"], ""),
     home(&["io::stdout"], &["cli/exit"], ""),
