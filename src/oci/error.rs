@@ -210,6 +210,14 @@ pub enum OciError {
         /// The system's error.
         cause: std::io::Error,
     },
+    /// There are no credentials, because the places that may have some failed.
+    #[error("{message}")]
+    Credentials {
+        /// Each of them with its error.
+        message: String,
+        /// The class of the first.
+        reason: Reason,
+    },
     /// A local path cannot be used this way.
     #[error("{0}")]
     Invalid(String),
@@ -274,6 +282,7 @@ impl ClassifiedError for OciError {
             Self::TooManyReferrers { .. } => Reason::TooManyReferrers,
             Self::LimitExceeded { .. } => Reason::LimitExceeded,
             Self::Storage { .. } => Reason::StorageFailed,
+            Self::Credentials { reason, .. } => *reason,
             Self::Invalid(_) => Reason::InvalidSpec,
         }
     }

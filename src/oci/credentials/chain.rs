@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::{CredentialLookup, CredentialStore};
+use super::{CredentialLookup, CredentialStore, RegistryCredentials};
 use crate::core::reference::ImageRepository;
 
 /// The credentials of several stores, in this order, without duplicates. A store that fails does
@@ -30,25 +30,40 @@ impl CredentialStore for CredentialChain {
     async fn credentials_for_repository(&self, repository: &ImageRepository) -> CredentialLookup {
         let mut all = CredentialLookup::default();
         for store in &self.0 {
-            let CredentialLookup { found, failures } =
-                store.credentials_for_repository(repository).await;
-            for one in found {
-                if !all.found.iter().any(|o| o.credentials == one.credentials) {
-                    all.found.push(one);
-                }
-            }
-            all.failures.extend(failures);
+            all.append(store.credentials_for_repository(repository).await);
         }
         all
+    }
+
+    async fn renew_credentials(
+        &self,
+        repository: &ImageRepository,
+        refused: &[RegistryCredentials],
+    ) -> CredentialLookup {
+        let mut all = CredentialLookup::default();
+        for store in &self.0 {
+            all.append(store.renew_credentials(repository, refused).await);
+        }
+        all
+    }
+}
+
+impl CredentialLookup {
+    /// Adds what another store has, without duplicates.
+    pub fn append(&mut self, other: Self) {
+        for one in other.found {
+            if !self.found.iter().any(|o| o.credentials == one.credentials) {
+                self.found.push(one);
+            }
+        }
+        self.failures.extend(other.failures);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::credentials::{
-        AnonymousCredentials, DockerConfig, RegistryCredentialError, RegistryCredentials,
-    };
+    use crate::oci::credentials::{AnonymousCredentials, DockerConfig, RegistryCredentialError};
 
     #[tokio::test]
     async fn stores_are_asked_in_order_and_none_hides_another() {

@@ -11,7 +11,7 @@ use super::{
     RegistryCredentials,
     auth_entry::{AuthEntry, AuthEntryError},
     helper::query_helper,
-    key_pattern::RegistryKeyPattern,
+    key_pattern::matching_entries,
 };
 use crate::core::{display_text::truncate_text, reference::ImageRepository};
 
@@ -88,7 +88,7 @@ impl DockerConfig {
     }
 
     fn helper_for(&self, repository: &ImageRepository) -> Option<&str> {
-        let helper = matching_keys(&self.helpers_by_key, repository)
+        let helper = matching_entries(&self.helpers_by_key, repository)
             .into_iter()
             .next();
         helper
@@ -116,7 +116,7 @@ impl DockerConfig {
     }
 
     fn read_auths(&self, repository: &ImageRepository, lookup: &mut CredentialLookup) {
-        for (key, entry) in matching_keys(&self.auths, repository) {
+        for (key, entry) in matching_entries(&self.auths, repository) {
             match entry.credentials() {
                 Ok(Some(credentials)) => self.add_found(credentials, lookup),
                 Ok(None) => {}
@@ -173,27 +173,6 @@ fn malformed(error: &serde_json::Error) -> RegistryCredentialError {
         line: error.line(),
         column: error.column(),
     }
-}
-
-/// The entries whose keys match, the most specific first.
-fn matching_keys<'a, T>(
-    entries: &'a BTreeMap<String, T>,
-    repository: &ImageRepository,
-) -> Vec<(&'a str, &'a T)> {
-    let mut matching: Vec<_> = entries
-        .iter()
-        .map(|(key, entry)| (RegistryKeyPattern::parse(key), key.as_str(), entry))
-        .filter(|(pattern, ..)| pattern.matches_repository(repository))
-        .collect();
-    // Of two spellings of one key, the canonical one.
-    matching.sort_by(|(a, key_a, _), (b, key_b, _)| {
-        a.compare_specificity(b)
-            .then_with(|| (*key_b == repository.host()).cmp(&(*key_a == repository.host())))
-    });
-    matching
-        .into_iter()
-        .map(|(_, key, entry)| (key, entry))
-        .collect()
 }
 
 #[cfg(test)]

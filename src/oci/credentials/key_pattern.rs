@@ -6,13 +6,13 @@
 //! `team` also matches `teamx`. Hosts are compared in their canonical form, so that every spelling
 //! of Docker Hub is the same.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::BTreeMap};
 
 use super::host_glob::HostGlob;
 use crate::core::reference::{ImageRepository, canonical_host};
 
 /// A registry, or a part of one: `r.example.com:5000/team`, `*.example.com`. The form of keys in
-/// `auths`, and of `matchImages` of credential providers.
+/// `auths`, and in the responses of credential providers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistryKeyPattern {
     host: HostPattern,
@@ -20,7 +20,7 @@ pub struct RegistryKeyPattern {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum HostPattern {
+pub(super) enum HostPattern {
     Exact(String),
     Glob(HostGlob),
 }
@@ -33,23 +33,15 @@ impl RegistryKeyPattern {
             .or_else(|| key.strip_prefix("http://"))
             .unwrap_or(key);
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let host = match HostGlob::parse(host) {
-            Some(glob) => HostPattern::Glob(glob),
-            None => HostPattern::Exact(canonical_or_lowercase(host)),
-        };
         Self {
-            host,
+            host: HostPattern::parse(host),
             path: without_api_version(path).trim_matches('/').to_owned(),
         }
     }
 
     /// True if the credentials are for this repository.
     pub fn matches_repository(&self, repository: &ImageRepository) -> bool {
-        let host = match &self.host {
-            HostPattern::Exact(host) => host == repository.host(),
-            HostPattern::Glob(glob) => glob.matches_host(repository.host()),
-        };
-        host && self.matches_path(repository.path())
+        self.host.matches_host(repository.host()) && self.matches_path(repository.path())
     }
 
     fn matches_path(&self, path: &str) -> bool {
@@ -74,6 +66,44 @@ impl RegistryKeyPattern {
             }
         }
     }
+}
+
+impl HostPattern {
+    pub(super) fn parse(host: &str) -> Self {
+        match HostGlob::parse(host) {
+            Some(glob) => Self::Glob(glob),
+            None => Self::Exact(canonical_or_lowercase(host)),
+        }
+    }
+
+    /// Takes a canonical host.
+    pub(super) fn matches_host(&self, other: &str) -> bool {
+        match self {
+            Self::Exact(host) => host == other,
+            Self::Glob(glob) => glob.matches_host(other),
+        }
+    }
+}
+
+/// The entries whose keys match a repository, with their keys, the most specific first.
+pub fn matching_entries<'a, T>(
+    entries: &'a BTreeMap<String, T>,
+    repository: &ImageRepository,
+) -> Vec<(&'a str, &'a T)> {
+    let mut matching: Vec<_> = entries
+        .iter()
+        .map(|(key, entry)| (RegistryKeyPattern::parse(key), key.as_str(), entry))
+        .filter(|(pattern, ..)| pattern.matches_repository(repository))
+        .collect();
+    // Of two spellings of one key, the canonical one.
+    matching.sort_by(|(a, key_a, _), (b, key_b, _)| {
+        a.compare_specificity(b)
+            .then_with(|| (*key_b == repository.host()).cmp(&(*key_a == repository.host())))
+    });
+    matching
+        .into_iter()
+        .map(|(_, key, entry)| (key, entry))
+        .collect()
 }
 
 /// Old versions of docker append the version of the registry's API.

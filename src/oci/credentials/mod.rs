@@ -11,13 +11,15 @@ mod helper;
 mod host_credentials;
 mod host_glob;
 mod key_pattern;
+mod match_image;
 
 use async_trait::async_trait;
 
 pub use chain::CredentialChain;
 pub use docker_config::DockerConfig;
 pub use host_credentials::HostCredentials;
-pub use key_pattern::RegistryKeyPattern;
+pub use key_pattern::{RegistryKeyPattern, matching_entries};
+pub use match_image::MatchImagePattern;
 
 use crate::{
     core::{
@@ -68,6 +70,16 @@ pub trait CredentialStore: Send + Sync {
     /// The credentials for a repository. Asked again whenever a registry refuses what it was shown,
     /// so that renewed credentials count.
     async fn credentials_for_repository(&self, repository: &ImageRepository) -> CredentialLookup;
+
+    /// Credentials in place of `refused`, which the registry did not take though they had not
+    /// ended: what a credential provider gives when it is run again. Most stores have none.
+    async fn renew_credentials(
+        &self,
+        _repository: &ImageRepository,
+        _refused: &[RegistryCredentials],
+    ) -> CredentialLookup {
+        CredentialLookup::default()
+    }
 }
 
 /// What was looked up for one repository, and for no other.
@@ -137,7 +149,17 @@ pub enum RegistryCredentialError {
         /// The error.
         cause: String,
     },
-    /// Another place with credentials failed, such as a credential provider.
+    /// A credential provider failed.
+    #[error("credential provider {name}: {cause}")]
+    Provider {
+        /// Its name.
+        name: String,
+        /// The error.
+        cause: String,
+        /// Its class: the provider is unavailable, or may not have a ServiceAccount's token.
+        reason: Reason,
+    },
+    /// Another place with credentials failed.
     #[error("{source_name}: {cause}")]
     Source {
         /// Where the credentials would come from.
@@ -149,6 +171,9 @@ pub enum RegistryCredentialError {
 
 impl ClassifiedError for RegistryCredentialError {
     fn reason(&self) -> Reason {
-        Reason::InvalidSpec
+        match self {
+            Self::Provider { reason, .. } => *reason,
+            _ => Reason::InvalidSpec,
+        }
     }
 }

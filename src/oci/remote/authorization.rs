@@ -219,6 +219,10 @@ pub(super) struct AuthorizationAttempts {
     pub(super) refused: Vec<ShownAuthorization>,
     /// The token service's refusal of the last credentials.
     pub(super) token_refusal: Option<OciError>,
+    /// The credentials that were tried, at the registry or at its token service.
+    pub(super) tried: Vec<RegistryCredentials>,
+    /// New credentials were asked for.
+    pub(super) renewed: bool,
 }
 
 impl AuthorizationAttempts {

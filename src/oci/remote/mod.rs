@@ -23,6 +23,7 @@ mod referrers_tag;
 mod registry_access;
 mod registry_error;
 mod session;
+mod session_candidates;
 mod session_tokens;
 mod token;
 mod token_hosts;

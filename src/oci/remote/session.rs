@@ -1,6 +1,6 @@
 //! A session with a registry: challenges, tokens, and the meaning of responses.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::Mutex;
@@ -18,11 +18,7 @@ use crate::{
         ErrorAdvice, HttpClient, HttpError, HttpRequest, HttpResponse, HttpResponseHead,
         RateLimitBackoff, StatusCode, header,
     },
-    oci::{
-        OciError,
-        credentials::{CredentialLookup, CredentialStore},
-        error::denial_advice,
-    },
+    oci::{OciError, credentials::CredentialStore, error::denial_advice},
 };
 
 /// Harbor lets what has no signature yet be read by clients that sign, which it knows by the words
@@ -38,7 +34,7 @@ const SIGNING_USER_AGENT: &str = concat!(
 pub(super) struct RegistrySession {
     pub(super) endpoint: Arc<RepositoryEndpoint>,
     pub(super) http: HttpClient,
-    credentials: Arc<dyn CredentialStore>,
+    pub(super) credentials: Arc<dyn CredentialStore>,
     pub(super) token_services: Arc<[AllowedTokenService]>,
     state: Arc<Mutex<AuthorizationState>>,
     signs: bool,
@@ -254,56 +250,18 @@ impl RegistrySession {
                 }
             }
         }
-        while let Some(candidate) = attempts.candidates.as_mut().and_then(VecDeque::pop_front) {
-            match self
-                .authorize(&mut state, access, &challenge, candidate)
-                .await
-            {
-                Ok(Some(shown)) if !attempts.was_refused(&shown.value) => {
-                    attempts.token_refusal = None;
-                    state.keep_authorization(access, &shown);
-                    return Ok(Some(shown));
-                }
-                Ok(_) => {}
-                Err(refusal @ OciError::Denied { .. }) => attempts.token_refusal = Some(refusal),
-                Err(error) => return Err(error),
+        loop {
+            let next = self.try_candidates(&mut state, access, attempts, &challenge);
+            if let Some(shown) = next.await? {
+                return Ok(Some(shown));
+            }
+            if !self.renew_candidates(&mut state, access, attempts).await {
+                break;
             }
         }
         state.refuse_authorizations(access);
         let refusal = attempts.token_refusal.take();
         refusal.map_or(Ok(None), |e| Err(self.explain_denial(&state, e)))
-    }
-
-    async fn look_up_candidates(
-        &self,
-        state: &mut AuthorizationState,
-        access: &RegistryAccess,
-        attempts: &mut AuthorizationAttempts,
-        status: Option<StatusCode>,
-    ) -> Result<(), OciError> {
-        let exhausted = state.is_exhausted(access);
-        if exhausted && status == Some(StatusCode::FORBIDDEN) {
-            attempts.candidates = Some(VecDeque::new());
-            return Ok(());
-        }
-        let CredentialLookup { found, failures } = self
-            .credentials
-            .credentials_for_repository(self.endpoint.repository())
-            .await;
-        let failures: Vec<String> = failures.iter().map(ToString::to_string).collect();
-        if found.is_empty() && !failures.is_empty() {
-            return Err(OciError::Invalid(failures.join("; ")));
-        }
-        state.remember_unusable(failures);
-        let mut candidates = state.order_candidates(access, found);
-        if exhausted {
-            candidates.truncate(1);
-        }
-        attempts.candidates = Some(candidates);
-        if let Some(status) = status {
-            attempts.drop_refused_candidates(status);
-        }
-        Ok(())
     }
 
     pub(super) fn denied_error(&self, cause: String) -> OciError {
