@@ -82,6 +82,8 @@ mod cluster_reader;
 #[cfg(not(fuzzing))]
 mod controller;
 #[cfg(not(fuzzing))]
+pub mod credential_providers;
+#[cfg(not(fuzzing))]
 pub mod fetch;
 #[cfg(not(fuzzing))]
 pub mod http;
