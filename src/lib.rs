@@ -17,6 +17,7 @@
 //! | causes of errors, exit codes | [`core::reason`] |
 //! | kinds of `packgate.dev` | [`api`] |
 //! | content of registries, layouts and archives | [`oci`], over [`http`] |
+//! | registry credentials from kubelet's plug-ins | [`credential_providers`] |
 //! | origins of artifacts; signers | [`fetch`]; [`signing`] |
 //! | use cases over traits: pack, sign, verify, copy, unpack | [`service`] |
 //!

@@ -7,7 +7,10 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use serde::{Deserialize, Serialize};
 
 use super::bundle_policy::{ConfigObjectRef, NameRef};
-use crate::core::reason::{ClassifiedError, Reason};
+use crate::core::{
+    credential_provider::{CredentialProviderSettings, validate_providers},
+    reason::{ClassifiedError, Reason},
+};
 
 /// The maximum size of a configuration file in bytes.
 pub const MAX_CONFIG: usize = 256 << 10;
@@ -20,6 +23,8 @@ pub struct InstallationConfig {
     pub builder: BuilderConfig,
     /// Registries with special settings.
     pub registries: Vec<RegistryConfig>,
+    /// Programs that give credentials for registries, in the order in which they are tried.
+    pub credential_providers: Vec<CredentialProviderSettings>,
     /// Network access of the controller and its Jobs.
     pub network: NetworkConfig,
     /// Rules for unsigned bundles.
@@ -250,7 +255,24 @@ impl InstallationConfig {
                     .into(),
             ));
         }
+        read.validate_providers()?;
         Ok(read)
+    }
+
+    fn validate_providers(&self) -> Result<(), InstallationConfigError> {
+        let field = "credentialProviders";
+        validate_providers(&self.credential_providers, field)
+            .map_err(|error| InstallationConfigError(error.to_string()))?;
+        match self
+            .credential_providers
+            .iter()
+            .position(|provider| provider.command.is_none())
+        {
+            Some(at) => Err(InstallationConfigError(format!(
+                "{field}[{at}].command: is missing"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// The prefix of every `builder.id` of this installation. `cluster` is the UID of the namespace
@@ -288,6 +310,8 @@ mod tests {
             {packedBundle: Deny, imageVolume: Warn, container: Allow}\n\
             webhook: {clientCARef: {kind: ConfigMap, name: api-server}, clientNames: \
             [kube-apiserver]}\nmetrics: {names: true}\n\
+            credentialProviders: [{name: ecr, command: /plugins/ecr, matchImages: \
+            ['*.dkr.ecr.*.amazonaws.com'], defaultCacheDuration: 12h}]\n\
             jobs: {imagePullPolicy: IfNotPresent, imagePullSecrets: [{name: pull}], sign: \
             {maxConcurrent: 4, resources: {limits: {memory: 1Gi}}}}\n";
         let config = InstallationConfig::parse(text.as_bytes()).expect("valid");
@@ -342,6 +366,9 @@ mod tests {
             "- a",
             "jobs: {sign: {maxConcurrent: 0}}",
             "jobs: {sign: {timeoutSeconds: 59}}",
+            "credentialProviders: [{name: a, matchImages: [a.io], defaultCacheDuration: 1h}]",
+            "credentialProviders: [{name: a, command: /a, defaultCacheDuration: 1h}]",
+            "credentialProviders: [{name: a, command: /a, x: 1}]",
         ] {
             assert_eq!(
                 InstallationConfig::parse(text.as_bytes())

@@ -28,6 +28,7 @@ pub const SYSTEM_NAMESPACE: &str = "packgate-system";
 
 const POLICY_READER: &str = "packgate-policy-reader";
 const TENANT: &str = "packgate-tenant";
+const TENANT_TOKENS: &str = "packgate-tenant-tokens";
 const PLATFORM_KEY: &str = "packgate-platform-key";
 
 const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
@@ -95,6 +96,7 @@ impl RbacInstallation {
             self.controller_system_role()?,
             self.webhook_roles()?,
             self.tenant_secret_role()?,
+            self.tenant_token_role()?,
             self.platform_key_reader_role()?,
             self.policy_reader_role()?,
             self.aggregated_user_roles()?,
@@ -196,6 +198,19 @@ impl RbacInstallation {
         Ok(vec![rbac_object(
             "Reads Secrets, and ServiceAccounts for their imagePullSecrets. Bound to controller and webhook only in namespaces that opt in, by a \
                 RoleBinding there; never cluster-wide.",
+            &role,
+        )?])
+    }
+
+    fn tenant_token_role(&self) -> Result<Vec<RbacObject>, RbacError> {
+        let rules = vec![
+            policy_rule("", &["serviceaccounts"], &["get"]),
+            policy_rule("", &["serviceaccounts/token"], &["create"]),
+        ];
+        let role = self.cluster_role(TENANT_TOKENS, &[], rules);
+        Ok(vec![rbac_object(
+            "Makes tokens of ServiceAccounts for credential providers that need them (tokenAttributes). Bound to controller and webhook only in \
+                namespaces that opt in, by a RoleBinding there; never cluster-wide.",
             &role,
         )?])
     }
@@ -310,6 +325,15 @@ pub fn tenant_grant_command(namespace: &str, system_namespace: &str) -> String {
         "kubectl create rolebinding packgate-controller --namespace {namespace} --clusterrole \
             {TENANT} \
          --serviceaccount {system_namespace}:{CONTROLLER} --serviceaccount \
+         {system_namespace}:{WEBHOOK}"
+    )
+}
+
+/// The command that permits packgate to make tokens of a namespace's ServiceAccounts.
+pub fn token_grant_command(namespace: &str, system_namespace: &str) -> String {
+    format!(
+        "kubectl create rolebinding {TENANT_TOKENS} --namespace {namespace} --clusterrole \
+            {TENANT_TOKENS} --serviceaccount {system_namespace}:{CONTROLLER} --serviceaccount \
          {system_namespace}:{WEBHOOK}"
     )
 }
@@ -457,6 +481,13 @@ mod tests {
         assert_eq!(
             role("ClusterRole", TENANT),
             [policy_rule("", &["secrets", "serviceaccounts"], &["get"])]
+        );
+        assert_eq!(
+            role("ClusterRole", TENANT_TOKENS),
+            [
+                policy_rule("", &["serviceaccounts"], &["get"]),
+                policy_rule("", &["serviceaccounts/token"], &["create"]),
+            ]
         );
     }
 

@@ -7,9 +7,10 @@ use std::{
 };
 
 use super::{
-    credential_files::load_credentials, error::CliError, global_args::GlobalArgs,
-    in_cluster::patient_retries, plain_http::PlainHttp, progress::TerminalProgress,
-    registry_clients::RegistryClients, token_services::TokenServicesByHost,
+    credential_files::load_credentials, credential_provider_file::load_credential_providers,
+    error::CliError, global_args::GlobalArgs, in_cluster::patient_retries, plain_http::PlainHttp,
+    progress::TerminalProgress, registry_clients::RegistryClients,
+    token_services::TokenServicesByHost,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -25,7 +26,7 @@ use crate::{
     oci::{
         ContentSource, ContentTarget, LocalContentStore, OciArchiveTarget, OciLayoutTarget,
         SeparateSignatures,
-        credentials::{AnonymousCredentials, CredentialStore},
+        credentials::{AnonymousCredentials, CredentialChain, CredentialStore},
         remote::RegistryTarget,
     },
     service::{
@@ -296,16 +297,18 @@ impl CliContext {
         if let Some(store) = self.credentials.get() {
             return Ok(Arc::clone(store));
         }
-        let store = load_credentials(&self.global)?;
+        let mut stores = vec![load_credentials(&self.global)?];
+        stores.extend(load_credential_providers(&self.global)?);
+        let store: Arc<dyn CredentialStore> = Arc::new(CredentialChain::new(stores));
         Ok(Arc::clone(self.credentials.get_or_init(|| store)))
     }
 
-    /// The credentials from --registry-config, and none from this machine's home folder.
+    /// The credentials from --registry-config and of credential providers, and none from this machine's home folder.
     pub(super) fn explicit_credentials(&self) -> Result<Arc<dyn CredentialStore>, CliError> {
         if self.global.registry_config.is_some() {
-            self.registry_credentials()
-        } else {
-            Ok(Arc::new(AnonymousCredentials))
+            return self.registry_credentials();
         }
+        let providers = load_credential_providers(&self.global)?;
+        Ok(providers.unwrap_or_else(|| Arc::new(AnonymousCredentials)))
     }
 }

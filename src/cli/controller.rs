@@ -1,6 +1,6 @@
 //! `packgate controller`
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use prometheus_client::registry::Registry;
@@ -13,11 +13,12 @@ use super::{
         cluster_http_options, kube_client, open_registries, open_trust_source, read_config,
         server_ended_error, stop_on_signal,
     },
-    installation_credentials::InstallationCredentials,
+    installation_credentials::{InstallationCredentials, installation_providers},
     output::CommandResult,
 };
 use crate::{
     clock::SystemClock,
+    cluster_reader::AccountTokenReader,
     controller::{self, ControllerMetrics, ControllerOptions, PlatformKeyPair},
     http::{ConnectionErrorDetail, HttpOptions},
     service::cpu_work::lower_priority_of_cpu_work,
@@ -31,6 +32,10 @@ const EXAMPLES: &str = "Examples:
 
 The chart runs it. Several replicas can run at once: one leads, the others wait.";
 
+/// The controller's ServiceAccount.
+const ACCOUNT: &str = "packgate-controller";
+/// How long a verdict waits for a credential provider.
+const PROVIDER_WAIT: Duration = Duration::from_secs(45);
 /// Random bytes of the platform key's password.
 const PASSWORD_BYTES: usize = 32;
 
@@ -88,13 +93,17 @@ pub(super) async fn run_controller(args: ControllerArgs) -> Result<CommandResult
     let client = kube_client().await?;
     let credentials =
         InstallationCredentials::new(client.clone(), &args.namespace, &installation.registries)?;
+    let tokens = AccountTokenReader::new(client.clone(), &args.namespace, ACCOUNT);
+    let providers = installation_providers(&installation, tokens, PROVIDER_WAIT);
     let options = ControllerOptions {
         namespace: args.namespace,
         image: args.image,
         identity: args.identity,
         installation,
         clock: Arc::new(SystemClock),
-        registries: Box::new(move |known| open_registries(known, &http, credentials.clone())),
+        registries: Box::new(move |known| {
+            open_registries(known, &http, credentials.clone(), providers.clone())
+        }),
         trust: Box::new(move |known| open_trust_source(known, &trust_http)),
         make_key: Box::new(|| generate_platform_key().map_err(|error| error.message)),
     };

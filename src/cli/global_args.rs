@@ -26,6 +26,24 @@ pub(super) struct GlobalArgs {
         env = "PACKGATE_REGISTRY_CONFIG"
     )]
     pub(super) registry_config: Option<PathBuf>,
+    /// File with credential providers, programs that give registry credentials: kubelet's
+    /// CredentialProviderConfig. They are asked for what the files with credentials do not have
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "PACKGATE_CREDENTIAL_PROVIDER_CONFIG",
+        requires = "credential_provider_bin_dir"
+    )]
+    pub(super) credential_provider_config: Option<PathBuf>,
+    /// Directory with the programs of credential providers
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "PACKGATE_CREDENTIAL_PROVIDER_BIN_DIR"
+    )]
+    pub(super) credential_provider_bin_dir: Option<PathBuf>,
     /// Token service that the registry HOST may send its credentials to, though it belongs to
     /// another domain; repeat it for several
     #[arg(long, global = true, value_name = "HOST=URL")]
@@ -84,6 +102,14 @@ impl GlobalArgs {
         let paths = [
             ("--ca-file", &self.ca_file),
             ("--registry-config", &self.registry_config),
+            (
+                "--credential-provider-config",
+                &self.credential_provider_config,
+            ),
+            (
+                "--credential-provider-bin-dir",
+                &self.credential_provider_bin_dir,
+            ),
             ("--cache-dir", &self.cache_dir),
         ];
         let paths = paths.into_iter().filter_map(|(name, path)| {

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     api::installation::{InstallationConfig, MAX_CONFIG},
     core::{job, reason::Reason, reference::ImageRepository},
+    credential_providers::{CredentialProviders, ProviderRequester},
     http::{
         AddressPolicy, ConnectionErrorDetail, ErrorAdvice, HttpClient, HttpOptions,
         HttpRetryPolicy, MinTransferRate, PrivateAddresses, address_policy::parse_networks,
@@ -23,9 +24,10 @@ use crate::{
     oci::credentials::{CredentialChain, CredentialStore},
     service::{
         registries::{
-            NamedDockerConfig, OpenedRepository, RepositoryOpenError, TenantRepositoryOpener,
+            OpenedRepository, RepositoryOpenError, RepositoryRequester, TenantRepositoryOpener,
             credentials_digest, named_credentials,
         },
+        renewable_lookup::RenewableLookup,
         trust_root::TrustSource,
     },
     trust::TufSource,
@@ -148,10 +150,12 @@ pub(super) fn admission_http_options(addresses: AddressPolicy) -> HttpOptions {
     }
 }
 
-/// Opens registries with the credentials of the request, then with the installation's.
+/// Opens registries with the credentials of the request, then with the installation's, then with
+/// those of credential providers.
 struct ClusterRepositoryOpener {
     registries: registry_clients::RegistryClients,
     installation: InstallationCredentials,
+    providers: CredentialProviders,
 }
 
 /// Registries to read from.
@@ -159,12 +163,14 @@ pub(super) fn open_registries(
     registries: &[job::JobRegistry],
     options: &HttpOptions,
     installation: InstallationCredentials,
+    providers: CredentialProviders,
 ) -> Result<Arc<dyn TenantRepositoryOpener>, String> {
     let registries = registry_clients::RegistryClients::new(registries, options)
         .map_err(|error| error.message)?;
     Ok(Arc::new(ClusterRepositoryOpener {
         registries,
         installation,
+        providers,
     }))
 }
 
@@ -193,15 +199,20 @@ impl TenantRepositoryOpener for ClusterRepositoryOpener {
     async fn open_repository(
         &self,
         repository: &ImageRepository,
-        configs: &[NamedDockerConfig],
+        requester: &RepositoryRequester<'_>,
     ) -> Result<OpenedRepository, RepositoryOpenError> {
-        let named = Arc::new(named_credentials(configs));
+        let named = Arc::new(named_credentials(requester.configs));
         let installation = Arc::new(self.installation.clone());
-        let lookup = CredentialChain::new(vec![named, installation])
-            .credentials_for_repository(repository)
-            .await;
+        let providers = self.providers.for_requester(ProviderRequester {
+            namespace: requester.namespace.to_owned(),
+            service_account: requester.service_account.map(ToOwned::to_owned),
+        });
+        let store = CredentialChain::new(vec![named, installation, providers]);
+        let lookup = store.credentials_for_repository(repository).await;
         let credentials = credentials_digest(&lookup);
         // Looked up once: what is read is remembered for these credentials, and for no newer ones.
+        let lookup = RenewableLookup::new(lookup, Arc::new(store));
+        let renewal = lookup.renewal();
         let source = self
             .registries
             .with_credentials(Arc::new(lookup))
@@ -209,6 +220,7 @@ impl TenantRepositoryOpener for ClusterRepositoryOpener {
         Ok(OpenedRepository {
             source,
             credentials,
+            renewal,
         })
     }
 }

@@ -1,15 +1,17 @@
-//! The installation's own credentials for registries (chart value `registries[].secretRef`).
+//! The installation's own credentials for registries (chart values `registries[].secretRef` and
+//! `credentialProviders`).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use kube::Client;
 
 use super::{error::CliError, plain_http::canonical_registry_host};
 use crate::{
-    api::installation::RegistryConfig,
-    cluster_reader::PullSecretReader,
+    api::installation::{InstallationConfig, RegistryConfig},
+    cluster_reader::{AccountTokenReader, PullSecretReader},
     core::reference::ImageRepository,
+    credential_providers::CredentialProviders,
     oci::credentials::{CredentialLookup, CredentialStore, RegistryCredentialError},
 };
 
@@ -44,6 +46,17 @@ impl InstallationCredentials {
             secrets: Arc::new(secrets),
         })
     }
+}
+
+/// The chart's credential providers. Nobody waits longer than `wait` for one.
+pub(super) fn installation_providers(
+    installation: &InstallationConfig,
+    tokens: AccountTokenReader,
+    wait: Duration,
+) -> CredentialProviders {
+    let settings = installation.credential_providers.clone();
+    // Each has an absolute path: no folder counts.
+    CredentialProviders::new(settings, Path::new("/"), Some(Arc::new(tokens)), wait)
 }
 
 #[async_trait]

@@ -15,6 +15,7 @@ mod controller;
 mod copy;
 mod crds;
 mod credential_files;
+mod credential_provider_file;
 mod destination;
 mod environment_variable;
 mod error;

@@ -1,6 +1,6 @@
 //! `packgate webhook`
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use prometheus_client::registry::Registry;
@@ -13,11 +13,12 @@ use super::{
         admission_http_options, cluster_http_options, kube_client, open_registries, read_config,
         server_ended_error, stop_on_signal,
     },
-    installation_credentials::InstallationCredentials,
+    installation_credentials::{InstallationCredentials, installation_providers},
     output::CommandResult,
 };
 use crate::{
     clock::SystemClock,
+    cluster_reader::AccountTokenReader,
     core::reason::Reason,
     service::cpu_work::lower_priority_of_cpu_work,
     telemetry::server::{ReadinessFlag, serve_health, serve_metrics},
@@ -30,6 +31,9 @@ const EXAMPLES: &str = "Examples:
 
 The chart runs it. Every replica answers. It waits for its certificate, which the controller \
 makes, and for the policies.";
+
+/// The part of a review's deadline that is left when a credential provider does not respond.
+const PROVIDER_MARGIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -79,12 +83,20 @@ pub(super) async fn run_webhook(args: WebhookArgs) -> Result<CommandResult, CliE
     let known = webhook::configured_registries(&client, &installation, &args.namespace).await?;
     let credentials =
         InstallationCredentials::new(client.clone(), &args.namespace, &installation.registries)?;
+    let tokens = AccountTokenReader::new(client.clone(), &args.namespace, webhook::NAME);
+    let wait = installation.webhook.review_deadline();
+    let providers = installation_providers(
+        &installation,
+        tokens,
+        wait.saturating_sub(PROVIDER_MARGIN).max(wait / 2),
+    );
     let registries = open_registries(
         &known,
         &admission_http_options(
             cluster_http_options(&installation.network.registry_private_cidrs)?.addresses,
         ),
         credentials,
+        providers,
     );
     let options = WebhookOptions {
         registries: registries.map_err(|message| CliError::new(Reason::InvalidSpec, message))?,

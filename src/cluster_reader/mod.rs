@@ -1,7 +1,8 @@
 //! EFFECT. Reads from a cluster what verdicts depend on: policies with the objects that they refer
-//! to, the chart's registries with their CA certificates, pull Secrets, and single objects that are
-//! watched.
+//! to, the chart's registries with their CA certificates, pull Secrets, tokens of ServiceAccounts,
+//! and single objects that are watched.
 
+mod account_tokens;
 mod ca_certificates;
 mod object_name;
 mod policies;
@@ -9,6 +10,7 @@ mod pull_secrets;
 mod registries;
 mod watched_object;
 
+pub use account_tokens::AccountTokenReader;
 pub use ca_certificates::{CaCertificatesError, MAX_CA_BYTES, read_ca_certificates};
 pub use object_name::is_object_name;
 pub use policies::{ClusterReadError, list_policies, read_policy_inputs};

@@ -20,7 +20,7 @@ use crate::{
         reason::Reason,
         reference::PinnedReference,
     },
-    service::context_artifact,
+    service::{context_artifact, registries::RepositoryRequester},
 };
 
 /// A lock with its source.
@@ -159,9 +159,14 @@ async fn read_lock_from_context(
     if is_judged {
         verify::verify_context_artifact(namespace, reference, &configs, context).await?;
     }
+    let requester = RepositoryRequester {
+        namespace,
+        configs: &configs,
+        service_account: None,
+    };
     let opened = context
         .registries
-        .open_repository(reference.repository(), &configs)
+        .open_repository(reference.repository(), &requester)
         .await
         .map_err(|error| ReconcileError::from_classified(&error))?;
     let limits = InputLimits::DEFAULT;

@@ -20,7 +20,7 @@ use crate::{
     http::{HttpClient, HttpOptions, HttpProxy, HttpRetryPolicy},
     oci::credentials::RegistryCredentialError,
     service::registries::{
-        NamedDockerConfig, OpenedRepository, RepositoryOpenError, TenantRepositoryOpener,
+        OpenedRepository, RepositoryOpenError, RepositoryRequester, TenantRepositoryOpener,
     },
     telemetry::events::EventRecorder,
     trust::TufSource,
@@ -64,7 +64,7 @@ impl TenantRepositoryOpener for NoRegistries {
     async fn open_repository(
         &self,
         _: &ImageRepository,
-        _: &[NamedDockerConfig],
+        _: &RepositoryRequester<'_>,
     ) -> Result<OpenedRepository, RepositoryOpenError> {
         let error = RegistryCredentialError::Malformed {
             source_name: "Secret team-a/pull".into(),

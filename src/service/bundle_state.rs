@@ -5,7 +5,9 @@ use jiff::Timestamp;
 
 use super::{
     bundle_contents::{self, BundleContents, BundleContentsError},
-    registries::{NamedDockerConfig, RepositoryOpenError, TenantRepositoryOpener},
+    registries::{
+        NamedDockerConfig, RepositoryOpenError, RepositoryRequester, TenantRepositoryOpener,
+    },
     verification_request::{EvidenceDepth, VerificationRequest, VerifyError},
     verify::{self, BundleEvaluation},
 };
@@ -107,7 +109,12 @@ pub async fn read_bundle_state(
     limits: &InputLimits,
 ) -> Result<BundleState, BundleStateError> {
     let repository = request.reference.repository();
-    let opened = registries.open_repository(repository, configs).await?;
+    let requester = RepositoryRequester {
+        namespace: request.namespace,
+        configs,
+        service_account: None,
+    };
+    let opened = registries.open_repository(repository, &requester).await?;
     read_state_from(&*opened.source, request, limits).await
 }
 
@@ -206,7 +213,7 @@ mod tests {
         async fn open_repository(
             &self,
             _: &crate::core::reference::ImageRepository,
-            _: &[NamedDockerConfig],
+            _: &RepositoryRequester<'_>,
         ) -> Result<OpenedRepository, RepositoryOpenError> {
             Ok(OpenedRepository::anonymous(Arc::<MemoryTarget>::clone(
                 &self.0,

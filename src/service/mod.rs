@@ -23,6 +23,7 @@ pub mod rebuild_and_sign;
 pub mod registries;
 pub mod release;
 pub mod release_context;
+pub mod renewable_lookup;
 pub mod sign;
 pub mod signed_statement;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::fair_queue::FairQueuePermit;
+use super::{fair_queue::FairQueuePermit, renewable_lookup::CredentialRenewal};
 use crate::{
     core::{
         digest::Digest,
@@ -28,6 +28,19 @@ pub struct OpenedRepository {
     /// The digest of all credentials that match the repository, in their order; `None` if it is
     /// read anonymously. What was read with some credentials is not known to those who have others.
     pub credentials: Option<Digest>,
+    /// Whether it was read with renewed credentials since.
+    pub renewal: CredentialRenewal,
+}
+
+/// For whom a repository is opened, with the credentials that they name.
+#[derive(Clone, Copy, Debug)]
+pub struct RepositoryRequester<'a> {
+    /// The namespace of the object.
+    pub namespace: &'a str,
+    /// The docker configurations that it names.
+    pub configs: &'a [NamedDockerConfig],
+    /// The ServiceAccount of a Pod.
+    pub service_account: Option<&'a str>,
 }
 
 /// A docker configuration that an object names, such as that of a Secret.
@@ -41,13 +54,14 @@ pub struct NamedDockerConfig {
 /// Opens repositories. Implemented where registry clients are made.
 #[async_trait]
 pub trait TenantRepositoryOpener: Send + Sync {
-    /// The repository, for reading with the credentials for it in `configs`, then with those of the
-    /// installation, else anonymously. Sends nothing to the registry yet. No credential helper of a
-    /// configuration is ever run.
+    /// The repository, for reading with the credentials for it in the requester's configurations,
+    /// then with those of the installation, then with those of credential providers, else
+    /// anonymously. Sends nothing to the registry yet. No credential helper of a configuration is
+    /// ever run.
     async fn open_repository(
         &self,
         repository: &ImageRepository,
-        configs: &[NamedDockerConfig],
+        requester: &RepositoryRequester<'_>,
     ) -> Result<OpenedRepository, RepositoryOpenError>;
 }
 
@@ -73,10 +87,11 @@ impl ClassifiedError for RepositoryOpenError {
 
 impl OpenedRepository {
     /// A repository that is read without credentials.
-    pub const fn anonymous(source: Arc<dyn ContentSource>) -> Self {
+    pub fn anonymous(source: Arc<dyn ContentSource>) -> Self {
         Self {
             source,
             credentials: None,
+            renewal: CredentialRenewal::default(),
         }
     }
 }

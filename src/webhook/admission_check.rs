@@ -33,7 +33,7 @@ use crate::{
     },
     service::{
         fair_queue::{FairQueue, FairQueueFull, FairQueueKey, FairQueueLimits, FairQueuePermit},
-        registries::{OpenedRepository, TenantRepositoryOpener},
+        registries::{OpenedRepository, RepositoryRequester, TenantRepositoryOpener},
         verdict::{
             ReferenceVerdict, denial_from_error, denied_verdict, evaluate_reference_tracked,
         },
@@ -153,9 +153,14 @@ impl AdmissionChecker {
         snapshot: &PolicySnapshot,
     ) -> CheckedImage {
         let pulled = check.ask.credentials.get().await;
+        let requester = RepositoryRequester {
+            namespace: &check.ask.namespace,
+            configs: &pulled.configs,
+            service_account: check.ask.credentials.service_account(),
+        };
         let opened = self
             .registries
-            .open_repository(&check.reference.repository, &pulled.configs)
+            .open_repository(&check.reference.repository, &requester)
             .await;
         let source = match opened {
             Ok(source) => source,
@@ -257,8 +262,10 @@ impl AdmissionChecker {
         .await;
         let verdict = self.explain_access_denial(check, verdict).await;
         let image = check.checked_image(&verdict, verdict.digest);
+        // What was read with renewed credentials is not known to whoever has those of the key.
         let clearance = verdict
             .digest
+            .filter(|_| !source.renewal.has_happened())
             .and_then(|digest| verdict.decision.clearance(&digest));
         let success = clearance.map(|clearance| {
             let until = cached_until(check.request.now, verdict.decision.holds_until());

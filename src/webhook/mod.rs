@@ -36,7 +36,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use metrics::WebhookMetrics;
-pub use options::{WebhookError, WebhookOptions};
+pub use options::{NAME, WebhookError, WebhookOptions};
 pub use registries::configured_registries;
 
 use self::{

@@ -70,6 +70,12 @@ impl ReviewCredentials {
         }
     }
 
+    /// The ServiceAccount of the Pods, if the object has any.
+    pub(super) fn service_account(&self) -> Option<&str> {
+        let named = self.named.as_ref()?;
+        Some(&named.names.pod_account)
+    }
+
     /// The credentials. The first call may read Secrets.
     pub(super) async fn get(&self) -> &PullCredentials {
         if let Some(found) = self.found.get() {

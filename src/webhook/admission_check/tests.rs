@@ -2,6 +2,7 @@
 //! are real, registries are in memory.
 
 mod chains;
+mod renewal;
 mod threats;
 
 use std::sync::{
@@ -33,6 +34,7 @@ use crate::{
         registries::{
             NamedDockerConfig, RepositoryOpenError, credentials_digest, named_credentials,
         },
+        renewable_lookup::CredentialRenewal,
         sign,
     },
     signing::{KeySigner, Password, generate_default_key},
@@ -117,9 +119,9 @@ impl TenantRepositoryOpener for One {
     async fn open_repository(
         &self,
         repository: &ImageRepository,
-        configs: &[NamedDockerConfig],
+        requester: &RepositoryRequester<'_>,
     ) -> Result<OpenedRepository, RepositoryOpenError> {
-        let lookup = named_credentials(configs)
+        let lookup = named_credentials(requester.configs)
             .credentials_for_repository(repository)
             .await;
         Ok(OpenedRepository {
@@ -128,6 +130,7 @@ impl TenantRepositoryOpener for One {
                 repository.host().starts_with("slow"),
             )),
             credentials: credentials_digest(&lookup),
+            renewal: CredentialRenewal::default(),
         })
     }
 }

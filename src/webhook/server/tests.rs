@@ -26,7 +26,7 @@ use crate::{
     core::reference::ImageRepository,
     oci::{MemoryTarget, credentials::RegistryCredentialError},
     service::registries::{
-        NamedDockerConfig, OpenedRepository, RepositoryOpenError, TenantRepositoryOpener,
+        OpenedRepository, RepositoryOpenError, RepositoryRequester, TenantRepositoryOpener,
     },
     webhook::{
         WebhookMetrics, WebhookOptions,
@@ -44,7 +44,7 @@ impl TenantRepositoryOpener for Empty {
     async fn open_repository(
         &self,
         repository: &ImageRepository,
-        _: &[NamedDockerConfig],
+        _: &RepositoryRequester<'_>,
     ) -> Result<OpenedRepository, RepositoryOpenError> {
         if repository.host() == "broken.example.com" {
             let error = RegistryCredentialError::Malformed {

@@ -30,6 +30,8 @@ pub(crate) struct PullSecretNames {
     /// The ServiceAccount whose `imagePullSecrets` the Pods of a template get, because the template
     /// has none. A Pod itself has got them already, by the API server's own admission.
     pub service_account: Option<String>,
+    /// The ServiceAccount that the Pods have.
+    pub pod_account: String,
 }
 
 /// Where objects of a kind contain the Pod's specification.
@@ -110,11 +112,12 @@ impl WorkloadKind {
             }
         }
         let account = pod.get("serviceAccountName").and_then(Value::as_str);
+        let account = account.filter(|name| !name.is_empty());
+        let pod_account = account.unwrap_or(DEFAULT_ACCOUNT).to_owned();
         PullSecretNames {
-            service_account: (self.is_template && secrets.is_empty())
-                .then(|| account.filter(|name| !name.is_empty()))
-                .map(|name| name.unwrap_or(DEFAULT_ACCOUNT).to_owned()),
+            service_account: (self.is_template && secrets.is_empty()).then(|| pod_account.clone()),
             secrets,
+            pod_account,
         }
     }
 
@@ -275,6 +278,9 @@ mod tests {
                 .pull_secrets_in(&object);
             assert_eq!(found.secrets, expected, "{kind} {spec}");
             assert_eq!(found.service_account.as_deref(), account, "{kind} {spec}");
+            let named = spec["serviceAccountName"].as_str().unwrap_or_default();
+            let expected = if named.is_empty() { "default" } else { named };
+            assert_eq!(found.pod_account, expected, "{kind} {spec}");
         }
     }
 

@@ -17,7 +17,7 @@ use crate::{
     core::{digest::Digest, media_type, oci::Descriptor, reference::ImageRepository},
     oci::{ContentTarget, MemoryTarget, PushContent},
     service::registries::{
-        NamedDockerConfig, OpenedRepository, RepositoryOpenError, TenantRepositoryOpener,
+        OpenedRepository, RepositoryOpenError, RepositoryRequester, TenantRepositoryOpener,
     },
     webhook::{
         WebhookMetrics, WebhookOptions, active_policies::ActivePolicies, packed_bundle,
@@ -35,7 +35,7 @@ impl TenantRepositoryOpener for One {
     async fn open_repository(
         &self,
         _: &ImageRepository,
-        _: &[NamedDockerConfig],
+        _: &RepositoryRequester<'_>,
     ) -> Result<OpenedRepository, RepositoryOpenError> {
         Ok(OpenedRepository::anonymous(Arc::<MemoryTarget>::clone(
             &self.0,

@@ -23,9 +23,10 @@ use crate::{
     },
     service::{
         registries::{
-            NamedDockerConfig, OpenedRepository, RepositoryOpenError, TenantRepositoryOpener,
+            OpenedRepository, RepositoryOpenError, RepositoryRequester, TenantRepositoryOpener,
             credentials_digest, named_credentials,
         },
+        renewable_lookup::CredentialRenewal,
         sign,
     },
     signing::{KeySigner, Password, generate_default_key},
@@ -36,7 +37,7 @@ use crate::{
 };
 
 #[path = "../../../../tests/it/support/registry/mod.rs"]
-mod registry;
+pub(super) mod registry;
 #[path = "../../../../tests/tools/threats.rs"]
 mod table;
 
@@ -48,10 +49,10 @@ const SIGNED: &str = r#"{"schemaVersion":2,"manifests":[]}"#;
 const UNSIGNED: &str = r#"{"schemaVersion":2,"manifests":[] }"#;
 
 /// Opens repositories over plain HTTP, with the credentials of the request.
-struct Http(HttpClient);
+pub(super) struct Http(HttpClient);
 
 impl Http {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         crate::install_crypto_provider();
         Self(
             HttpClient::new(&HttpOptions {
@@ -62,7 +63,7 @@ impl Http {
         )
     }
 
-    fn target(
+    pub(super) fn target(
         &self,
         repository: &ImageRepository,
         credentials: Arc<dyn CredentialStore>,
@@ -80,27 +81,32 @@ impl TenantRepositoryOpener for Http {
     async fn open_repository(
         &self,
         repository: &ImageRepository,
-        configs: &[NamedDockerConfig],
+        requester: &RepositoryRequester<'_>,
     ) -> Result<OpenedRepository, RepositoryOpenError> {
-        let credentials = named_credentials(configs);
+        let credentials = named_credentials(requester.configs);
         let lookup = credentials.credentials_for_repository(repository).await;
         Ok(OpenedRepository {
             source: Arc::new(self.target(repository, Arc::new(credentials))),
             credentials: credentials_digest(&lookup),
+            renewal: CredentialRenewal::default(),
         })
     }
 }
 
 /// A registry with a signed image under a tag and an unsigned one, and the checker.
-struct Scene {
+pub(super) struct Scene {
     checker: AdmissionChecker,
-    registry: Registry,
-    signed: Digest,
+    pub(super) registry: Registry,
+    pub(super) signed: Digest,
     key: String,
 }
 
 impl Scene {
     async fn new() -> Self {
+        Self::opened_by(Arc::new(Http::new())).await
+    }
+
+    pub(super) async fn opened_by(opener: Arc<dyn TenantRepositoryOpener>) -> Self {
         let registry = Registry::start().await;
         let signed = registry.put_manifest(TEAM, Some("v1"), media_type::INDEX, SIGNED);
         registry.put_manifest(TEAM, None, media_type::INDEX, UNSIGNED);
@@ -124,7 +130,7 @@ impl Scene {
         .expect("signed");
         let metrics = WebhookMetrics::new(&mut prometheus_client::registry::Registry::default());
         let checker = AdmissionChecker::new(
-            Arc::new(http),
+            opener,
             Arc::new(clock),
             Duration::from_mins(1),
             metrics,
@@ -138,7 +144,7 @@ impl Scene {
         }
     }
 
-    fn policy(&self, more: &Value) -> PolicyObject {
+    pub(super) fn policy(&self, more: &Value) -> PolicyObject {
         let key = json!([{"name": "team", "key": {"pem": self.key}}]);
         let mut spec = json!({
             "match": {"references": [format!("{}/**", self.registry.host())]},
@@ -158,7 +164,11 @@ impl Scene {
     }
 
     /// The reason of one check, and the number of its requests.
-    async fn judge(&self, ask: ImageCheckRequest, policy: PolicyObject) -> (String, usize) {
+    pub(super) async fn judge(
+        &self,
+        ask: ImageCheckRequest,
+        policy: PolicyObject,
+    ) -> (String, usize) {
         let before = self.registry.requests().len();
         let snapshot = PolicyInputs {
             policies: vec![policy],
@@ -173,7 +183,7 @@ impl Scene {
         (reason(&report), self.registry.requests().len() - before)
     }
 
-    fn reference(&self, rest: &str) -> String {
+    pub(super) fn reference(&self, rest: &str) -> String {
         format!("{}/{TEAM}{rest}", self.registry.host())
     }
 }
