@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     core::{
-        credential_provider::parse_go_duration, display_text::sanitize_line, json::parse_strict,
+        credential_provider::parse_go_duration,
+        display_text::sanitize_line,
+        json::{JsonError, parse_strict},
         reference::ImageRepository,
     },
     http::Redacted,
@@ -63,9 +65,8 @@ struct ProviderLogin {
     password: Redacted<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[derive(Default)]
 struct ResponseHead {
     kind: String,
     api_version: String,
@@ -108,6 +109,10 @@ impl ProviderResponse {
     pub(super) fn parse(bytes: &[u8], api_version: &str) -> Result<Self, String> {
         if bytes.trim_ascii().is_empty() {
             return Err("its output is empty".into());
+        }
+        // The parser would also read a list as the fields in their order.
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return Err(malformed(1, 1));
         }
         let head: ResponseHead = parse_document(bytes)?;
         if head.kind != RESPONSE_KIND {
@@ -162,15 +167,15 @@ impl ProviderResponse {
 /// The parser's own message quotes the input, which may be a password.
 fn parse_document<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     parse_strict(bytes, MAX_RESPONSE_BYTES, DEPTH).map_err(|error| match error {
-        crate::core::json::JsonError::TooLarge { limit, .. } => {
+        JsonError::TooLarge { limit, .. } => {
             format!("its output has more than {limit} bytes")
         }
-        crate::core::json::JsonError::Malformed(error) => format!(
-            "its output is no {RESPONSE_KIND} in JSON: line {}, column {}",
-            error.line(),
-            error.column()
-        ),
+        JsonError::Malformed(error) => malformed(error.line(), error.column()),
     })
+}
+
+fn malformed(line: usize, column: usize) -> String {
+    format!("its output is no {RESPONSE_KIND} in JSON: line {line}, column {column}")
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! One plug-in: which images it is for, and a run of its program.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use super::{
     exchange::{MAX_RESPONSE_BYTES, ProviderRequest, ProviderResponse},
@@ -91,7 +94,13 @@ impl ProviderPlugin {
     fn describe_error(&self, error: &ProcessError) -> String {
         match error {
             ProcessError::Start(cause) => {
-                format!("{} cannot be run: {cause}", self.program.display())
+                let program = self.program.display();
+                let hint = if cause.kind() == ErrorKind::PermissionDenied {
+                    "; is it executable, and on a volume whose files may be run (not noexec)?"
+                } else {
+                    ""
+                };
+                format!("{program} cannot be run: {cause}{hint}")
             }
             other => other.to_string(),
         }

@@ -4,7 +4,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::core::reason::ClassifiedError;
+use crate::{
+    core::reason::ClassifiedError,
+    credential_providers::{AccountFacts, AccountTokenError},
+    http::Redacted,
+};
 
 /// A plug-in that is a script, in a folder of its own. Each run adds a line to `runs`.
 struct Script {
@@ -143,16 +147,19 @@ async fn answers_are_kept_as_long_as_the_plug_in_says() {
 
 #[tokio::test]
 async fn an_answer_that_ends_is_renewed_before() {
-    let script = Script::responding(&json!({"cacheDuration": "2s"}));
+    let script = Script::responding(&json!({"cacheDuration": "4s"}));
     let store = script.store();
+    let sleep = async |milliseconds| {
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+    };
     assert_eq!(passwords(&store, "r.example.com/app").await, ["secret-1"]);
-    tokio::time::sleep(Duration::from_millis(1_700)).await;
-    let begun = Instant::now();
-    assert_eq!(passwords(&store, "r.example.com/app").await, ["secret-1"]);
-    assert!(begun.elapsed() < Duration::from_millis(90), "nobody waits");
-    tokio::time::sleep(Duration::from_millis(800)).await;
+    sleep(3_400).await;
+    let known = passwords(&store, "r.example.com/app").await;
+    assert_eq!(known, ["secret-1"], "nobody waits for the next");
+    sleep(1_600).await;
     assert_eq!(passwords(&store, "r.example.com/app").await, ["secret-2"]);
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(script.runs(), 2);
+    sleep(4_500).await;
     assert_eq!(passwords(&store, "r.example.com/app").await, ["secret-3"]);
 }
 
@@ -246,6 +253,11 @@ async fn a_plug_in_that_fails_is_told_by_its_name() {
         message.contains("/nowhere/plugin cannot be run"),
         "{message}"
     );
+    let text = Script::new("").set("command", json!("/etc/passwd"));
+    let message = failure(&text.store(), "r.example.com/app")
+        .await
+        .to_string();
+    assert!(message.contains("noexec"), "{message}");
 }
 
 #[tokio::test]
@@ -307,4 +319,85 @@ async fn several_plug_ins_are_asked_in_their_order() {
         .await;
     assert_eq!(lookup.failures.len(), 1, "one that fails hides no other");
     assert!((1..=2).contains(&lookup.found.len()), "{:?}", lookup.found);
+}
+
+/// Tokens of accounts in the namespaces `team-a` and `team-b`.
+struct Tokens;
+
+#[async_trait]
+impl ServiceAccountTokens for Tokens {
+    fn own_account(&self) -> AccountName {
+        AccountName {
+            namespace: "packgate-system".into(),
+            name: "packgate-webhook".into(),
+        }
+    }
+
+    async fn read_account(&self, account: &AccountName) -> Result<AccountFacts, AccountTokenError> {
+        if account.namespace.starts_with("team-") {
+            let uid = format!("uid-of-{}", account.namespace);
+            return Ok(AccountFacts {
+                uid,
+                ..AccountFacts::default()
+            });
+        }
+        Err(AccountTokenError {
+            message: format!("packgate may not read ServiceAccount {}", account.name),
+            reason: Reason::SecretAccessDenied,
+        })
+    }
+
+    async fn request_token(
+        &self,
+        account: &AccountName,
+        _: &str,
+        audience: &str,
+    ) -> Result<Redacted<String>, AccountTokenError> {
+        let AccountName { namespace, name } = account;
+        Ok(Redacted::new(format!("{namespace}.{name}.{audience}")))
+    }
+}
+
+#[tokio::test]
+async fn each_account_gets_what_its_token_opens() {
+    let script = Script::new(
+        "TOKEN=$(echo \"$REQUEST\" | sed 's/.*serviceAccountToken\":\"\\([^\"]*\\).*/\\1/')\ncat \
+         <<END\n{\"kind\":\"CredentialProviderResponse\",\"apiVersion\":\"credentialprovider.kubelet.k8s.io/v1\",\"cacheKeyType\":\"Global\",\"auth\":{\"r.example.com\":{\"username\":\"u\",\"password\":\"for-$TOKEN\"}}}\nEND",
+    )
+    .set(
+        "tokenAttributes",
+        json!({
+            "serviceAccountTokenAudience": "aud", "requireServiceAccount": true,
+            "cacheType": "ServiceAccount",
+        }),
+    );
+    let settings = serde_json::from_value(script.settings.clone()).expect("of the form");
+    let patient = Duration::from_secs(30);
+    let tokens = Some(Arc::new(Tokens) as Arc<dyn ServiceAccountTokens>);
+    let providers = CredentialProviders::new(vec![settings], Path::new("/"), tokens, patient);
+    let store = |namespace: &str, account: Option<&str>| {
+        providers.for_requester(ProviderRequester {
+            namespace: namespace.into(),
+            service_account: account.map(ToOwned::to_owned),
+        })
+    };
+    for _ in 0..2 {
+        for (namespace, account, expected) in [
+            ("team-a", Some("x"), vec!["for-team-a.x.aud"]),
+            ("team-b", Some("x"), vec!["for-team-b.x.aud"]),
+            ("team-a", Some("y"), vec!["for-team-a.y.aud"]),
+            ("team-a", None, vec![]),
+        ] {
+            let found = passwords(&store(namespace, account), "r.example.com/app").await;
+            assert_eq!(found, expected, "{namespace} {account:?}");
+        }
+    }
+    assert_eq!(script.runs(), 3, "kept for each account");
+    let error = failure(&store("closed", Some("x")), "r.example.com/app").await;
+    assert_eq!(error.reason(), Reason::SecretAccessDenied);
+    let told = error.to_string();
+    assert!(
+        told.starts_with("credential provider test-provider: packgate may not"),
+        "{told}"
+    );
 }

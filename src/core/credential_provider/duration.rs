@@ -54,7 +54,7 @@ fn parse_part(text: &str) -> Option<(u128, &str)> {
     let whole: u128 = if whole.is_empty() {
         0
     } else {
-        u64::from_str_radix(whole, 10).ok()?.into()
+        whole.parse::<u64>().ok()?.into()
     };
     let fraction = &fraction[..fraction.len().min(FRACTION_DIGITS)];
     let part = if fraction.is_empty() {
