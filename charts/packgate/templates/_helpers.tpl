@@ -33,6 +33,50 @@ app.kubernetes.io/component: webhook
 {{ $image.repository }}{{ with $tag }}:{{ . }}{{ end }}{{ with $image.digest }}@{{ . }}{{ end }}
 {{- end }}
 
+{{- /* Where a credential provider's image is mounted. */ -}}
+{{- define "packgate.providerFolder" -}}
+/credential-providers/{{ .name }}
+{{- end }}
+
+{{- /* The volumes of controller and webhook: the images of credential providers, and those of the values. */ -}}
+{{- define "packgate.extraVolumes" -}}
+{{- range .Values.credentialProviders }}
+{{- if .image }}
+- name: credential-provider-{{ .name }}
+  image:
+    reference: {{ .image | quote }}
+    pullPolicy: {{ $.Values.image.pullPolicy }}
+{{- end }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* Where they are mounted. */ -}}
+{{- define "packgate.extraVolumeMounts" -}}
+{{- range .Values.credentialProviders }}
+{{- if .image }}
+- name: credential-provider-{{ .name }}
+  mountPath: {{ include "packgate.providerFolder" . }}
+  readOnly: true
+{{- end }}
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* Not empty if a credential provider gets tokens of this kind of account: Pod or Installation. */ -}}
+{{- define "packgate.providerTokens" -}}
+{{- $kind := .kind -}}
+{{- range .providers -}}
+{{- with .tokenAttributes -}}
+{{- if eq (.account | default "Pod") $kind }}true{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{- /* The configuration of controller and webhook. They refuse keys that they do not know, so each one is written out here. */ -}}
 {{- define "packgate.config" -}}
 {{- $values := .Values -}}
@@ -44,9 +88,18 @@ app.kubernetes.io/component: webhook
   {{- with .tokenServices }}{{ $_ := set $registry "tokenServices" . }}{{ end -}}
   {{- $registries = append $registries $registry -}}
 {{- end -}}
+{{- $providers := list -}}
+{{- range $values.credentialProviders -}}
+  {{- $provider := omit . "image" -}}
+  {{- if .image }}{{ $_ := set $provider "command" (printf "%s/%s" (include "packgate.providerFolder" .) (trimPrefix "/" .command)) }}{{ end -}}
+  {{- $providers = append $providers $provider -}}
+{{- end -}}
 builder:
   id: {{ $values.builder.id | quote }}
 registries: {{ toJson $registries }}
+{{- with $providers }}
+credentialProviders: {{ toJson . }}
+{{- end }}
 network:
   allowedPrivateCIDRs: {{ toJson $values.network.allowedPrivateCIDRs }}
   registryPrivateCIDRs: {{ toJson $values.network.registryPrivateCIDRs }}
