@@ -391,6 +391,6 @@ impl SharedProviders {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 #[path = "providers_tests.rs"]
 mod tests;

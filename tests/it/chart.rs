@@ -485,6 +485,34 @@ fn the_schema_refuses_what_would_go_wrong_later() {
             "/networkPolicy/metricsFrom/0",
         ),
         (r#"metrics.names="all""#, "/metrics/names"),
+        (
+            r#"credentialProviders=[{"name":"ecr","command":"/a","defaultCacheDuration":"1h"}]"#,
+            "/credentialProviders/0",
+        ),
+        (
+            r#"credentialProviders=[{"name":"ecr","command":"/a","matchImages":["https://a"],"defaultCacheDuration":"1h"}]"#,
+            "/credentialProviders/0/matchImages/0",
+        ),
+        (
+            r#"credentialProviders=[{"name":"ecr","image":"r.example.com/a:v1","command":"/a","matchImages":["a"],"defaultCacheDuration":"1h"}]"#,
+            "/credentialProviders/0/image",
+        ),
+        (
+            r#"credentialProviders=[{"name":"ecr","command":"a","matchImages":["a"],"defaultCacheDuration":"1h"}]"#,
+            "/credentialProviders/0/command",
+        ),
+        (
+            r#"credentialProviders=[{"name":"ecr","command":"/a","matchImages":["a"],"defaultCacheDuration":"1d"}]"#,
+            "/credentialProviders/0/defaultCacheDuration",
+        ),
+        (
+            r#"credentialProviders=[{"name":"ecr","command":"/a","matchImages":["a"],"defaultCacheDuration":"1h","tokenAttributes":{"serviceAccountTokenAudience":"a","requireServiceAccount":true,"cacheType":"Pod"}}]"#,
+            "/credentialProviders/0/tokenAttributes/cacheType",
+        ),
+        (
+            r#"extraVolumes=[{"name":"config"}]"#,
+            "/extraVolumes/0/name",
+        ),
     ] {
         let run = chart.template(&["--set-json", value]);
         assert!(
@@ -816,5 +844,143 @@ fn the_notes_tell_the_next_commands() {
     assert!(
         other.contains("Secrets of: team-a, team-b") && other.contains("deletes all PackedBundles"),
         "{other}"
+    );
+}
+
+#[test]
+fn credential_providers_are_mounted_and_may_do_what_they_need() {
+    let name = "credential_providers_are_mounted_and_may_do_what_they_need";
+    let Some(chart) = Chart::new(name) else {
+        return;
+    };
+    let image = format!("r.example.com/ecr@sha256:{}", "0".repeat(64));
+    let provider = |name: &str, image: Option<&str>, token: Option<&str>| {
+        let mut value = json!({
+            "name": name, "command": "/bin/plugin", "matchImages": ["*.example.com"],
+            "args": ["get"], "env": [{"name": "A", "value": "b"}], "defaultCacheDuration": "1h",
+            "timeoutSeconds": 5,
+        });
+        if let Some(image) = image {
+            value["image"] = image.into();
+        }
+        if let Some(account) = token {
+            value["tokenAttributes"] = json!({
+                "serviceAccountTokenAudience": "sts", "requireServiceAccount": true,
+                "cacheType": "ServiceAccount", "account": account,
+            });
+        }
+        value
+    };
+    let render = |providers: &Value| {
+        let providers = format!("credentialProviders={providers}");
+        chart.render(&[
+            "--set-json",
+            &providers,
+            "--set-json",
+            r#"tenants=["team-a"]"#,
+            "--set-json",
+            r#"extraVolumes=[{"name":"own","emptyDir":{}}]"#,
+            "--set-json",
+            r#"extraVolumeMounts=[{"name":"own","mountPath":"/own"}]"#,
+            "--set-json",
+            r#"podLabels={"azure.workload.identity/use":"true"}"#,
+            "--set-json",
+            r#"serviceAccountAnnotations={"iam.gke.io/gcp-service-account":"a@b"}"#,
+        ])
+    };
+    let documents = render(&json!([
+        provider("ecr", Some(&image), None),
+        provider("own", None, None)
+    ]));
+    let text = find(&documents, "ConfigMap", "packgate-config")["data"]["config.yaml"].clone();
+    let text = text.as_str().expect("a file").to_owned();
+    let read = packgate::api::installation::InstallationConfig::parse(text.as_bytes());
+    let providers = read.expect("valid").credential_providers;
+    let commands: Vec<_> = providers.iter().map(|p| p.command.as_deref()).collect();
+    assert_eq!(
+        commands,
+        [
+            Some("/credential-providers/ecr/bin/plugin"),
+            Some("/bin/plugin")
+        ]
+    );
+    assert_eq!(providers[0].timeout_seconds, Some(5));
+    for deployment in ["packgate-controller", "packgate-webhook"] {
+        let pod = &find(&documents, "Deployment", deployment)["spec"]["template"];
+        let volumes = json!([
+            {"name": "config", "configMap": {"name": "packgate-config"}},
+            {
+                "name": "credential-provider-ecr",
+                "image": {"reference": image, "pullPolicy": "IfNotPresent"},
+            },
+            {"name": "own", "emptyDir": {}},
+        ]);
+        assert_eq!(pod["spec"]["volumes"], volumes, "{deployment}");
+        let mounts = json!([
+            {"name": "config", "mountPath": "/etc/packgate", "readOnly": true},
+            {
+                "name": "credential-provider-ecr", "mountPath": "/credential-providers/ecr",
+                "readOnly": true,
+            },
+            {"name": "own", "mountPath": "/own"},
+        ]);
+        let container = &pod["spec"]["containers"][0];
+        assert_eq!(container["volumeMounts"], mounts, "{deployment}");
+        assert_eq!(
+            pod["metadata"]["labels"]["azure.workload.identity/use"],
+            "true"
+        );
+        let account = find(&documents, "ServiceAccount", deployment);
+        let annotation = &account["metadata"]["annotations"]["iam.gke.io/gcp-service-account"];
+        assert_eq!(annotation, "a@b", "{deployment}");
+    }
+    let grants = |documents: &[Value]| -> Vec<String> {
+        documents
+            .iter()
+            .filter(|document| {
+                let name = document["metadata"]["name"].as_str().unwrap_or_default();
+                name.ends_with("-token") || name == "packgate-tenant-tokens"
+            })
+            .map(|document| {
+                let (kind, metadata) = (&document["kind"], &document["metadata"]);
+                let part = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                format!(
+                    "{} {}/{}",
+                    part(kind),
+                    part(&metadata["namespace"]),
+                    part(&metadata["name"])
+                )
+            })
+            .collect()
+    };
+    let role = "ClusterRole /packgate-tenant-tokens";
+    assert_eq!(grants(&documents), [role], "bound nowhere");
+    let of_pods = render(&json!([provider("ecr", Some(&image), Some("Pod"))]));
+    assert_eq!(
+        grants(&of_pods),
+        [role, "RoleBinding team-a/packgate-tenant-tokens"]
+    );
+    let own = render(&json!([provider(
+        "ecr",
+        Some(&image),
+        Some("Installation")
+    )]));
+    let mut granted = grants(&own);
+    granted.sort();
+    assert_eq!(
+        granted,
+        [
+            role,
+            &format!("Role {NAMESPACE}/packgate-controller-token"),
+            &format!("Role {NAMESPACE}/packgate-webhook-token"),
+            &format!("RoleBinding {NAMESPACE}/packgate-controller-token"),
+            &format!("RoleBinding {NAMESPACE}/packgate-webhook-token"),
+        ]
+    );
+    let rules = &find(&own, "Role", "packgate-webhook-token")["rules"];
+    assert_eq!(
+        *rules,
+        json!([{"apiGroups": [""], "resources": ["serviceaccounts/token"],
+            "resourceNames": ["packgate-webhook"], "verbs": ["create"]}])
     );
 }

@@ -26,6 +26,7 @@ mod conformance;
 mod contradictions;
 mod copying;
 mod corrupt;
+mod credential_providers;
 mod documents;
 mod fuzz;
 mod interop;

@@ -3,6 +3,7 @@
 
 mod agreement;
 mod company;
+mod credential_providers;
 mod exempt;
 mod forged;
 mod keyless;

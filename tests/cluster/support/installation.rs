@@ -8,7 +8,7 @@ use super::{
     cluster::{Cluster, ROOT, Test},
     namespace::kubectl,
     program::{Program, Run},
-    registry::{AWAY, LOCKED, PASSWORD, SHARED, docker_config},
+    registry::{AWAY, LOCKED, PASSWORD, SHARED, USER, docker_config},
     wait::wait_for,
 };
 use crate::admission::scene::{SILENT, STOPPED};
@@ -21,6 +21,11 @@ pub(crate) const REGISTRY_CA: &str = "test-registry-ca";
 pub(crate) const REGISTRY_READER: &str = "test-registry-reader";
 /// The Secret and the `ConfigMap` of the platform's key.
 pub(crate) const PLATFORM_KEY: &str = "packgate-platform-key";
+
+/// The first part of the paths in [`LOCKED`] that the installation's credential provider is for.
+pub(crate) const PROVIDED: &str = "provided";
+/// How long what it gives counts.
+pub(crate) const PROVIDER_CACHE: Duration = Duration::from_secs(30);
 
 /// Sign Jobs of one namespace at once.
 pub(crate) const SIGN_JOBS: usize = 6;
@@ -142,14 +147,37 @@ fn values(cluster: &Cluster) -> Value {
         .iter()
         .map(|ip| format!("{ip}/32"))
         .collect();
+    let providers: Vec<_> = cluster.pki.iter().map(|_| provider(cluster)).collect();
     json!({
         "image": {"repository": repository, "digest": digest},
+        "credentialProviders": providers,
         "registries": registries,
         "network": {"allowedPrivateCIDRs": networks},
         "metrics": {"names": true},
         // Four of one namespace stand still in some tests (alone/crashes.rs), and others go on
         // meanwhile.
         "jobs": {"sign": {"maxConcurrentPerNamespace": SIGN_JOBS}},
+    })
+}
+
+/// A credential provider that is a script, run by busybox from the image of that.
+fn provider(cluster: &Cluster) -> Value {
+    let image = &cluster.busybox;
+    let digest = Program::new("crane")
+        .args(["digest", "--insecure", image.as_str()])
+        .run();
+    let repository = image.rsplit_once(':').expect("a tag").0;
+    let seconds = PROVIDER_CACHE.as_secs();
+    let response = json!({
+        "kind": "CredentialProviderResponse",
+        "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
+        "cacheKeyType": "Registry", "cacheDuration": format!("{seconds}s"),
+        "auth": {LOCKED: {"username": USER, "password": PASSWORD}},
+    });
+    json!({
+        "name": "test-provider", "image": format!("{repository}@{}", digest.ok()),
+        "command": "/bin/busybox", "matchImages": [format!("{LOCKED}/{PROVIDED}/")],
+        "args": ["sh", "-c", format!("echo '{response}'")], "defaultCacheDuration": "0s",
     })
 }
 
