@@ -1,6 +1,6 @@
-//! EFFECT. Runs helper programs: credential helpers and credential providers of registries, and
-//! plug-ins with keys. Each has a limit for its time and its output, and none inherits a secret of
-//! this process.
+//! EFFECT. Runs helper programs: credential helpers and providers of registries, plug-ins with keys.
+//!
+//! Each has a limit for its time and its output, and none inherits a secret of this process.
 
 use std::{
     io,

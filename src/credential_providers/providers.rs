@@ -137,7 +137,7 @@ impl fmt::Debug for CredentialProviders {
 #[async_trait]
 impl CredentialStore for RequestedProviders {
     async fn credentials_for_repository(&self, repository: &ImageRepository) -> CredentialLookup {
-        let asking = self.matching(repository).map(|at| async move {
+        let asking = self.matching(repository).into_iter().map(|at| async move {
             let Some(question) = self.question(at, repository).await? else {
                 return Ok(None);
             };
@@ -151,7 +151,7 @@ impl CredentialStore for RequestedProviders {
         repository: &ImageRepository,
         refused: &[RegistryCredentials],
     ) -> CredentialLookup {
-        let asking = self.matching(repository).map(|at| async move {
+        let asking = self.matching(repository).into_iter().map(|at| async move {
             let Some(question) = self.question(at, repository).await? else {
                 return Ok(None);
             };
@@ -165,11 +165,13 @@ impl CredentialStore for RequestedProviders {
 type Answered = Result<Option<Arc<ProviderAnswer>>, ProviderFailure>;
 
 impl RequestedProviders {
-    fn matching(&self, repository: &ImageRepository) -> impl Iterator<Item = usize> {
+    /// The places of the plug-ins for a repository.
+    fn matching(&self, repository: &ImageRepository) -> Vec<usize> {
         let plugins = self.shared.plugins.iter().enumerate();
-        let matching = plugins.filter(|(_, plugin)| plugin.matches_repository(repository));
-        let places: Vec<usize> = matching.map(|(at, _)| at).collect();
-        places.into_iter()
+        plugins
+            .filter(|(_, plugin)| plugin.matches_repository(repository))
+            .map(|(at, _)| at)
+            .collect()
     }
 
     async fn question(
@@ -203,7 +205,7 @@ impl RequestedProviders {
 
     fn collect(&self, repository: &ImageRepository, answered: Vec<Answered>) -> CredentialLookup {
         let mut lookup = CredentialLookup::default();
-        for (at, answered) in self.matching(repository).zip(answered) {
+        for (at, answered) in self.matching(repository).into_iter().zip(answered) {
             let name = &self.shared.plugins[at].settings.name;
             let mut one = CredentialLookup::default();
             match answered {

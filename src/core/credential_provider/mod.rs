@@ -5,13 +5,15 @@
 //! `k8s.io/kubelet/pkg/apis/credentialprovider/v1` and `k8s.io/kubelet/config/v1`,
 //! `CredentialProviderConfig`.
 
+mod config_file;
 mod duration;
 mod settings;
 mod validation;
 
+pub use config_file::parse_provider_config;
 pub use duration::parse_go_duration;
 pub use settings::{
     CredentialProviderSettings, ProviderTokenAccount, ProviderTokenAttributes,
-    ProviderTokenCacheType, ProviderVariable, parse_provider_config,
+    ProviderTokenCacheType, ProviderVariable,
 };
 pub use validation::{ProviderSettingsError, validate_providers};

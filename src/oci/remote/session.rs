@@ -252,7 +252,7 @@ impl RegistrySession {
         }
         loop {
             let next = self.try_candidates(&mut state, access, attempts, &challenge);
-            if let Some(shown) = next.await? {
+            if let Some(shown) = Box::pin(next).await? {
                 return Ok(Some(shown));
             }
             if !self.renew_candidates(&mut state, access, attempts).await {
