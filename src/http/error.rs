@@ -226,7 +226,6 @@ fn error_chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'st
 impl ClassifiedError for HttpError {
     fn reason(&self) -> Reason {
         match self {
-            Self::Tls { failure, .. } if failure.fault.is_configuration() => Reason::InvalidSpec,
             Self::Address { .. } => Reason::AddressNotAllowed,
             Self::Tls { .. }
             | Self::Unreachable { .. }

@@ -49,6 +49,14 @@ pub struct TlsFailure {
     pub advice: ErrorAdvice,
 }
 
+impl TlsFailure {
+    /// True if whoever reads this has to configure something otherwise. In a cluster somebody else
+    /// has to, so what waits for it is tried again.
+    pub fn is_configuration(&self) -> bool {
+        self.advice == ErrorAdvice::CommandLine && self.fault.is_configuration()
+    }
+}
+
 impl fmt::Display for TlsFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let way_out = self.fault.way_out(&self.host, self.advice);
@@ -95,7 +103,7 @@ impl TlsFault {
 
     /// True if something has to be configured otherwise. False if it may end by itself: a
     /// certificate is renewed.
-    pub const fn is_configuration(&self) -> bool {
+    const fn is_configuration(&self) -> bool {
         !matches!(self, Self::Expired(_) | Self::NotYetValid(_))
     }
 
@@ -112,11 +120,14 @@ impl TlsFault {
                     PackedBundle"
             ),
             (Self::PlainHttpServer, CommandLine) => {
-                format!("; if it is meant to be, use --plain-http={host}")
+                format!(
+                    "; if it is meant to be, use --plain-http={host} for a registry, and an http \
+                        URL for a download"
+                )
             }
             (Self::PlainHttpServer, Cluster) => format!(
                 "; if it is meant to be, set plainHTTP: true in the chart's value registries[] \
-                    (host: {host})"
+                    (host: {host}) for a registry, and use an http URL for a download"
             ),
             (Self::NotPlainHttpServer, CommandLine) => {
                 "; if it speaks TLS, leave out --plain-http".into()
