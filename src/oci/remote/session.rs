@@ -87,6 +87,15 @@ impl RegistrySession {
         if !self.endpoint.is_same_origin(request.url()) {
             return self.send_with(request, None).await;
         }
+        // The attempts have kilobytes; boxed, they do not enlarge the futures of callers.
+        Box::pin(self.send_with_credentials(access, request)).await
+    }
+
+    async fn send_with_credentials(
+        &self,
+        access: &RegistryAccess,
+        request: HttpRequest,
+    ) -> Result<HttpResponse, OciError> {
         let again = request.try_clone();
         let mut attempts = AuthorizationAttempts::default();
         let mut shown = self.next_authorization(access, &mut attempts, None).await?;
