@@ -3,8 +3,9 @@
 
 use serde_json::Value;
 
-/// Nested objects that are searched: `{"errors": [{"detail": {"message": …}}]}`.
-const MAX_DEPTH: usize = 4;
+/// Values inside of each other that are searched: `{"errors": [{"detail": {"message": "…"}}]}` has
+/// five.
+const MAX_DEPTH: usize = 5;
 
 /// The code and message in the body of an error; empty if it has none for people, as a page of
 /// HTML.
