@@ -221,7 +221,7 @@ impl RegistrySession {
     }
 
     /// The waits for a registry that limits the rate of requests.
-    pub(super) fn rate_limit_backoff(&self) -> RateLimitBackoff {
+    pub(super) const fn rate_limit_backoff(&self) -> RateLimitBackoff {
         self.http.rate_limit_backoff()
     }
 
