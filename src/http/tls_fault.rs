@@ -49,14 +49,6 @@ pub struct TlsFailure {
     pub advice: ErrorAdvice,
 }
 
-impl TlsFailure {
-    /// True if whoever reads this has to configure something otherwise. In a cluster somebody else
-    /// has to, so what waits for it is tried again.
-    pub fn is_configuration(&self) -> bool {
-        self.advice == ErrorAdvice::CommandLine && self.fault.is_configuration()
-    }
-}
-
 impl fmt::Display for TlsFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let way_out = self.fault.way_out(&self.host, self.advice);
@@ -99,12 +91,6 @@ impl TlsFault {
             CertificateError::Other(other) if is_authority_as_server(other) => Self::UnknownIssuer,
             other => Self::Certificate(sanitize_line(&other.to_string(), 200)),
         }
-    }
-
-    /// True if something has to be configured otherwise. False if it may end by itself: a
-    /// certificate is renewed.
-    const fn is_configuration(&self) -> bool {
-        !matches!(self, Self::Expired(_) | Self::NotYetValid(_))
     }
 
     /// The way out for whoever reads it; empty if there is none here.

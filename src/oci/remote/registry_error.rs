@@ -30,9 +30,6 @@ pub(super) fn from_http(error: HttpError, location: &str) -> OciError {
             limit: limit as u64,
         },
         HttpError::Setup { .. } => OciError::Invalid(error.to_string()),
-        HttpError::Tls { ref failure, .. } if failure.is_configuration() => {
-            OciError::Invalid(format!("{location} cannot be reached: {error}"))
-        }
         HttpError::Tls { .. }
         | HttpError::Unreachable { .. }
         | HttpError::Broken { .. }
@@ -237,33 +234,17 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_of_tls_is_for_whoever_can_correct_it() {
-        for (fault, advice, reason) in [
-            (
-                TlsFault::UnknownIssuer,
-                ErrorAdvice::CommandLine,
-                Reason::InvalidSpec,
-            ),
-            (
-                TlsFault::UnknownIssuer,
-                ErrorAdvice::Cluster,
-                Reason::RegistryUnavailable,
-            ),
-            (
-                TlsFault::Expired(None),
-                ErrorAdvice::CommandLine,
-                Reason::RegistryUnavailable,
-            ),
-        ] {
+    fn a_fault_of_tls_is_told_in_words() {
+        for advice in [ErrorAdvice::CommandLine, ErrorAdvice::Cluster] {
             let failure = TlsFailure {
-                fault,
+                fault: TlsFault::UnknownIssuer,
                 host: "r.example.com".into(),
                 advice,
             };
             let text = failure.to_string();
             let url = "https://r.example.com/".into();
             let error = from_http(HttpError::Tls { url, failure }, "r");
-            assert_eq!(error.reason(), reason, "{text}");
+            assert_eq!(error.reason(), Reason::RegistryUnavailable);
             assert!(error.to_string().contains(&text), "{error}");
         }
     }
