@@ -5,6 +5,7 @@
 mod ca_certificates;
 mod object_name;
 mod policies;
+mod pull_credentials;
 mod pull_secrets;
 mod registries;
 mod watched_object;
@@ -12,6 +13,7 @@ mod watched_object;
 pub use ca_certificates::{CaCertificatesError, MAX_CA_BYTES, read_ca_certificates};
 pub use object_name::is_object_name;
 pub use policies::{ClusterReadError, list_policies, read_policy_inputs};
-pub use pull_secrets::{MAX_PULL_SECRETS, PullSecretError, PullSecretReader};
+pub use pull_credentials::PullCredentials;
+pub use pull_secrets::{PullSecretError, PullSecretReader};
 pub use registries::{RegistryCaAccess, RegistryCaError, read_registries};
 pub use watched_object::{WatchedObject, WatchedObjectState, follow_object};

@@ -35,6 +35,8 @@ const EXAMPLES: &str = "Examples:
   --namespace team-a
   packgate verify registry.example.com/team-a/siem@sha256:… --use ImageVolume --namespace team-a \
   --cluster
+  packgate verify registry.example.com/team-a/siem@sha256:… --use Container --namespace team-a \
+  --image-pull-secret pull --cluster
 
 Exit code 0: admitted. 1: denied, or governed by no policy. 3: a registry did not answer. 4: bytes \
 contradict a digest.";
@@ -97,12 +99,13 @@ impl TrustArgs {
             return Ok(inquiry.report_ungoverned(&request));
         }
         let (source, deadline): (Arc<dyn ContentSource>, _) = match (&admission, reference) {
-            (Some((registries, deadline)), BundleLocation::Registry(named)) => (
-                Arc::new(
-                    registries.open_target(&named.repository, context.explicit_credentials()?)?,
-                ),
-                Some(*deadline),
-            ),
+            (Some(admission), BundleLocation::Registry(named)) => {
+                let credentials = Arc::clone(&admission.credentials);
+                let target = admission
+                    .registries
+                    .open_target(&named.repository, credentials)?;
+                (Arc::new(target), Some(admission.deadline))
+            }
             _ => (self.open_with_signatures(reference, context)?, None),
         };
         let answer = verdict::evaluate_reference(

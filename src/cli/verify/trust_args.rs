@@ -8,6 +8,7 @@ use crate::{
     cli::trust_root::TrustRootArgs,
     core::{
         policy::{ReferenceUse, TransparencyRequirement},
+        pull_secret_names::{DEFAULT_SERVICE_ACCOUNT, PullSecretNames},
         reference::ImageRepository,
         verify::StoredSignatureFormat,
     },
@@ -81,8 +82,8 @@ pub(crate) struct TrustArgs {
     #[arg(long = "policy", value_name = "FILE", conflicts_with_all = ["signer", "builder_id", "lock", "formats"])]
     pub(super) policies: Vec<PathBuf>,
     /// Use the policies of the current kubeconfig's cluster, and its webhook's registry settings: the
-    /// verdict that admission would give. Registry credentials come from --registry-config and
-    /// nowhere else
+    /// verdict that admission would give. Registry credentials are those that admission has, as far
+    /// as you may read them, then those of --registry-config, and none of your home folder
     #[arg(long, conflicts_with_all = ["signer", "builder_id", "lock", "formats", "policies"])]
     pub(super) cluster: bool,
     /// What the bundle is used as, for policies
@@ -91,6 +92,24 @@ pub(crate) struct TrustArgs {
     /// The namespace that it is used in, for policies
     #[arg(long, value_name = "NAMESPACE")]
     pub(super) namespace: Option<String>,
+    /// Secret of the namespace that the image is pulled with; can be given several times. For a
+    /// Pod's imagePullSecrets, or a PackedBundle's secretRef
+    #[arg(
+        long = "image-pull-secret",
+        value_name = "NAME",
+        requires = "cluster",
+        requires = "namespace"
+    )]
+    pub(super) image_pull_secrets: Vec<String>,
+    /// ServiceAccount whose imagePullSecrets the image is pulled with. Default for containers and
+    /// image volumes: the account default, unless --image-pull-secret is given
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "cluster",
+        requires = "namespace"
+    )]
+    pub(super) service_account: Option<String>,
 }
 
 /// Whether a log is asked for, as it is written on the command line.
@@ -148,6 +167,21 @@ impl TrustArgs {
             cluster: false,
             used_as,
             namespace,
+            image_pull_secrets: Vec::new(),
+            service_account: None,
+        }
+    }
+
+    /// The Secrets that admission would read for such an image.
+    pub(super) fn pull_secret_names(&self) -> PullSecretNames {
+        let is_default = self.image_pull_secrets.is_empty()
+            && self.used_as != UseArg::PackedBundle
+            && self.namespace.is_some();
+        let account = self.service_account.clone();
+        PullSecretNames {
+            secrets: self.image_pull_secrets.clone(),
+            service_account: account
+                .or_else(|| is_default.then(|| DEFAULT_SERVICE_ACCOUNT.to_owned())),
         }
     }
 

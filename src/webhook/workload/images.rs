@@ -3,7 +3,10 @@
 
 use serde_json::Value;
 
-use crate::core::policy::ReferenceUse;
+use crate::core::{
+    policy::ReferenceUse,
+    pull_secret_names::{DEFAULT_SERVICE_ACCOUNT, PullSecretNames},
+};
 
 /// The maximum number of images of one object.
 pub(crate) const MAX_USES: usize = 256;
@@ -17,19 +20,6 @@ pub(crate) struct WorkloadImage {
     pub reference: String,
     /// How the image is used.
     pub used_as: ReferenceUse,
-}
-
-/// The ServiceAccount of a Pod that names none.
-const DEFAULT_ACCOUNT: &str = "default";
-
-/// The Secrets in the object's namespace that its images are pulled with, as the kubelet would.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PullSecretNames {
-    /// `imagePullSecrets`, in their order, each once.
-    pub secrets: Vec<String>,
-    /// The ServiceAccount whose `imagePullSecrets` the Pods of a template get, because the template
-    /// has none. A Pod itself has got them already, by the API server's own admission.
-    pub service_account: Option<String>,
 }
 
 /// Where objects of a kind contain the Pod's specification.
@@ -97,7 +87,9 @@ impl WorkloadKind {
             .collect()
     }
 
-    /// The Secrets that the images of the object are pulled with.
+    /// The Secrets that the images of the object are pulled with: those of the ServiceAccount where
+    /// a template has none, because the API server adds them to its Pods. A Pod itself has got them
+    /// already.
     pub(crate) fn pull_secrets_in(self, object: &Value) -> PullSecretNames {
         let pod = self.pod_spec(object).unwrap_or(&Value::Null);
         let mut secrets: Vec<String> = Vec::new();
@@ -113,7 +105,7 @@ impl WorkloadKind {
         PullSecretNames {
             service_account: (self.is_template && secrets.is_empty())
                 .then(|| account.filter(|name| !name.is_empty()))
-                .map(|name| name.unwrap_or(DEFAULT_ACCOUNT).to_owned()),
+                .map(|name| name.unwrap_or(DEFAULT_SERVICE_ACCOUNT).to_owned()),
             secrets,
         }
     }
