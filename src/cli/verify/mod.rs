@@ -1,5 +1,6 @@
 //! `packgate verify`
 
+mod pull_secret_args;
 mod report_builder;
 mod trust_args;
 mod trust_terms;
@@ -9,7 +10,10 @@ use std::sync::Arc;
 use clap::Args;
 
 pub(super) use self::trust_args::{TrustArgs, UseArg};
-use self::{report_builder::VerificationReportBuilder, trust_terms::VerificationTerms};
+use self::{
+    pull_secret_args::PullSecretArgs, report_builder::VerificationReportBuilder,
+    trust_terms::VerificationTerms,
+};
 use super::{context::CliContext, error::CliError, output::CommandResult};
 use crate::{
     core::{
@@ -48,13 +52,17 @@ pub(super) struct VerifyArgs {
     reference: BundleLocation,
     #[command(flatten)]
     trust: TrustArgs,
+    #[command(flatten)]
+    pull_secrets: PullSecretArgs,
 }
 
 pub(super) async fn run_verify(
     args: VerifyArgs,
     context: &CliContext,
 ) -> Result<CommandResult, CliError> {
-    verify_and_report(&args.trust, &args.reference, context).await
+    let mut trust = args.trust;
+    trust.pull_secrets = args.pull_secrets.into_names(&trust);
+    verify_and_report(&trust, &args.reference, context).await
 }
 
 /// The report, as a subcommand's result.

@@ -116,7 +116,7 @@ impl TrustArgs {
                 &pinned,
                 self.used_as.into(),
                 self.namespace.as_deref().unwrap_or_default(),
-                &self.pull_secret_names(),
+                &self.pull_secrets,
             );
         }
         let pinned = digest.map_or_else(

@@ -8,7 +8,7 @@ use crate::{
     cli::trust_root::TrustRootArgs,
     core::{
         policy::{ReferenceUse, TransparencyRequirement},
-        pull_secret_names::{DEFAULT_SERVICE_ACCOUNT, PullSecretNames},
+        pull_secret_names::PullSecretNames,
         reference::ImageRepository,
         verify::StoredSignatureFormat,
     },
@@ -92,24 +92,9 @@ pub(crate) struct TrustArgs {
     /// The namespace that it is used in, for policies
     #[arg(long, value_name = "NAMESPACE")]
     pub(super) namespace: Option<String>,
-    /// Secret of the namespace that the image is pulled with; can be given several times. For a
-    /// Pod's imagePullSecrets, or a PackedBundle's secretRef
-    #[arg(
-        long = "image-pull-secret",
-        value_name = "NAME",
-        requires = "cluster",
-        requires = "namespace"
-    )]
-    pub(super) image_pull_secrets: Vec<String>,
-    /// ServiceAccount whose imagePullSecrets the image is pulled with. Default for containers and
-    /// image volumes: the account default, unless --image-pull-secret is given
-    #[arg(
-        long,
-        value_name = "NAME",
-        requires = "cluster",
-        requires = "namespace"
-    )]
-    pub(super) service_account: Option<String>,
+    /// The Secrets that the image is pulled with, of the commands that read as admission does.
+    #[arg(skip)]
+    pub(super) pull_secrets: PullSecretNames,
 }
 
 /// Whether a log is asked for, as it is written on the command line.
@@ -167,21 +152,7 @@ impl TrustArgs {
             cluster: false,
             used_as,
             namespace,
-            image_pull_secrets: Vec::new(),
-            service_account: None,
-        }
-    }
-
-    /// The Secrets that admission would read for such an image.
-    pub(super) fn pull_secret_names(&self) -> PullSecretNames {
-        let is_default = self.image_pull_secrets.is_empty()
-            && self.used_as != UseArg::PackedBundle
-            && self.namespace.is_some();
-        let account = self.service_account.clone();
-        PullSecretNames {
-            secrets: self.image_pull_secrets.clone(),
-            service_account: account
-                .or_else(|| is_default.then(|| DEFAULT_SERVICE_ACCOUNT.to_owned())),
+            pull_secrets: PullSecretNames::default(),
         }
     }
 

@@ -59,7 +59,7 @@ impl TrustArgs {
                 deadline,
             } = cluster::load_admission_settings(
                 self.namespace.as_deref(),
-                &self.pull_secret_names(),
+                &self.pull_secrets,
                 context.explicit_credentials()?,
                 context.clock().now(),
             )
