@@ -82,8 +82,8 @@ pub(crate) struct TrustArgs {
     #[arg(long = "policy", value_name = "FILE", conflicts_with_all = ["signer", "builder_id", "lock", "formats"])]
     pub(super) policies: Vec<PathBuf>,
     /// Use the policies of the current kubeconfig's cluster, and its webhook's registry settings: the
-    /// verdict that admission would give. Registry credentials are those that admission has, as far
-    /// as you may read them, then those of --registry-config, and none of your home folder
+    /// verdict that admission would give. verify reads with the credentials that admission has, as
+    /// far as you may read them, then with those of --registry-config, and none of your home folder
     #[arg(long, conflicts_with_all = ["signer", "builder_id", "lock", "formats", "policies"])]
     pub(super) cluster: bool,
     /// What the bundle is used as, for policies
