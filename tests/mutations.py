@@ -60,7 +60,7 @@ TABLE = [
      "known.filter(|entry| entry.generation == of.generation)", "known.filter(|entry| entry.generation >= 0)",
      "what_was_verified_says_nothing_about_another_specification"),
     ("what the watch cache does not have is gone", "src/controller/garbage_collector.rs",
-     "if bundle_exists(child.labels(), uid, context).await? {", "if false && bundle_exists(child.labels(), uid, context).await? {",
+     "if bundle_exists(namespace, name, uid, context).await? {", "if false && bundle_exists(namespace, name, uid, context).await? {",
      "a_child_is_an_orphan_once_the_api_server_no_longer_has_its_object"),
     ("any valid signature counts for an issuer's", "src/core/x509/issuer_signatures.rs",
      "let parts = [", "let (public_key, signature) = (b\"\".as_slice(), b\"\".as_slice());\n        let parts = [",

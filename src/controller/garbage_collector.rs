@@ -5,7 +5,7 @@
 //! children in the system namespace are removed here. Content of registries is never deleted.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeSet, HashSet},
     time::Duration,
 };
 
@@ -95,21 +95,27 @@ where
         context.client.clone(),
         &context.run_settings.system_namespace,
     );
-    let ours = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER},{BUNDLE_UID}"));
+    // What does not say whose it is cannot be asked for, and stays.
+    let ours = ListParams::default().labels(&format!(
+        "{MANAGED_BY}={MANAGER},{BUNDLE_UID},{BUNDLE_NAMESPACE},{BUNDLE}"
+    ));
     let children = api.list_metadata(&ours).await?.items;
     let there = cached_uids(context);
     for child in children {
-        let Some(uid) = child.labels().get(BUNDLE_UID) else {
+        let label = |name| child.labels().get(name).map(String::as_str);
+        let (Some(uid), Some(namespace), Some(name)) =
+            (label(BUNDLE_UID), label(BUNDLE_NAMESPACE), label(BUNDLE))
+        else {
             continue;
         };
         if there.contains(uid) {
             continue;
         }
         if !gone.contains(uid) {
-            if bundle_exists(child.labels(), uid, context).await? {
+            if bundle_exists(namespace, name, uid, context).await? {
                 continue;
             }
-            gone.insert(uid.clone());
+            gone.insert(uid.to_owned());
         }
         delete_if_exists(&api, &child.name_any()).await?;
     }
@@ -119,13 +125,11 @@ where
 /// Asks the API server for the object that a child was made for. The watch cache can lag behind: the
 /// object may be newer than its content, and the child made by the replica that led before.
 async fn bundle_exists(
-    labels: &BTreeMap<String, String>,
+    namespace: &str,
+    name: &str,
     uid: &str,
     context: &ReconcileContext,
 ) -> Result<bool, ReconcileError> {
-    let (Some(namespace), Some(name)) = (labels.get(BUNDLE_NAMESPACE), labels.get(BUNDLE)) else {
-        return Ok(false);
-    };
     let api = Api::<PackedBundle>::namespaced(context.client.clone(), namespace);
     let found = api.get_metadata_opt(name).await?;
     Ok(found.is_some_and(|object| object.uid().as_deref() == Some(uid)))
