@@ -125,7 +125,10 @@ mod tests {
 
     /// Takes every signature that begins with the key, and counts how often it is asked.
     #[derive(Debug)]
-    struct Counting(AtomicUsize);
+    struct Counting {
+        asked: AtomicUsize,
+        scheme: AlgorithmIdentifier,
+    }
 
     impl SignatureVerificationAlgorithm for Counting {
         fn verify_signature(
@@ -134,7 +137,7 @@ mod tests {
             _: &[u8],
             signature: &[u8],
         ) -> Result<(), InvalidSignature> {
-            self.0.fetch_add(1, Ordering::Relaxed);
+            self.asked.fetch_add(1, Ordering::Relaxed);
             let is_valid = signature.starts_with(public_key);
             is_valid.then_some(()).ok_or(InvalidSignature)
         }
@@ -144,13 +147,20 @@ mod tests {
         }
 
         fn signature_alg_id(&self) -> AlgorithmIdentifier {
-            pki_types::alg_id::ECDSA_SHA384
+            self.scheme
         }
     }
 
     #[test]
     fn only_a_valid_signature_in_an_issuers_certificate_is_remembered() {
-        static ASKED: Counting = Counting(AtomicUsize::new(0));
+        const fn counting(scheme: AlgorithmIdentifier) -> Counting {
+            Counting {
+                asked: AtomicUsize::new(0),
+                scheme,
+            }
+        }
+        static ASKED: Counting = counting(pki_types::alg_id::ECDSA_SHA384);
+        static OTHER: Counting = counting(pki_types::alg_id::ECDSA_SHA256);
         let signatures = IssuerSignatures {
             signed: HashSet::from([Digest::of_bytes(b"issuer")]),
             ..IssuerSignatures::default()
@@ -160,10 +170,12 @@ mod tests {
             signatures: &signatures,
         };
         // Key, signed part, signature; whether it is valid, and how often that is computed.
-        let cases: [(&str, &str, &str, bool, usize); 10] = [
+        let cases: [(&str, &str, &str, bool, usize); 11] = [
             ("key", "issuer", "key 1", true, 1),
             ("key", "issuer", "key 1", true, 0),
-            ("key", "issuer", "key 2", true, 1),
+            // The same bytes in a row, cut elsewhere.
+            ("k", "issuer", "kissuerx", true, 1),
+            ("kissuerk", "issuer", "x", false, 1),
             ("key", "issuer", "forged", false, 1),
             ("key", "issuer", "forged", false, 1),
             ("other", "issuer", "key 1", false, 1),
@@ -174,13 +186,13 @@ mod tests {
             ("key", "issuer", "key 3", true, 1),
         ];
         for (key, message, signature, valid, computed) in cases {
-            let before = ASKED.0.load(Ordering::Relaxed);
+            let before = ASKED.asked.load(Ordering::Relaxed);
             let result = algorithm.verify_signature(
                 key.as_bytes(),
                 message.as_bytes(),
                 signature.as_bytes(),
             );
-            let asked = ASKED.0.load(Ordering::Relaxed) - before;
+            let asked = ASKED.asked.load(Ordering::Relaxed) - before;
             assert_eq!(
                 (result.is_ok(), asked),
                 (valid, computed),
@@ -188,5 +200,12 @@ mod tests {
             );
         }
         assert_eq!(signatures.lock().len(), 2);
+        let other = RememberingAlgorithm {
+            algorithm: &OTHER,
+            signatures: &signatures,
+        };
+        let result = other.verify_signature(b"key", b"issuer", b"key 1");
+        let asked = OTHER.asked.load(Ordering::Relaxed);
+        assert_eq!((result.is_ok(), asked), (true, 1), "another algorithm");
     }
 }
