@@ -26,7 +26,6 @@ mod session;
 mod session_tokens;
 mod token;
 mod token_hosts;
-mod token_refusal;
 mod upload;
 
 use std::{collections::VecDeque, sync::Arc};
