@@ -1,9 +1,9 @@
 //! `packgate attest`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     bundle_signer::{BundleSignerArgs, SelectedSigner},
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     core::{
+        limits::InputLimits,
         predicate,
         reason::Reason,
         reference::{BundleLocation, ImageRepository},
@@ -68,13 +69,7 @@ pub(super) async fn run_attest(
         .signer_for_format(args.form, &args.certificate, context)
         .await?;
     let limits = context.limits();
-    let input = InputFile::read_limited(
-        &args.predicate,
-        limits.sigstore_bundle_bytes,
-        Reason::LimitExceeded,
-    )?;
-    let predicate = predicate::parse_predicate(&input.bytes, limits)
-        .map_err(|error| input.prefix_file_name(error.into()))?;
+    let predicate = read_predicate(&args.predicate, limits)?;
     let predicate_type = predicate::predicate_type_uri(&args.predicate_type)?;
     let bundle = context.open_signing_target(&args.reference)?;
     let signatures = args.signature_repository.as_ref();
@@ -122,4 +117,11 @@ pub(super) async fn run_attest(
         "existed": known.is_some(),
     });
     CommandResult::new(referrer.to_string(), "AttestResult", fields)
+}
+
+fn read_predicate(path: &Path, limits: &InputLimits) -> Result<Value, CliError> {
+    let limit = limits.sigstore_bundle_bytes;
+    let input = InputFile::read_limited(path, limit, Reason::LimitExceeded)?;
+    predicate::parse_predicate(&input.bytes, limits)
+        .map_err(|error| input.prefix_file_name(error.into()))
 }

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
@@ -10,19 +11,24 @@ use kube::{Api, Client};
 use super::{
     error::CliError,
     in_cluster::{admission_http_options, cluster_http_options, kube_client},
+    installation_credentials::InstallationCredentials,
     registry_clients::RegistryClients,
 };
 use crate::{
     api::{installation::InstallationConfig, rbac::SYSTEM_NAMESPACE},
     cluster_reader::{
-        CaCertificatesError, ClusterReadError, RegistryCaAccess, RegistryCaError, list_policies,
-        read_policy_inputs, read_registries,
+        CaCertificatesError, ClusterReadError, PullSecretReader, RegistryCaAccess, RegistryCaError,
+        list_policies, read_policy_inputs, read_registries,
     },
     core::{
         policy::{Policy, PolicyOrigin},
+        pull_secret_names::PullSecretNames,
         reason::Reason,
+        reference::ImageRepository,
     },
     http::{ConnectionErrorDetail, HttpOptions},
+    oci::credentials::{CredentialChain, CredentialLookup, CredentialStore},
+    service::registries::named_credentials,
 };
 
 /// The `ConfigMap` and key with the chart's values.
@@ -81,6 +87,28 @@ impl ClusterClient {
             .to_vec())
     }
 
+    /// The credentials in the Secrets that an image is pulled with. One that the user may not read
+    /// is left out, and told.
+    async fn read_pull_secrets(
+        &self,
+        namespace: &str,
+        names: &PullSecretNames,
+    ) -> Arc<dyn CredentialStore> {
+        let reader = PullSecretReader::new(self.client.clone());
+        let found = reader.read_pull_credentials(namespace, names).await;
+        for error in &found.unusable {
+            warn_of_other_verdict(error);
+        }
+        Arc::new(named_credentials(&found.configs))
+    }
+
+    /// The installation's own credentials, as far as the user may read them.
+    fn installation_credentials(&self) -> Result<Arc<dyn CredentialStore>, CliError> {
+        let (client, registries) = (self.client.clone(), &self.installation.registries);
+        let own = InstallationCredentials::new(client, SYSTEM_NAMESPACE, registries)?;
+        Ok(Arc::new(ReadableCredentials(own)))
+    }
+
     /// Registry clients with the webhook's settings.
     pub(super) async fn registry_clients(&self) -> Result<RegistryClients, CliError> {
         let (settings, access) = (&self.installation, RegistryCaAccess::User);
@@ -94,6 +122,33 @@ impl ClusterClient {
             },
         )
     }
+}
+
+/// The installation's credentials, without those that the user may not read.
+struct ReadableCredentials(InstallationCredentials);
+
+#[async_trait]
+impl CredentialStore for ReadableCredentials {
+    async fn credentials_for_repository(&self, repository: &ImageRepository) -> CredentialLookup {
+        let CredentialLookup { found, failures } =
+            self.0.credentials_for_repository(repository).await;
+        for error in &failures {
+            warn_of_other_verdict(error);
+        }
+        CredentialLookup {
+            found,
+            failures: Vec::new(),
+        }
+    }
+}
+
+/// Admission has permissions and Secrets that the user may not have.
+fn warn_of_other_verdict(error: &dyn std::fmt::Display) {
+    tracing::warn!(
+        "{error}; admission reads it with its own permissions, so its verdict may be another one \
+            if the registry asks for these credentials: let somebody verify who may read it, or \
+            give credentials with --registry-config"
+    );
 }
 
 async fn read_config_map_key(
@@ -146,18 +201,38 @@ impl From<RegistryCaError> for CliError {
 pub(super) struct ClusterAdmissionSettings {
     pub policies: Vec<Policy>,
     pub registries: Arc<RegistryClients>,
+    pub credentials: Arc<dyn CredentialStore>,
     pub deadline: Duration,
 }
 
-/// Reads all settings.
+/// Reads only the policies.
+pub(super) async fn load_policies(
+    namespace: Option<&str>,
+    now: Timestamp,
+) -> Result<Vec<Policy>, CliError> {
+    let cluster = ClusterClient::connect_to_cluster().await?;
+    cluster.list_policies(namespace, now).await
+}
+
+/// Reads all settings. `pull_secrets`: those of the namespace that the image is pulled with;
+/// `further`: credentials for what admission may read and the user may not.
 pub(super) async fn load_admission_settings(
     namespace: Option<&str>,
+    pull_secrets: &PullSecretNames,
+    further: Arc<dyn CredentialStore>,
     now: Timestamp,
 ) -> Result<ClusterAdmissionSettings, CliError> {
     let cluster = ClusterClient::connect_to_cluster().await?;
+    let mut credentials: Vec<Arc<dyn CredentialStore>> = Vec::new();
+    if let Some(namespace) = namespace {
+        credentials.push(cluster.read_pull_secrets(namespace, pull_secrets).await);
+    }
+    credentials.push(cluster.installation_credentials()?);
+    credentials.push(further);
     Ok(ClusterAdmissionSettings {
         policies: cluster.list_policies(namespace, now).await?,
         registries: Arc::new(cluster.registry_clients().await?),
+        credentials: Arc::new(CredentialChain::new(credentials)),
         deadline: cluster.admission_deadline(),
     })
 }

@@ -59,14 +59,7 @@ pub(super) async fn run_copy(
     if let Some(platform) = &args.platform {
         let child = platform_manifest_digest(&root, platform, limits)?;
         left_behind = copy::list_attached(&*source, &root.descriptor, limits).await?;
-        if !left_behind.is_empty() {
-            tracing::warn!(
-                "{} signatures, attestations and other referrers of the index {} are not copied: \
-                 they are about the index, and say nothing about its manifest for {platform}",
-                left_behind.len(),
-                root.descriptor.digest
-            );
-        }
+        warn_of_left_behind(&root, left_behind.len(), platform);
         root = source
             .resolve_manifest(&TagOrDigest::Digest(child), limits)
             .await?;
@@ -104,6 +97,16 @@ pub(super) async fn run_copy(
             "leftBehind": left_behind,
         }),
     )
+}
+
+fn warn_of_left_behind(index: &ResolvedManifest, count: usize, platform: &Platform) {
+    if count > 0 {
+        tracing::warn!(
+            "{count} signatures, attestations and other referrers of the index {} are not copied: \
+             they are about the index, and say nothing about its manifest for {platform}",
+            index.descriptor.digest
+        );
+    }
 }
 
 fn platform_manifest_digest(

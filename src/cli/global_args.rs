@@ -99,6 +99,10 @@ impl GlobalArgs {
             (false, true) => Some("--plain-http".to_owned()),
             (false, false) => Some(format!("--plain-http={}", shell_quote(&hosts.join(",")))),
         };
+        let token_services = self
+            .token_service
+            .iter()
+            .flat_map(|service| ["--token-service".to_owned(), shell_quote(service)]);
         let paths = [
             ("--ca-file", &self.ca_file),
             ("--registry-config", &self.registry_config),
@@ -116,7 +120,11 @@ impl GlobalArgs {
             let path = path.as_ref()?;
             Some([name.to_owned(), shell_quote(&path.to_string_lossy())])
         });
-        plain_http.into_iter().chain(paths.flatten()).collect()
+        plain_http
+            .into_iter()
+            .chain(token_services)
+            .chain(paths.flatten())
+            .collect()
     }
 }
 

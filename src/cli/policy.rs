@@ -104,9 +104,7 @@ pub(super) async fn run_policy(
             cluster,
         } => {
             let policies = if cluster {
-                cluster::load_admission_settings(scope.namespace.as_deref(), context.clock().now())
-                    .await?
-                    .policies
+                cluster::load_policies(scope.namespace.as_deref(), context.clock().now()).await?
             } else {
                 PolicyFiles::read_files(&policies)?
                     .compile_offline(context)

@@ -15,10 +15,10 @@ impl TokenServicesByHost {
         let mut all = Self::default();
         for value in values {
             let (host, service) = value.split_once('=').ok_or_else(|| {
-                CliError::invalid(format!(
-                    "--token-service {value:?}: write HOST=URL, as in \
-                        registry.example.com=https://auth.example.org"
-                ))
+                CliError::invalid(
+                    "--token-service: write HOST=URL, as in \
+                        registry.example.com=https://auth.example.org",
+                )
             })?;
             let services = parse_token_services(host, &[service.to_owned()])?;
             let host = canonical_registry_host(host)?;
@@ -40,7 +40,8 @@ pub(super) fn parse_token_services(
 ) -> Result<Vec<AllowedTokenService>, CliError> {
     let parse = |url: &String| {
         AllowedTokenService::parse(url).map_err(|cause| {
-            CliError::invalid(format!("token service {url:?} of registry {host}: {cause}"))
+            // Without the URL, which may have a password.
+            CliError::invalid(format!("token service of registry {host}: {cause}"))
         })
     };
     urls.iter().map(parse).collect()
@@ -79,8 +80,9 @@ mod tests {
             "https://r.example.com=https://auth.example.org",
             "r.example.com=https://user:hunter2@auth.example.org",
         ] {
-            let error = parse(&[value]).err().expect(value);
+            let error = parse(&[value]).expect_err(value);
             assert_eq!(error.reason, Reason::InvalidSpec, "{value}");
+            assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         }
     }
 }

@@ -11,15 +11,15 @@ use moka::future::Cache;
 
 use super::object_name::is_object_name;
 use crate::{
-    core::reason::{ClassifiedError, Reason},
+    core::{
+        pull_secret_names::MAX_PULL_SECRETS,
+        reason::{ClassifiedError, Reason},
+    },
     service::{
         fair_queue::{FairQueue, FairQueueKey, FairQueueLimits},
         registries::NamedDockerConfig,
     },
 };
-
-/// The number of pull Secrets of one object that are read.
-pub const MAX_PULL_SECRETS: usize = 16;
 
 /// The key of a Secret of type `kubernetes.io/dockerconfigjson`.
 const DOCKER_CONFIG: &str = ".dockerconfigjson";

@@ -8,8 +8,12 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 
-use crate::core::{digest::Digest, job::JobFailure, reason::Reason};
+use crate::{
+    api::packed_bundle::PackedBundle,
+    core::{digest::Digest, job::JobFailure, reason::Reason},
+};
 
 /// Warnings with the same reason about the same object are reported once in this interval.
 const WARNING_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
@@ -20,6 +24,13 @@ const VERIFICATION_SPREAD: Duration = Duration::from_mins(10);
 #[derive(Debug, Default)]
 pub(super) struct BundleTracker {
     objects: Mutex<HashMap<String, TrackerEntry>>,
+}
+
+/// An object with one specification: what is remembered of another one says nothing about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BundleGeneration {
+    uid: String,
+    generation: i64,
 }
 
 /// What is remembered about one object.
@@ -39,36 +50,48 @@ pub(super) struct TrackedBundle {
 
 #[derive(Debug, Default)]
 struct TrackerEntry {
+    generation: i64,
     bundle: TrackedBundle,
     warned: HashMap<Reason, Timestamp>,
 }
 
+impl BundleGeneration {
+    /// The object as it was read.
+    pub(super) fn of(object: &PackedBundle) -> Self {
+        Self {
+            uid: object.uid().unwrap_or_default(),
+            generation: object.metadata.generation.unwrap_or_default(),
+        }
+    }
+}
+
 impl BundleTracker {
-    /// The entry of the object with this UID.
-    pub(super) fn get(&self, uid: &str) -> TrackedBundle {
+    /// What is remembered of an object with this specification.
+    pub(super) fn get(&self, of: &BundleGeneration) -> TrackedBundle {
         let objects = self.lock_objects();
-        let known = objects.get(uid).map(|entry| entry.bundle.clone());
-        known.unwrap_or_default()
+        let known = objects.get(&of.uid);
+        let known = known.filter(|entry| entry.generation == of.generation);
+        known.map(|entry| entry.bundle.clone()).unwrap_or_default()
     }
 
-    /// Replaces the entry of an object.
-    pub(super) fn set(&self, uid: &str, bundle: TrackedBundle) {
-        self.lock_objects()
-            .entry(uid.to_owned())
-            .or_default()
-            .bundle = bundle;
+    /// Replaces what is remembered of an object.
+    pub(super) fn set(&self, of: &BundleGeneration, bundle: TrackedBundle) {
+        let mut objects = self.lock_objects();
+        let entry = objects.entry(of.uid.clone()).or_default();
+        entry.generation = of.generation;
+        entry.bundle = bundle;
     }
 
     /// Treats an object that was finished before this process started as verified some time ago: a
     /// varying part of its interval.
     pub(super) fn assume_checked_earlier(
         &self,
-        uid: &str,
+        of: &BundleGeneration,
         interval: Option<Duration>,
         now: Timestamp,
     ) {
-        let mut objects = self.lock_objects();
-        if objects.contains_key(uid) {
+        let uid = of.uid.as_str();
+        if self.lock_objects().contains_key(uid) {
             return;
         }
         let interval = interval.unwrap_or(VERIFICATION_SPREAD);
@@ -77,11 +100,12 @@ impl BundleTracker {
             .ok()
             .and_then(|ago| now.checked_sub(ago).ok())
             .unwrap_or(now);
-        objects.entry(uid.to_owned()).or_default().bundle = TrackedBundle {
+        let assumed = TrackedBundle {
             resolved_at: Some(then),
             verified_at: Some(then),
             ..TrackedBundle::default()
         };
+        self.set(of, assumed);
     }
 
     /// True if a warning is due: it was not reported within the interval.
@@ -121,6 +145,13 @@ mod tests {
         text.parse().expect("a time")
     }
 
+    fn generation(uid: &str, generation: i64) -> BundleGeneration {
+        BundleGeneration {
+            uid: uid.to_owned(),
+            generation,
+        }
+    }
+
     #[test]
     fn a_warning_is_told_once_a_minute() {
         let memory = BundleTracker::default();
@@ -138,8 +169,9 @@ mod tests {
         let due: Vec<i64> = ["a", "b", "c", "d"]
             .into_iter()
             .map(|uid| {
-                memory.assume_checked_earlier(uid, Some(hour), now);
-                let at = memory.get(uid).verified_at.expect("taken over");
+                let of = generation(uid, 1);
+                memory.assume_checked_earlier(&of, Some(hour), now);
+                let at = memory.get(&of).verified_at.expect("taken over");
                 3_600 - now.duration_since(at).as_secs()
             })
             .collect();
@@ -148,14 +180,20 @@ mod tests {
             "{due:?}"
         );
         assert!(due.iter().any(|seconds| *seconds != due[0]), "{due:?}");
+        let of = generation("a", 1);
         let failed = TrackedBundle {
             failures: 3,
-            ..memory.get("a")
+            ..memory.get(&of)
         };
-        memory.set("a", failed);
-        memory.assume_checked_earlier("a", Some(hour), now);
-        assert_eq!(memory.get("a").failures, 3, "what is known is kept");
+        memory.set(&of, failed);
+        memory.assume_checked_earlier(&of, Some(hour), now);
+        assert_eq!(memory.get(&of).failures, 3, "what is known is kept");
+        assert_eq!(
+            memory.get(&generation("a", 2)),
+            TrackedBundle::default(),
+            "another specification"
+        );
         memory.retain(|uid| uid != "a");
-        assert_eq!(memory.get("a"), TrackedBundle::default());
+        assert_eq!(memory.get(&of), TrackedBundle::default());
     }
 }

@@ -24,7 +24,7 @@ use super::{
     apply::delete_if_exists,
     reconcile_context::ReconcileContext,
     reconcile_error::ReconcileError,
-    resources::{BUNDLE_UID, MANAGED_BY, MANAGER, RUN},
+    resources::{BUNDLE, BUNDLE_NAMESPACE, BUNDLE_UID, MANAGED_BY, MANAGER, RUN},
 };
 use crate::{
     api::{
@@ -38,24 +38,20 @@ use crate::{
 const GARBAGE_COLLECTION_INTERVAL: Duration = Duration::from_mins(10);
 /// The interval of checks for deleted objects.
 const DELETION_CHECK_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Collects orphans at the start, after deletions, and periodically.
 pub(super) async fn collect_garbage_forever(context: &ReconcileContext) {
     let mut known: Option<HashSet<String>> = None;
     let mut last = tokio::time::Instant::now();
     let ready = context.bundle_store.wait_until_ready().await;
     while ready.is_ok() {
-        let there: HashSet<String> = context
-            .bundle_store
-            .state()
-            .iter()
-            .filter_map(|object| object.uid())
-            .collect();
+        let there = cached_uids(context);
         let gone = known
             .as_ref()
             .is_none_or(|known| known.difference(&there).next().is_some());
         if gone || last.elapsed() >= GARBAGE_COLLECTION_INTERVAL {
             last = tokio::time::Instant::now();
-            if let Err(error) = delete_orphans(&there, context).await {
+            if let Err(error) = delete_orphans(context).await {
                 tracing::warn!(%error, "orphans were not removed; retrying later");
             } else {
                 known = Some(there);
@@ -67,21 +63,26 @@ pub(super) async fn collect_garbage_forever(context: &ReconcileContext) {
     }
 }
 
-/// Removes children in the system namespace whose object is gone. `exists` is true for the UIDs of
-/// existing objects.
-async fn delete_orphans(
-    exists: &HashSet<String>,
-    context: &ReconcileContext,
-) -> Result<(), ReconcileError> {
-    delete_orphans_of_kind::<Job>(exists, context).await?;
-    delete_orphans_of_kind::<ConfigMap>(exists, context).await?;
-    delete_orphans_of_kind::<Secret>(exists, context).await?;
-    context.bundle_tracker.retain(|uid| exists.contains(uid));
+/// The UIDs of the objects in the watch cache.
+fn cached_uids(context: &ReconcileContext) -> HashSet<String> {
+    let objects = context.bundle_store.state();
+    objects.iter().filter_map(|object| object.uid()).collect()
+}
+
+/// Removes children in the system namespace whose object is gone.
+async fn delete_orphans(context: &ReconcileContext) -> Result<(), ReconcileError> {
+    let mut gone = HashSet::new();
+    delete_orphans_of_kind::<Job>(&mut gone, context).await?;
+    delete_orphans_of_kind::<ConfigMap>(&mut gone, context).await?;
+    delete_orphans_of_kind::<Secret>(&mut gone, context).await?;
+    let there = cached_uids(context);
+    context.bundle_tracker.retain(|uid| there.contains(uid));
     Ok(())
 }
 
+/// `gone`: the UIDs of objects that the API server no longer has, as far as it was asked.
 async fn delete_orphans_of_kind<K>(
-    exists: &HashSet<String>,
+    gone: &mut HashSet<String>,
     context: &ReconcileContext,
 ) -> Result<(), ReconcileError>
 where
@@ -94,17 +95,44 @@ where
         context.client.clone(),
         &context.run_settings.system_namespace,
     );
-    let ours = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER},{BUNDLE_UID}"));
-    for child in api.list_metadata(&ours).await?.items {
-        if child
-            .labels()
-            .get(BUNDLE_UID)
-            .is_some_and(|uid| !exists.contains(uid))
-        {
-            delete_if_exists(&api, &child.name_any()).await?;
+    // What does not say whose it is cannot be asked for, and stays.
+    let ours = ListParams::default().labels(&format!(
+        "{MANAGED_BY}={MANAGER},{BUNDLE_UID},{BUNDLE_NAMESPACE},{BUNDLE}"
+    ));
+    let children = api.list_metadata(&ours).await?.items;
+    let there = cached_uids(context);
+    for child in children {
+        let label = |name| child.labels().get(name).map(String::as_str);
+        let (Some(uid), Some(namespace), Some(name)) =
+            (label(BUNDLE_UID), label(BUNDLE_NAMESPACE), label(BUNDLE))
+        else {
+            continue;
+        };
+        if there.contains(uid) {
+            continue;
         }
+        if !gone.contains(uid) {
+            if bundle_exists(namespace, name, uid, context).await? {
+                continue;
+            }
+            gone.insert(uid.to_owned());
+        }
+        delete_if_exists(&api, &child.name_any()).await?;
     }
     Ok(())
+}
+
+/// Asks the API server for the object that a child was made for. The watch cache can lag behind: the
+/// object may be newer than its content, and the child made by the replica that led before.
+async fn bundle_exists(
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    context: &ReconcileContext,
+) -> Result<bool, ReconcileError> {
+    let api = Api::<PackedBundle>::namespaced(context.client.clone(), namespace);
+    let found = api.get_metadata_opt(name).await?;
+    Ok(found.is_some_and(|object| object.uid().as_deref() == Some(uid)))
 }
 
 /// Removes old runs of an object: unfinished ones that were replaced, and finished ones over the
@@ -268,98 +296,4 @@ async fn delete_system_objects(
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn job(run: &str, step: &str, end: Option<(&str, &str)>) -> Job {
-        let conditions: Vec<_> = end
-            .iter()
-            .map(|(type_, at)| {
-                json!({
-                    "type": type_,
-                    "status": "True",
-                    "lastTransitionTime": format!("2026-11-21T12:00:{at}Z"),
-                })
-            })
-            .collect();
-        let name = format!("packgate-{run}-{step}");
-        serde_json::from_value(json!({
-            "metadata": {"name": name, "labels": {RUN: run}},
-            "status": {"conditions": conditions},
-        }))
-        .expect("a Job")
-    }
-
-    #[test]
-    fn the_newest_runs_of_each_kind_are_kept() {
-        let jobs = vec![
-            job("good-1", "pack", Some(("Complete", "01"))),
-            job("good-1", "sign", Some(("Complete", "02"))),
-            job("good-2", "sign", Some(("Complete", "05"))),
-            job("bad-1", "pack", Some(("Failed", "03"))),
-            job("bad-2", "pack", Some(("Complete", "03"))),
-            job("bad-2", "sign", Some(("Failed", "06"))),
-            job("replaced", "pack", None),
-            job("current", "pack", None),
-        ];
-        let mut known: BTreeSet<String> =
-            jobs.iter().map(|job| job.labels()[RUN].clone()).collect();
-        known.insert("snapshot-only".into());
-        let gone = |succeeded, failed| -> Vec<String> {
-            select_runs_to_delete(
-                &jobs,
-                &[],
-                &known,
-                "current",
-                HistoryLimits { succeeded, failed },
-            )
-            .into_iter()
-            .collect()
-        };
-        assert_eq!(gone(1, 1), ["bad-1", "good-1", "replaced", "snapshot-only"]);
-        assert_eq!(gone(3, 3), ["replaced", "snapshot-only"]);
-        assert_eq!(
-            gone(0, 0),
-            [
-                "bad-1",
-                "bad-2",
-                "good-1",
-                "good-2",
-                "replaced",
-                "snapshot-only"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_run_has_ended_once_that_is_recorded() {
-        let jobs = [
-            job("early", "pack", Some(("Complete", "01"))),
-            job("early", "sign", None),
-        ];
-        let known = BTreeSet::from(["early".to_owned()]);
-        let kept = HistoryLimits {
-            succeeded: 1,
-            failed: 1,
-        };
-        assert_eq!(
-            select_runs_to_delete(&jobs, &[], &known, "current", kept),
-            known,
-            "nobody says that it ended"
-        );
-        let entry = RunHistoryEntry {
-            run: "early".into(),
-            digest: None,
-            lock_digest: String::new(),
-            started: String::new(),
-            finished: "2026-11-21T12:00:02Z".into(),
-            reason: SUCCEEDED.into(),
-        };
-        assert_eq!(
-            select_runs_to_delete(&jobs, &[entry], &known, "current", kept),
-            BTreeSet::new()
-        );
-    }
-}
+mod tests;

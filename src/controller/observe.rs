@@ -12,7 +12,7 @@ use kube::{
 };
 
 use super::{
-    bundle_tracker::TrackedBundle,
+    bundle_tracker::{BundleGeneration, TrackedBundle},
     duplicate_destination::find_duplicate_destination,
     job_state,
     next_step::ObservedRunState,
@@ -45,9 +45,7 @@ pub(super) async fn observe_bundle(
         refused,
         handling,
         ..
-    } = context
-        .bundle_tracker
-        .get(&object.uid().unwrap_or_default());
+    } = context.bundle_tracker.get(&BundleGeneration::of(object));
     let status = object.status.clone().unwrap_or_default();
     let mut seen = ObservedRunState {
         requested: pending_reconcile_request(object).is_some_and(|token| handling != Some(token)),

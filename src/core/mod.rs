@@ -32,6 +32,7 @@ pub(crate) mod predicate;
 pub(crate) mod provenance;
 mod provenance_claims;
 mod public_key;
+pub mod pull_secret_names;
 pub mod reason;
 pub mod reference;
 pub mod referrer;

@@ -54,7 +54,7 @@ impl ContextArtifactOrigin {
             .await
             .map_err(|source| FetchError::Registry {
                 origin: origin.into(),
-                source,
+                source: Box::new(source),
             })?;
         Ok(ArtifactStream::Stream(stream))
     }
@@ -139,7 +139,7 @@ pub async fn context_files(
 ) -> Result<ContextArtifactFiles, FetchError> {
     let failed = |error: OciError| FetchError::Registry {
         origin: format!("context artifact {}@{digest}", source.location()),
-        source: error,
+        source: Box::new(error),
     };
     let resolved = source
         .resolve_manifest(&TagOrDigest::Digest(*digest), limits)

@@ -41,7 +41,7 @@ pub enum FetchError {
     Http {
         /// The origin, without secrets.
         origin: String,
-        source: HttpError,
+        source: Box<HttpError>,
         /// The way out, where there is a known one.
         hint: String,
     },
@@ -64,7 +64,10 @@ pub enum FetchError {
     )]
     Unpinned { origin: String },
     #[error("{origin}: {source}")]
-    Registry { origin: String, source: OciError },
+    Registry {
+        origin: String,
+        source: Box<OciError>,
+    },
 }
 
 classify!(FetchError, |error| match error {

@@ -65,7 +65,7 @@ impl RegistryOrigin {
             .open_repository(&reference.repository)
             .map_err(|source| FetchError::Registry {
                 origin: origin.into(),
-                source,
+                source: Box::new(source),
             })
     }
 }
@@ -84,7 +84,7 @@ impl ArtifactOrigin for RegistryOrigin {
             .await
             .map_err(|source| FetchError::Registry {
                 origin: request.origin.into(),
-                source,
+                source: Box::new(source),
             })?;
         Ok(OpenedArtifact {
             content: ArtifactStream::Stream(reader),
@@ -105,7 +105,7 @@ impl ArtifactOrigin for RegistryOrigin {
             .map(|resolved| Some(resolved.descriptor.digest))
             .map_err(|source| FetchError::Registry {
                 origin: request.origin.into(),
-                source,
+                source: Box::new(source),
             })
     }
 }

@@ -169,7 +169,7 @@ impl HttpClient {
 
     /// The waits for a server that limits the rate of requests which this client cannot repeat
     /// itself.
-    pub fn rate_limit_backoff(&self) -> RateLimitBackoff {
+    pub const fn rate_limit_backoff(&self) -> RateLimitBackoff {
         RateLimitBackoff::new(&self.retries)
     }
 

@@ -196,15 +196,8 @@ fn tls_fault(error: &reqwest::Error) -> Option<TlsFault> {
     (parsing && plain).then_some(TlsFault::NotPlainHttpServer)
 }
 
-/// Finds an error of type `T` in the chain, also inside of [`std::io::Error`].
 fn find_cause<T: Error + 'static>(error: &reqwest::Error) -> Option<&T> {
-    error_chain(error).find_map(|e| {
-        let boxed = e
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
-        e.downcast_ref::<T>()
-            .or_else(|| boxed.and_then(|b| b.downcast_ref::<T>()))
-    })
+    error_chain(error).find_map(<dyn Error>::downcast_ref)
 }
 
 /// The innermost message: "connection refused" rather than "error sending request".
@@ -218,15 +211,22 @@ pub(super) fn root_cause(error: &reqwest::Error) -> String {
     )
 }
 
+/// The error and its causes. Libraries wrap errors in [`std::io::Error`], also in several of them,
+/// whose own source leaves out what is in it.
 fn error_chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     let first: &(dyn Error + 'static) = error;
-    std::iter::successors(Some(first), |e: &&(dyn Error + 'static)| (*e).source())
+    std::iter::successors(Some(first), |error: &&(dyn Error + 'static)| {
+        let wrapping = error.downcast_ref::<std::io::Error>();
+        match wrapping.and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner as &(dyn Error + 'static)),
+            None => (*error).source(),
+        }
+    })
 }
 
 impl ClassifiedError for HttpError {
     fn reason(&self) -> Reason {
         match self {
-            Self::Tls { failure, .. } if failure.fault.is_configuration() => Reason::InvalidSpec,
             Self::Address { .. } => Reason::AddressNotAllowed,
             Self::Tls { .. }
             | Self::Unreachable { .. }

@@ -93,12 +93,6 @@ impl TlsFault {
         }
     }
 
-    /// True if something has to be configured otherwise. False if it may end by itself: a
-    /// certificate is renewed.
-    pub const fn is_configuration(&self) -> bool {
-        !matches!(self, Self::Expired(_) | Self::NotYetValid(_))
-    }
-
     /// The way out for whoever reads it; empty if there is none here.
     fn way_out(&self, host: &str, advice: ErrorAdvice) -> String {
         use ErrorAdvice::{Cluster, CommandLine};
@@ -112,11 +106,14 @@ impl TlsFault {
                     PackedBundle"
             ),
             (Self::PlainHttpServer, CommandLine) => {
-                format!("; if it is meant to be, use --plain-http={host}")
+                format!(
+                    "; if it is meant to be, use --plain-http={host} for a registry, and an http \
+                        URL for a download"
+                )
             }
             (Self::PlainHttpServer, Cluster) => format!(
                 "; if it is meant to be, set plainHTTP: true in the chart's value registries[] \
-                    (host: {host})"
+                    (host: {host}) for a registry, and use an http URL for a download"
             ),
             (Self::NotPlainHttpServer, CommandLine) => {
                 "; if it speaks TLS, leave out --plain-http".into()

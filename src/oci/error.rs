@@ -79,15 +79,15 @@ pub enum OciError {
         /// The tag.
         tag: String,
         /// The refusal.
-        refusal: Box<OciError>,
+        refusal: Box<Self>,
     },
     /// A blob could not be uploaded, neither as a whole nor in parts.
     #[error("{first}; in parts: {last}")]
     UploadFailed {
         /// The error of the first attempt.
-        first: Box<OciError>,
+        first: Box<Self>,
         /// The error of the attempt in parts.
-        last: Box<OciError>,
+        last: Box<Self>,
     },
     /// A redirect that is not followed.
     #[error("{location} is unavailable: {cause}")]

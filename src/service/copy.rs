@@ -55,7 +55,7 @@ pub enum CopyError {
         /// The digest of the root that is copied.
         root: Digest,
         /// The missing content, and where it is missing.
-        missing: OciError,
+        missing: Box<OciError>,
     },
     /// Documents are nested too deep.
     #[error("{0} is nested too deep")]
@@ -347,7 +347,7 @@ impl CopyJob<'_> {
         match error {
             missing @ OciError::NotFound { .. } => CopyError::Incomplete {
                 root: self.root,
-                missing,
+                missing: Box::new(missing),
             },
             other => other.into(),
         }

@@ -19,6 +19,7 @@ use moka::future::Cache;
 use super::{
     image_check::{CheckedImage, ImageCheck, ImageCheckRequest, unreadable_reference},
     metrics::WebhookMetrics,
+    pull_credentials::access_denial,
     verdict_cache::{CachedVerdict, VERDICT_TTL, VerdictCache},
 };
 use crate::{
@@ -285,7 +286,8 @@ impl AdmissionChecker {
         }
         let pulled = check.ask.credentials.get().await;
         let repository = &check.reference.repository;
-        match pulled.access_denial(repository, &check.ask.namespace, &self.system_namespace) {
+        let (namespace, system) = (&check.ask.namespace, &self.system_namespace);
+        match access_denial(pulled, repository, namespace, system) {
             Some(denial) => ReferenceVerdict {
                 digest: verdict.digest,
                 requests: verdict.requests,

@@ -49,6 +49,14 @@ pub(super) struct CheckedImage {
     pub ungoverned: Option<Ungoverned>,
 }
 
+impl ImageCheckRequest {
+    /// The command that reproduces the verdict on this reference.
+    fn reproduce_command(&self, reference: &str) -> String {
+        let secrets = self.credentials.secret_names();
+        cluster_verify_command(reference, self.used_as, &self.namespace, secrets)
+    }
+}
+
 /// A reference that cannot be parsed: denied by every policy of its use, because a runtime might
 /// be able to parse it.
 pub(super) fn unreadable_reference(
@@ -72,7 +80,7 @@ pub(super) fn unreadable_reference(
         &scope,
         &Denial::new(Reason::InvalidSpec, why),
     );
-    let reproduce = cluster_verify_command(&ask.reference, ask.used_as, &ask.namespace);
+    let reproduce = ask.reproduce_command(&ask.reference);
     CheckedImage {
         report: AdmissionReport::new(
             report_request(ask, reproduce, begun),
@@ -124,7 +132,7 @@ impl ImageCheck<'_> {
         };
         let inputs = report_request(
             self.ask,
-            cluster_verify_command(&named.to_string(), self.ask.used_as, &self.ask.namespace),
+            self.ask.reproduce_command(&named.to_string()),
             self.begun,
         );
         AdmissionReport::new(
@@ -159,11 +167,7 @@ impl ImageCheck<'_> {
         report: &AdmissionReport,
         is_cached: bool,
     ) -> AdmissionReport {
-        let reproduce = cluster_verify_command(
-            &pinned_name(self.reference),
-            self.ask.used_as,
-            &self.ask.namespace,
-        );
+        let reproduce = self.ask.reproduce_command(&pinned_name(self.reference));
         let inputs = report_request(self.ask, reproduce, self.begun);
         report.for_request(ReportInputs {
             registry_requests: if is_cached {

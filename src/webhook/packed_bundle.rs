@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     image_check::ImageCheckRequest,
-    pull_credentials::{PullCredentials, ReviewCredentials},
+    pull_credentials::ReviewCredentials,
     required_access::{check_access, required_accesses},
     review_request::ReviewRequest,
     review_response::{EvaluatedImage, ReviewResponse},
@@ -23,11 +23,12 @@ use crate::{
         },
         rbac::tenant_grant_command,
     },
-    cluster_reader::PullSecretError,
+    cluster_reader::{PullCredentials, PullSecretError},
     core::{
         limits::InputLimits,
         lockfile::Lockfile,
         policy::ReferenceUse,
+        pull_secret_names::PullSecretNames,
         reason::{ClassifiedError, Reason},
         reference::PinnedReference,
     },
@@ -212,10 +213,16 @@ async fn verify_artifact(
             .read_pull_secret(request.namespace(), name)
             .await
         {
-            Ok(config) => ReviewCredentials::known(PullCredentials {
-                configs: vec![config],
-                unusable: Vec::new(),
-            }),
+            Ok(config) => ReviewCredentials::known(
+                PullSecretNames {
+                    secrets: vec![name.clone()],
+                    ..PullSecretNames::default()
+                },
+                PullCredentials {
+                    configs: vec![config],
+                    unusable: Vec::new(),
+                },
+            ),
             Err(error) => {
                 let parent = adopted.field.rsplit_once('.');
                 let field = parent.map_or("spec", |(parent, _)| parent);

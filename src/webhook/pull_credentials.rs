@@ -4,42 +4,36 @@ use std::{fmt, sync::Arc};
 
 use tokio::sync::OnceCell;
 
-use super::workload::PullSecretNames;
 use crate::{
     api::rbac::tenant_grant_command,
-    cluster_reader::{MAX_PULL_SECRETS, PullSecretError, PullSecretReader},
-    core::{policy::Denial, reason::Reason, reference::ImageRepository},
-    service::registries::NamedDockerConfig,
+    cluster_reader::{PullCredentials, PullSecretError, PullSecretReader},
+    core::{
+        policy::Denial, pull_secret_names::PullSecretNames, reason::Reason,
+        reference::ImageRepository,
+    },
 };
 
 /// The credentials of one review. They are read at most once, and only when a policy governs one of
 /// its images. Clones share them.
 #[derive(Clone)]
 pub(super) struct ReviewCredentials {
-    named: Option<Arc<NamedPullSecrets>>,
+    names: Arc<PullSecretNames>,
+    /// `None` if they were read before.
+    secrets: Option<NamespaceSecrets>,
     found: Arc<OnceCell<PullCredentials>>,
 }
 
-/// Where pull Secrets are read, and which.
-struct NamedPullSecrets {
+/// The Secrets of a namespace.
+#[derive(Clone)]
+struct NamespaceSecrets {
     reader: PullSecretReader,
     namespace: String,
-    names: PullSecretNames,
-}
-
-/// The credentials that were found, and why others were not.
-#[derive(Clone, Debug, Default)]
-pub(super) struct PullCredentials {
-    /// The credentials of each Secret, in the order of their names.
-    pub configs: Vec<NamedDockerConfig>,
-    /// Why the other Secrets cannot be used.
-    pub unusable: Vec<PullSecretError>,
 }
 
 impl Default for ReviewCredentials {
     /// No credentials.
     fn default() -> Self {
-        Self::known(PullCredentials::default())
+        Self::known(PullSecretNames::default(), PullCredentials::default())
     }
 }
 
@@ -53,27 +47,32 @@ impl ReviewCredentials {
     /// Those in the Secrets of these names in the object's namespace.
     pub(super) fn named(reader: PullSecretReader, namespace: &str, names: PullSecretNames) -> Self {
         Self {
-            named: Some(Arc::new(NamedPullSecrets {
+            names: Arc::new(names),
+            secrets: Some(NamespaceSecrets {
                 reader,
                 namespace: namespace.to_owned(),
-                names,
-            })),
+            }),
             found: Arc::default(),
         }
     }
 
     /// Those that were read before.
-    pub(super) fn known(credentials: PullCredentials) -> Self {
+    pub(super) fn known(names: PullSecretNames, credentials: PullCredentials) -> Self {
         Self {
-            named: None,
+            names: Arc::new(names),
+            secrets: None,
             found: Arc::new(OnceCell::new_with(Some(credentials))),
         }
     }
 
+    /// The names of the object's Secrets.
+    pub(super) fn secret_names(&self) -> &PullSecretNames {
+        &self.names
+    }
+
     /// The ServiceAccount of the Pods, if the object has any.
     pub(super) fn service_account(&self) -> Option<&str> {
-        let named = self.named.as_ref()?;
-        Some(&named.names.pod_account)
+        self.names.pod_service_account.as_deref()
     }
 
     /// The credentials. The first call may read Secrets.
@@ -83,8 +82,10 @@ impl ReviewCredentials {
         }
         self.found
             .get_or_init(|| async {
-                match &self.named {
-                    Some(named) => Box::pin(named.read()).await,
+                match &self.secrets {
+                    Some(NamespaceSecrets { reader, namespace }) => {
+                        Box::pin(reader.read_pull_credentials(namespace, &self.names)).await
+                    }
                     None => PullCredentials::default(),
                 }
             })
@@ -92,64 +93,40 @@ impl ReviewCredentials {
     }
 }
 
-impl NamedPullSecrets {
-    async fn read(&self) -> PullCredentials {
-        let mut all = PullCredentials::default();
-        let mut names = self.names.secrets.clone();
-        if let Some(account) = &self.names.service_account {
-            let of_account = self.reader.read_account_secrets(&self.namespace, account);
-            match of_account.await {
-                Ok(secrets) => names.extend(secrets.iter().cloned()),
-                Err(error) => all.unusable.push(error),
-            }
+/// The denial of an image whose registry denied access, for whoever wrote the object: which
+/// Secrets could not be used, and what mends it. `None` if the object's Secrets are not the
+/// cause.
+pub(super) fn access_denial(
+    credentials: &PullCredentials,
+    repository: &ImageRepository,
+    namespace: &str,
+    system_namespace: &str,
+) -> Option<Denial> {
+    let first = credentials.unusable.first()?;
+    let told: Vec<String> = credentials
+        .unusable
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let told = told.join("; ");
+    let remedy = match first {
+        PullSecretError::AccessDenied(_) => format!(
+            "whoever administers the cluster can grant access: {}, or add {namespace} to the \
+                chart's value tenants; or give the installation its own credential for {} \
+                (chart value registries[].secretRef)",
+            tenant_grant_command(namespace, system_namespace),
+            repository.host()
+        ),
+        PullSecretError::NotFound(_) => "create it, or correct its name".to_owned(),
+        PullSecretError::Malformed { .. } | PullSecretError::MissingKey(_) => {
+            "make it anew with kubectl create secret docker-registry".to_owned()
         }
-        if let Some(name) = names.get(MAX_PULL_SECRETS) {
-            let secret = format!("Secret {}/{name}", self.namespace);
-            all.unusable.push(PullSecretError::TooMany(secret));
-        }
-        for name in names.iter().take(MAX_PULL_SECRETS) {
-            match self.reader.read_pull_secret(&self.namespace, name).await {
-                Ok(config) => all.configs.push(config),
-                Err(error) => all.unusable.push(error),
-            }
-        }
-        all
-    }
-}
-
-impl PullCredentials {
-    /// The denial of an image whose registry denied access, for whoever wrote the object: which
-    /// Secrets could not be used, and what mends it. `None` if the object's Secrets are not the
-    /// cause.
-    pub(super) fn access_denial(
-        &self,
-        repository: &ImageRepository,
-        namespace: &str,
-        system_namespace: &str,
-    ) -> Option<Denial> {
-        let first = self.unusable.first()?;
-        let told: Vec<String> = self.unusable.iter().map(ToString::to_string).collect();
-        let told = told.join("; ");
-        let remedy = match first {
-            PullSecretError::AccessDenied(_) => format!(
-                "whoever administers the cluster can grant access: {}, or add {namespace} to the \
-                    chart's value tenants; or give the installation its own credential for {} \
-                    (chart value registries[].secretRef)",
-                tenant_grant_command(namespace, system_namespace),
-                repository.host()
-            ),
-            PullSecretError::NotFound(_) => "create it, or correct its name".to_owned(),
-            PullSecretError::Malformed { .. } | PullSecretError::MissingKey(_) => {
-                "make it anew with kubectl create secret docker-registry".to_owned()
-            }
-            PullSecretError::Api { .. } | PullSecretError::Overloaded(_) => "try again".to_owned(),
-            PullSecretError::TooMany(_) => "name fewer of them".to_owned(),
-        };
-        let message = format!(
-            "{repository} denied access with the credentials at hand, and {told}; {remedy}"
-        );
-        Some(Denial::new(Reason::SecretAccessDenied, message))
-    }
+        PullSecretError::Api { .. } | PullSecretError::Overloaded(_) => "try again".to_owned(),
+        PullSecretError::TooMany(_) => "name fewer of them".to_owned(),
+    };
+    let message =
+        format!("{repository} denied access with the credentials at hand, and {told}; {remedy}");
+    Some(Denial::new(Reason::SecretAccessDenied, message))
 }
 
 #[cfg(test)]
@@ -183,7 +160,7 @@ mod tests {
                 configs: vec![],
                 unusable,
             };
-            let denial = credentials.access_denial(&repository, "team-a", "packgate-system");
+            let denial = access_denial(&credentials, &repository, "team-a", "packgate-system");
             assert_eq!(denial.is_some(), expected.is_some());
             let (Some(denial), Some(expected)) = (denial, expected) else {
                 continue;

@@ -194,7 +194,7 @@ fn an_origin_that_asks_for_a_client_certificate() {
         "FetchFailed",
         "asks for a client certificate: give tls.crt and tls.key in spec.fetch.credentials",
     );
-    fails(&test, "no-ca", "FetchFailed", &origin.host());
+    fails(&test, "no-ca", "FetchFailed", "fetch.caRef");
 }
 
 #[test]

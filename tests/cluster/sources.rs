@@ -435,6 +435,13 @@ fn bundles_that_were_there_before() {
             .apply(&adoption(name, &format!("{repository}@{digest}")));
         test.ready(name);
     }
+    // Another reference is verified at once, whenever the old one was.
+    for repository in [&unsigned, &signed] {
+        let reference = format!("{repository}@{digest}");
+        test.namespace.apply(&adoption("good", &reference));
+        let observed = format!("jsonpath={{.status.bundle.reference}}={reference}");
+        test.namespace.wait("packedbundle/good", &observed, SOON);
+    }
     own["spec"]["mode"] = json!("Enforce");
     own["spec"]["match"]["references"] = json!([signed, unsigned]);
     enforce(&test, &own);

@@ -417,6 +417,18 @@ fn the_schema_refuses_what_would_go_wrong_later() {
             r#"registries=[{"host":"r.example.com","caRef":{"kind":"File","name":"ca"}}]"#,
             "/registries/0/caRef/kind",
         ),
+        (
+            r#"registries=[{"host":"r.example.com","tokenServices":["auth.example.org"]}]"#,
+            "/registries/0/tokenServices/0",
+        ),
+        (
+            r#"registries=[{"host":"r.example.com","tokenServices":["https://me@auth.example.org"]}]"#,
+            "/registries/0/tokenServices/0",
+        ),
+        (
+            r#"registries=[{"host":"r.example.com","tokenServices":["https://a.test/?b"]}]"#,
+            "/registries/0/tokenServices/0",
+        ),
         (r#"registries=[{"plainHTTP":true}]"#, "/registries/0"),
         (r#"tenants=["Team_A"]"#, "/tenants/0"),
         (r#"tenants=["team-a","team-a"]"#, "/tenants"),
@@ -588,6 +600,7 @@ fn the_configuration_says_what_the_values_say() {
             "host": "registry.example.com:5000",
             "plainHTTP": false,
             "caRef": {"kind": "ConfigMap", "name": "corp-ca"},
+            "tokenServices": ["https://auth.example.org/token"],
         },
         {"host": "plain.test:5001", "plainHTTP": true},
         {

@@ -82,7 +82,7 @@ fn user_folder_umask_time_zone_language_and_file_times_change_nothing() {
 
     let script = format!(
         "umask 077; cd deep/er && exec {} pack lock.yaml --to oci:out",
-        other_user()
+        other_user(&workspace)
     );
     let output = Command::new("sh")
         .args(["-c", &script])
@@ -102,11 +102,11 @@ fn user_folder_umask_time_zone_language_and_file_times_change_nothing() {
 }
 
 /// The binary as another user if that is possible, else as this one.
-fn other_user() -> String {
+fn other_user(workspace: &Workspace) -> String {
     let root =
         fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
     // A copy, because the other user may not have access to the build folder.
-    let copy = std::env::temp_dir().join(format!("packgate-under-test-{}", std::process::id()));
+    let copy = workspace.file("packgate");
     if !root || fs::copy(BINARY, &copy).is_err() {
         return BINARY.into();
     }

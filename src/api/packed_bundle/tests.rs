@@ -301,16 +301,12 @@ fn downloads_have_credentials_a_proxy_and_mirrors() {
 
 #[test]
 fn what_comes_later_is_refused_and_not_ignored() {
-    for (spec, field) in [(
-        with("/evidence/provenance", json!(false)),
-        "spec.evidence.provenance:",
-    )] {
-        let error = validate(spec.clone()).expect_err(&spec.to_string());
-        assert!(
-            error.starts_with(field) && error.contains("not supported yet"),
-            "{spec}: {error}"
-        );
-    }
+    let spec = with("/evidence/provenance", json!(false));
+    let error = validate(spec).expect_err("not supported");
+    assert!(
+        error.starts_with("spec.evidence.provenance:") && error.contains("not supported yet"),
+        "{error}"
+    );
     assert!(
         validate(with("/signing/unknown", json!(1)))
             .expect_err("unknown")

@@ -15,8 +15,8 @@ use crate::{
     },
     fetch::{DownloadAccess, DownloadCredential, DownloadOptionNames, DownloadProxy},
     http::{
-        AddressPolicy, HttpClient, HttpOptions, HttpRetryPolicy, MinTransferRate, PrivateAddresses,
-        address_policy::parse_networks,
+        AddressPolicy, ErrorAdvice, HttpClient, HttpOptions, HttpRetryPolicy, MinTransferRate,
+        PrivateAddresses, address_policy::parse_networks,
     },
 };
 
@@ -95,6 +95,7 @@ fn download_options(inputs: &JobInputs) -> Result<HttpOptions, CliError> {
         addresses: AddressPolicy::Cluster { private },
         extra_ca_pem: inputs.fetch_ca.clone().map(Into::into),
         min_transfer_rate: Some(MinTransferRate::DEFAULT),
+        error_advice: ErrorAdvice::Cluster,
         retries: patient_retries(HttpRetryPolicy::PATIENT_RATE_LIMIT_BUDGET),
         ..HttpOptions::default()
     })

@@ -1,5 +1,6 @@
 //! `packgate verify`
 
+mod pull_secret_args;
 mod report_builder;
 mod trust_args;
 mod trust_terms;
@@ -9,7 +10,10 @@ use std::sync::Arc;
 use clap::Args;
 
 pub(super) use self::trust_args::{TrustArgs, UseArg};
-use self::{report_builder::VerificationReportBuilder, trust_terms::VerificationTerms};
+use self::{
+    pull_secret_args::PullSecretArgs, report_builder::VerificationReportBuilder,
+    trust_terms::VerificationTerms,
+};
 use super::{context::CliContext, error::CliError, output::CommandResult};
 use crate::{
     core::{
@@ -35,6 +39,8 @@ const EXAMPLES: &str = "Examples:
   --namespace team-a
   packgate verify registry.example.com/team-a/siem@sha256:… --use ImageVolume --namespace team-a \
   --cluster
+  packgate verify registry.example.com/team-a/siem@sha256:… --use Container --namespace team-a \
+  --image-pull-secret pull --cluster
 
 Exit code 0: admitted. 1: denied, or governed by no policy. 3: a registry did not answer. 4: bytes \
 contradict a digest.";
@@ -46,13 +52,17 @@ pub(super) struct VerifyArgs {
     reference: BundleLocation,
     #[command(flatten)]
     trust: TrustArgs,
+    #[command(flatten)]
+    pull_secrets: PullSecretArgs,
 }
 
 pub(super) async fn run_verify(
     args: VerifyArgs,
     context: &CliContext,
 ) -> Result<CommandResult, CliError> {
-    verify_and_report(&args.trust, &args.reference, context).await
+    let mut trust = args.trust;
+    trust.pull_secrets = args.pull_secrets.into_names(&trust);
+    verify_and_report(&trust, &args.reference, context).await
 }
 
 /// The report, as a subcommand's result.
@@ -97,12 +107,13 @@ impl TrustArgs {
             return Ok(inquiry.report_ungoverned(&request));
         }
         let (source, deadline): (Arc<dyn ContentSource>, _) = match (&admission, reference) {
-            (Some((registries, deadline)), BundleLocation::Registry(named)) => (
-                Arc::new(
-                    registries.open_target(&named.repository, context.explicit_credentials()?)?,
-                ),
-                Some(*deadline),
-            ),
+            (Some(admission), BundleLocation::Registry(named)) => {
+                let credentials = Arc::clone(&admission.credentials);
+                let target = admission
+                    .registries
+                    .open_target(&named.repository, credentials)?;
+                (Arc::new(target), Some(admission.deadline))
+            }
             _ => (self.open_with_signatures(reference, context)?, None),
         };
         let answer = verdict::evaluate_reference(

@@ -116,6 +116,7 @@ impl TrustArgs {
                 &pinned,
                 self.used_as.into(),
                 self.namespace.as_deref().unwrap_or_default(),
+                &self.pull_secrets,
             );
         }
         let pinned = digest.map_or_else(

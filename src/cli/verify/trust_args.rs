@@ -8,6 +8,7 @@ use crate::{
     cli::trust_root::TrustRootArgs,
     core::{
         policy::{ReferenceUse, TransparencyRequirement},
+        pull_secret_names::PullSecretNames,
         reference::ImageRepository,
         verify::StoredSignatureFormat,
     },
@@ -81,8 +82,8 @@ pub(crate) struct TrustArgs {
     #[arg(long = "policy", value_name = "FILE", conflicts_with_all = ["signer", "builder_id", "lock", "formats"])]
     pub(super) policies: Vec<PathBuf>,
     /// Use the policies of the current kubeconfig's cluster, and its webhook's registry settings: the
-    /// verdict that admission would give. Registry credentials come from --registry-config and
-    /// nowhere else
+    /// verdict that admission would give. verify reads with the credentials that admission has, as
+    /// far as you may read them, then with those of --registry-config, and none of your home folder
     #[arg(long, conflicts_with_all = ["signer", "builder_id", "lock", "formats", "policies"])]
     pub(super) cluster: bool,
     /// What the bundle is used as, for policies
@@ -91,6 +92,9 @@ pub(crate) struct TrustArgs {
     /// The namespace that it is used in, for policies
     #[arg(long, value_name = "NAMESPACE")]
     pub(super) namespace: Option<String>,
+    /// The Secrets that the image is pulled with, of the commands that read as admission does.
+    #[arg(skip)]
+    pub(super) pull_secrets: PullSecretNames,
 }
 
 /// Whether a log is asked for, as it is written on the command line.
@@ -148,6 +152,7 @@ impl TrustArgs {
             cluster: false,
             used_as,
             namespace,
+            pull_secrets: PullSecretNames::default(),
         }
     }
 

@@ -23,6 +23,7 @@ use crate::{
         reason::Reason,
         verify::{CertificateAuthority, StoredSignatureFormat, TrustRoot, VerificationKey},
     },
+    oci::credentials::CredentialStore,
 };
 
 /// The size of a public key file that is read.
@@ -33,7 +34,14 @@ const MAX_AUTHORITY: usize = 4 << 20;
 /// The policies, and the settings of reading evidence as at admission.
 pub(super) struct VerificationTerms {
     pub(super) policies: Vec<Policy>,
-    pub(super) admission: Option<(Arc<RegistryClients>, Duration)>,
+    pub(super) admission: Option<AdmissionTerms>,
+}
+
+/// How admission reads evidence.
+pub(super) struct AdmissionTerms {
+    pub(super) registries: Arc<RegistryClients>,
+    pub(super) credentials: Arc<dyn CredentialStore>,
+    pub(super) deadline: Duration,
 }
 
 impl TrustArgs {
@@ -47,12 +55,22 @@ impl TrustArgs {
             let ClusterAdmissionSettings {
                 policies,
                 registries,
+                credentials,
                 deadline,
-            } = cluster::load_admission_settings(self.namespace.as_deref(), context.clock().now())
-                .await?;
+            } = cluster::load_admission_settings(
+                self.namespace.as_deref(),
+                &self.pull_secrets,
+                context.explicit_credentials()?,
+                context.clock().now(),
+            )
+            .await?;
             return Ok(VerificationTerms {
                 policies,
-                admission: Some((registries, deadline)),
+                admission: Some(AdmissionTerms {
+                    registries,
+                    credentials,
+                    deadline,
+                }),
             });
         }
         Ok(VerificationTerms {

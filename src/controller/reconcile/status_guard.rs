@@ -21,7 +21,7 @@ use crate::{
         packed_bundle::{PackedBundle, PackedBundleStatus, ValidatedPackedBundle},
     },
     controller::{
-        bundle_tracker::TrackedBundle,
+        bundle_tracker::{BundleGeneration, TrackedBundle},
         next_step::recheck_delay,
         observe::pending_reconcile_request,
         reconcile_context::ReconcileContext,
@@ -60,9 +60,7 @@ enum WriteProgress {
 impl<'a> StatusGuard<'a> {
     /// Begins with the object as it was read.
     pub(super) fn new(object: PackedBundle, context: &'a ReconcileContext) -> Self {
-        let tracked = context
-            .bundle_tracker
-            .get(&object.uid().unwrap_or_default());
+        let tracked = context.bundle_tracker.get(&BundleGeneration::of(&object));
         Self {
             object,
             context,
@@ -100,10 +98,10 @@ impl<'a> StatusGuard<'a> {
         let generation = self.current_status().observed_generation;
         let settled = generation == self.object.metadata.generation && self.is_ready();
         if settled && pending_reconcile_request(&self.object).is_none() {
-            let uid = self.object.uid().unwrap_or_default();
+            let of = BundleGeneration::of(&self.object);
             let (tracker, now) = (&self.context.bundle_tracker, self.context.clock.now());
-            tracker.assume_checked_earlier(&uid, validated.interval, now);
-            self.tracked = tracker.get(&uid);
+            tracker.assume_checked_earlier(&of, validated.interval, now);
+            self.tracked = tracker.get(&of);
         }
     }
 
@@ -169,8 +167,8 @@ impl<'a> StatusGuard<'a> {
             write_bundle_status(&self.object, &self.current_status(), self.context).await?;
             self.progress = WriteProgress::Written;
         }
-        let uid = self.object.uid().unwrap_or_default();
-        self.context.bundle_tracker.set(&uid, self.tracked.clone());
+        let of = BundleGeneration::of(&self.object);
+        self.context.bundle_tracker.set(&of, self.tracked.clone());
         for event in std::mem::take(&mut self.events) {
             publish_event(&self.object, event, self.context).await;
         }
@@ -213,8 +211,8 @@ impl<'a> StatusGuard<'a> {
 
     /// A failure of the API server handles no request, and what was done before it is done again.
     fn stage_interruption(&mut self, error: &ReconcileError) {
-        let uid = self.object.uid().unwrap_or_default();
-        self.tracked = self.context.bundle_tracker.get(&uid);
+        let of = BundleGeneration::of(&self.object);
+        self.tracked = self.context.bundle_tracker.get(&of);
         let interrupted = self.with_update(&StatusUpdate::Interrupted(error.to_failure()));
         self.stage_status(interrupted);
     }

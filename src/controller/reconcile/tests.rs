@@ -13,7 +13,15 @@ use kube::Client;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{clock::FixedClock, controller::testing, core::digest::Digest};
+use crate::{
+    api::packed_bundle::PackedBundle,
+    clock::FixedClock,
+    controller::{
+        bundle_tracker::{BundleGeneration, TrackedBundle},
+        testing,
+    },
+    core::digest::Digest,
+};
 
 const OBJECT: &str = "/apis/packgate.dev/v1alpha1/namespaces/team-a/packedbundles/siem";
 const JOBS: &str = "/apis/batch/v1/namespaces/team-a/jobs";
@@ -149,6 +157,10 @@ impl ApiServer {
         let mut context = testing::context(self.client(), Arc::new(clock));
         context.installation.signing.allow_none = true;
         context
+    }
+
+    fn bundle(&self) -> PackedBundle {
+        serde_json::from_value(self.lock().objects[OBJECT].clone()).expect("a PackedBundle")
     }
 
     /// Every status that was sent.
@@ -309,7 +321,8 @@ async fn a_status_that_is_not_taken_is_not_sent_again_and_nothing_is_remembered(
     let context = server.context();
     server.reconcile(&context).await.expect_err("not written");
     assert_eq!(server.statuses().len(), 1);
-    assert_eq!(context.bundle_tracker.get("u").resolved_at, None);
+    let of = BundleGeneration::of(&server.bundle());
+    assert_eq!(context.bundle_tracker.get(&of).resolved_at, None);
     assert!(server.lock().events.is_empty(), "no event without a status");
     server.lock().failing = None;
     server.reconcile(&context).await.expect("it is done again");
@@ -331,4 +344,22 @@ async fn a_slow_write_of_a_status_keeps_nobody_from_reading() {
     server.lock().limiter = Arc::downgrade(&context);
     server.reconcile(&context).await.expect("a Job is started");
     assert_eq!(server.statuses().len(), 2);
+}
+
+#[tokio::test]
+async fn what_was_verified_says_nothing_about_another_specification() {
+    let server = ApiServer::with_object(&adopting());
+    let context = server.context();
+    let verified = TrackedBundle {
+        verified_at: Some(context.clock.now()),
+        ..TrackedBundle::default()
+    };
+    let of = BundleGeneration::of(&server.bundle());
+    context.bundle_tracker.set(&of, verified);
+    let _ = server.reconcile(&context).await;
+    assert_eq!(server.statuses(), Vec::<Value>::new(), "nothing is due");
+    server.lock().objects.get_mut(OBJECT).expect("the object")["metadata"]["generation"] = 2.into();
+    let _ = server.reconcile(&context).await;
+    let status = server.statuses().pop().expect("it is verified again");
+    assert_eq!(status["observedGeneration"], 2, "{status:#}");
 }

@@ -85,10 +85,7 @@ pub fn build_pack_job(
         mounts.push(secrets);
     }
     let wish = &packing.pod;
-    let account = wish
-        .service_account_name
-        .clone()
-        .unwrap_or_else(|| "default".to_owned());
+    let account = wish.service_account_name.as_deref().unwrap_or("default");
     let spec = PodSpec {
         node_selector: Some(wish.node_selector.clone()).filter(|selector| !selector.is_empty()),
         tolerations: Some(wish.tolerations.clone()).filter(|tolerations| !tolerations.is_empty()),
@@ -99,7 +96,7 @@ pub fn build_pack_job(
                 wish.resources.clone().unwrap_or_else(default_resources),
                 scratch,
             ),
-            account,
+            account.to_owned(),
             setup,
         )
     };

@@ -1,23 +1,46 @@
 //! Command lines for users to copy.
 
-use crate::core::{display_text::remove_invisible, policy::ReferenceUse};
+use crate::core::{
+    display_text::remove_invisible,
+    policy::ReferenceUse,
+    pull_secret_names::{DEFAULT_SERVICE_ACCOUNT, MAX_PULL_SECRETS, PullSecretNames},
+};
 
 /// The maximum number of characters of a reference.
 const MAX_REFERENCE: usize = 512;
+/// The maximum number of characters of an object's name.
+const MAX_NAME: usize = 253;
 
 /// The command that reproduces the verdict of admission: with the cluster's own policies, for this
-/// use in this namespace.
-pub fn cluster_verify_command(reference: &str, used_as: ReferenceUse, namespace: &str) -> String {
+/// use in this namespace, and with the Secrets that the image is pulled with.
+///
+/// The default ServiceAccount needs no option. Secrets beyond [`MAX_PULL_SECRETS`] are never read,
+/// and left out.
+pub fn cluster_verify_command(
+    reference: &str,
+    used_as: ReferenceUse,
+    namespace: &str,
+    pull_secrets: &PullSecretNames,
+) -> String {
     let reference = remove_invisible(reference, MAX_REFERENCE);
-    let namespace = if namespace.is_empty() {
-        String::new()
-    } else {
-        format!(" --namespace {}", shell_quote(namespace))
-    };
-    format!(
-        "packgate verify {} --use {used_as}{namespace} --cluster",
+    let mut command = format!(
+        "packgate verify {} --use {used_as}",
         shell_quote(&reference)
-    )
+    );
+    let mut add = |option: &str, value: &str| {
+        command = format!("{command} {option} {}", shell_quote(value));
+    };
+    if !namespace.is_empty() {
+        add("--namespace", namespace);
+        for name in pull_secrets.secrets.iter().take(MAX_PULL_SECRETS) {
+            add("--image-pull-secret", &remove_invisible(name, MAX_NAME));
+        }
+        let account = pull_secrets.service_account.as_deref();
+        if let Some(account) = account.filter(|name| *name != DEFAULT_SERVICE_ACCOUNT) {
+            add("--service-account", &remove_invisible(account, MAX_NAME));
+        }
+    }
+    command + " --cluster"
 }
 
 /// Quotes a word for a shell.
@@ -53,14 +76,51 @@ mod tests {
             "a;rm -rf ~\n`x\u{202e}`",
             ReferenceUse::ImageVolume,
             "team-a",
+            &PullSecretNames {
+                secrets: vec!["$(x)".to_owned()],
+                service_account: Some("a b".to_owned()),
+                pod_service_account: None,
+            },
         );
         assert_eq!(
             line,
-            "packgate verify 'a;rm -rf ~`x`' --use ImageVolume --namespace team-a --cluster"
+            "packgate verify 'a;rm -rf ~`x`' --use ImageVolume --namespace team-a \
+                --image-pull-secret '$(x)' --service-account 'a b' --cluster"
         );
-        assert_eq!(
-            cluster_verify_command("r.example.com/a", ReferenceUse::PackedBundle, ""),
-            "packgate verify r.example.com/a --use PackedBundle --cluster"
-        );
+    }
+
+    #[test]
+    fn the_command_has_what_the_image_is_pulled_with() {
+        let command = |namespace: &str, secrets: &[&str], account: Option<&str>| {
+            let names = PullSecretNames {
+                secrets: secrets.iter().map(ToString::to_string).collect(),
+                service_account: account.map(ToOwned::to_owned),
+                pod_service_account: None,
+            };
+            cluster_verify_command(
+                "r.example.com/a",
+                ReferenceUse::Container,
+                namespace,
+                &names,
+            )
+        };
+        let begin = "packgate verify r.example.com/a --use Container";
+        for (namespace, secrets, account, rest) in [
+            ("", &[][..], None, ""),
+            ("a", &[], None, " --namespace a"),
+            ("a", &[], Some("default"), " --namespace a"),
+            ("a", &[], Some("ci"), " --namespace a --service-account ci"),
+            (
+                "a",
+                &["one", "two"],
+                None,
+                " --namespace a --image-pull-secret one --image-pull-secret two",
+            ),
+        ] {
+            let expected = format!("{begin}{rest} --cluster");
+            assert_eq!(command(namespace, secrets, account), expected);
+        }
+        let many = command("a", &["s"; 17], None);
+        assert_eq!(many.matches("--image-pull-secret").count(), 16);
     }
 }

@@ -12,10 +12,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{
-    ALL_VERIFICATION_ALGS, Cert, EndEntityCert, Error, ExpirationPolicy, ExtendedKeyUsageValidator,
-    KeyPurposeId, KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext, RevocationCheckDepth,
+    Cert, EndEntityCert, Error, ExpirationPolicy, ExtendedKeyUsageValidator, KeyPurposeId,
+    KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext, RevocationCheckDepth,
     RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
 use x509_cert::{
@@ -28,6 +28,7 @@ use crate::core::evidence::EvidenceError;
 use super::{
     CertificateProperties, CertificatePurpose, ValidityPeriod,
     error_messages::{explain_webpki_error, untrusted_chain_error},
+    issuer_signatures::IssuerSignatures,
     purpose::ANY_PURPOSE,
     revocation_lists::RevocationList,
 };
@@ -44,6 +45,7 @@ pub(crate) struct IssuerCertificates {
     /// The properties of the anchors, in the same order; a webpki anchor does not hold them.
     roots: Vec<CertificateProperties>,
     intermediates: Vec<CertificateDer<'static>>,
+    signatures: IssuerSignatures,
     purpose: CertificatePurpose,
 }
 
@@ -69,11 +71,12 @@ impl<'a> EndEntityCertificate<'a> {
 }
 
 impl IssuerCertificates {
-    pub(crate) const fn new(purpose: CertificatePurpose) -> Self {
+    pub(crate) fn new(purpose: CertificatePurpose) -> Self {
         Self {
             anchors: Vec::new(),
             roots: Vec::new(),
             intermediates: Vec::new(),
+            signatures: IssuerSignatures::default(),
             purpose,
         }
     }
@@ -103,7 +106,9 @@ impl IssuerCertificates {
 
     /// Adds an intermediate certificate.
     pub(crate) fn add_intermediate(&mut self, der: Vec<u8>) {
-        self.intermediates.push(CertificateDer::from(der));
+        let der = CertificateDer::from(der);
+        self.signatures.add_issuer(&der);
+        self.intermediates.push(der);
     }
 
     /// A path from the certificate to a trust anchor, valid at this time. `further`: further
@@ -135,10 +140,13 @@ impl IssuerCertificates {
                 .with_expiration_policy(ExpirationPolicy::Enforce)
                 .build()
         });
+        let algorithms = self.signatures.algorithms();
+        let algorithms: Vec<&dyn SignatureVerificationAlgorithm> =
+            algorithms.iter().map(|algorithm| algorithm as _).collect();
         let complete = |path: &VerifiedPath<'_>| self.check_path(path, at, !lists.is_empty());
         let found = certificate
             .verify_for_usage(
-                ALL_VERIFICATION_ALGS,
+                &algorithms,
                 &self.anchors,
                 &intermediates,
                 to_unix_time(at),

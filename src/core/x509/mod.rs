@@ -10,6 +10,7 @@ mod certificate_properties;
 mod chain;
 mod error_messages;
 mod fulcio_certificate;
+mod issuer_signatures;
 mod pem_blocks;
 mod private_ca_certificate;
 mod purpose;

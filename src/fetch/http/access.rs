@@ -8,8 +8,8 @@ use super::DownloadCredential;
 use crate::{
     core::download::{CredentialScopeMatch, DownloadMirror},
     http::{
-        HttpClient, HttpError, HttpRequest, HttpResponse, MAX_REDIRECTS, StatusCode, header,
-        redact::redact_url, redirect_target,
+        HttpClient, HttpError, HttpRequest, HttpResponse, MAX_REDIRECTS, StatusCode, TlsFault,
+        header, redact::redact_url, redirect_target,
     },
 };
 
@@ -185,13 +185,12 @@ impl DownloadAccess {
 
     /// What may help after this error, for the end of a message.
     pub(super) fn error_hint(&self, error: &HttpError) -> String {
-        let text = error.to_string().to_lowercase();
-        if text.contains("certificaterequired") || text.contains("certificate required") {
-            return format!(
-                "; the server asks for a client certificate: give tls.crt and tls.key in {}",
-                self.names.credentials
-            );
+        if let HttpError::Tls { failure, .. } = error
+            && failure.fault == TlsFault::ClientCertificate
+        {
+            return format!(": give tls.crt and tls.key in {}", self.names.credentials);
         }
+        let text = error.to_string().to_lowercase();
         match (&self.proxy, error) {
             (Some(proxy), HttpError::Unreachable { .. })
                 if text.contains("proxy auth") || text.contains("407") =>

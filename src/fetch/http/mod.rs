@@ -61,7 +61,7 @@ impl HttpOrigin {
             .map_err(|source| FetchError::Http {
                 hint: self.access.error_hint(&source),
                 origin: location.clone(),
-                source,
+                source: Box::new(source),
             })?;
         self.check_status(&location, &url, &response)?;
         let head = response.answer.head();

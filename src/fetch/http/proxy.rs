@@ -1,8 +1,9 @@
 //! The proxy of downloads, made of an option or of the keys of a Secret.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::DownloadCredentialError;
@@ -107,9 +108,8 @@ impl DownloadProxy {
 /// User name and password of a URL, decoded.
 fn url_credentials(url: &Url) -> Option<(String, Redacted<String>)> {
     let decode = |text: &str| {
-        percent_decode(text.as_bytes())
-            .and_then(|bytes| String::from_utf8(bytes).ok())
-            .unwrap_or_else(|| text.to_owned())
+        let decoded = percent_decode_str(text).decode_utf8();
+        decoded.map_or_else(|_| text.to_owned(), Cow::into_owned)
     };
     (!url.username().is_empty()).then(|| {
         (
@@ -117,20 +117,6 @@ fn url_credentials(url: &Url) -> Option<(String, Redacted<String>)> {
             Redacted::new(decode(url.password().unwrap_or_default())),
         )
     })
-}
-
-fn percent_decode(text: &[u8]) -> Option<Vec<u8>> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.iter();
-    while let Some(byte) = bytes.next() {
-        if *byte == b'%' {
-            let digits = [*bytes.next()?, *bytes.next()?];
-            decoded.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
-        } else {
-            decoded.push(*byte);
-        }
-    }
-    Some(decoded)
 }
 
 #[cfg(test)]

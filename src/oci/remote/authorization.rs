@@ -202,11 +202,10 @@ impl AuthorizationState {
 
 /// Where the end of `words` is the beginning of a secret.
 fn cut_secret_start(words: &str, secret: &str) -> Option<usize> {
-    let starts = secret.char_indices().map(|(at, _)| at);
-    starts
-        .filter(|length| *length >= MIN_CUT_SECRET)
-        .filter(|length| words.ends_with(&secret[..*length]))
-        .next_back()
+    secret
+        .char_indices()
+        .map(|(at, _)| at)
+        .rfind(|length| *length >= MIN_CUT_SECRET && words.ends_with(&secret[..*length]))
         .map(|length| words.len() - length)
 }
 

@@ -3,8 +3,9 @@
 
 use serde_json::Value;
 
-/// Nested objects that are searched: `{"errors": [{"detail": {"message": …}}]}`.
-const MAX_DEPTH: usize = 4;
+/// Values inside of each other that are searched: `{"errors": [{"detail": {"message": "…"}}]}` has
+/// five.
+const MAX_DEPTH: usize = 5;
 
 /// The code and message in the body of an error; empty if it has none for people, as a page of
 /// HTML.
@@ -28,7 +29,7 @@ fn json_message(value: &Value, depth: usize) -> String {
         return String::new();
     };
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => text.trim().to_owned(),
         Value::Array(all) => first_words(all.iter(), depth),
         Value::Object(fields) => {
             let nested = ["errors", "error"]
@@ -38,7 +39,7 @@ fn json_message(value: &Value, depth: usize) -> String {
             if !nested.is_empty() {
                 return nested;
             }
-            let code = ["code", "error", "title"]
+            let code = ["code", "error", "title", "status"]
                 .iter()
                 .find_map(|name| scalar_text(fields.get(*name)?));
             let message = [
@@ -46,6 +47,7 @@ fn json_message(value: &Value, depth: usize) -> String {
                 "error_description",
                 "details",
                 "detail",
+                "description",
                 "msg",
                 "reason",
             ]
@@ -71,7 +73,7 @@ fn first_words<'a>(values: impl Iterator<Item = &'a Value>, depth: usize) -> Str
 
 fn scalar_text(value: &Value) -> Option<String> {
     match value {
-        Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        Value::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     }
@@ -142,6 +144,28 @@ mod tests {
                 r#"{"title":"Forbidden","status":403,"detail":"quota"}"#,
                 "Forbidden quota",
             ),
+            (
+                r#"{"errors":[{"status":401,"message":"Bad props"}]}"#,
+                "401 Bad props",
+            ),
+            (
+                r#"{"error":{"code":403,"message":"no right","status":"PERMISSION_DENIED"}}"#,
+                "403 no right",
+            ),
+            (r#"{"error":"invalid_grant"}"#, "invalid_grant"),
+            (r#"{"errors":[{"code":7,"message":["x"]}]}"#, "7 x"),
+            (
+                r#"{"code":" DENIED ","description":" no right "}"#,
+                "DENIED no right",
+            ),
+            (r#"{"detail":"no right"}"#, "no right"),
+            (r#"{"errors":[]}"#, ""),
+            ("[1]", ""),
+            (
+                "HTTP Basic: Access denied\nmore",
+                "HTTP Basic: Access denied",
+            ),
+            ("<html>no", ""),
             (r#"[{"message":"in a list"}]"#, "in a list"),
             (r#""just text""#, "just text"),
             ("plain text\nmore", "plain text"),

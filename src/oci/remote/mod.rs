@@ -27,7 +27,6 @@ mod session_candidates;
 mod session_tokens;
 mod token;
 mod token_hosts;
-mod token_refusal;
 mod upload;
 
 use std::{collections::VecDeque, sync::Arc};

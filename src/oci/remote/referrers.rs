@@ -179,7 +179,7 @@ async fn fetch_page(
 
 /// The statuses for requests that a server does not know. What it refuses (401, 403, 429), and its
 /// faults, are none of them.
-fn means_no_api(status: StatusCode) -> bool {
+const fn means_no_api(status: StatusCode) -> bool {
     matches!(status.as_u16(), 400 | 404 | 405 | 406 | 501)
 }
 

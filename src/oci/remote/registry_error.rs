@@ -30,9 +30,6 @@ pub(super) fn from_http(error: HttpError, location: &str) -> OciError {
             limit: limit as u64,
         },
         HttpError::Setup { .. } => OciError::Invalid(error.to_string()),
-        HttpError::Tls { ref failure, .. } if failure.fault.is_configuration() => {
-            OciError::Invalid(format!("{location} cannot be reached: {error}"))
-        }
         HttpError::Tls { .. }
         | HttpError::Unreachable { .. }
         | HttpError::Broken { .. }
@@ -142,6 +139,7 @@ pub(super) async fn read_error_message(answer: HttpResponse) -> String {
 mod tests {
     use super::*;
     use crate::core::reason::{ClassifiedError, Reason};
+    use crate::http::{ErrorAdvice, TlsFailure, TlsFault};
 
     #[test]
     fn every_status_has_a_reason() {
@@ -232,6 +230,22 @@ mod tests {
             (HttpError::Setup { what: url, cause }, Reason::InvalidSpec),
         ] {
             assert_eq!(from_http(error, "r").reason(), reason);
+        }
+    }
+
+    #[test]
+    fn a_fault_of_tls_is_told_in_words() {
+        for advice in [ErrorAdvice::CommandLine, ErrorAdvice::Cluster] {
+            let failure = TlsFailure {
+                fault: TlsFault::UnknownIssuer,
+                host: "r.example.com".into(),
+                advice,
+            };
+            let text = failure.to_string();
+            let url = "https://r.example.com/".into();
+            let error = from_http(HttpError::Tls { url, failure }, "r");
+            assert_eq!(error.reason(), Reason::RegistryUnavailable);
+            assert!(error.to_string().contains(&text), "{error}");
         }
     }
 }

@@ -83,6 +83,15 @@ impl RegistrySession {
         if !self.endpoint.is_same_origin(request.url()) {
             return self.send_with(request, None).await;
         }
+        // The attempts have kilobytes; boxed, they do not enlarge the futures of callers.
+        Box::pin(self.send_with_credentials(access, request)).await
+    }
+
+    async fn send_with_credentials(
+        &self,
+        access: &RegistryAccess,
+        request: HttpRequest,
+    ) -> Result<HttpResponse, OciError> {
         let again = request.try_clone();
         let mut attempts = AuthorizationAttempts::default();
         let mut shown = self.next_authorization(access, &mut attempts, None).await?;
@@ -208,7 +217,7 @@ impl RegistrySession {
     }
 
     /// The waits for a registry that limits the rate of requests.
-    pub(super) fn rate_limit_backoff(&self) -> RateLimitBackoff {
+    pub(super) const fn rate_limit_backoff(&self) -> RateLimitBackoff {
         self.http.rate_limit_backoff()
     }
 

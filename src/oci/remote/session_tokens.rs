@@ -6,13 +6,13 @@ use tokio::time::Instant;
 use super::{
     authorization::{AuthorizationState, ShownAuthorization, direct_authorization},
     challenge::AuthChallenge,
+    error_message::error_message,
     registry_access::RegistryAccess,
     registry_error,
     session::RegistrySession,
     token::{
         self, MAX_TOKEN_RESPONSE_BYTES, RealmRefusal, RegistryTokenService, bearer_authorization,
     },
-    token_refusal::read_refusal,
 };
 use crate::{
     core::display_text::sanitize_line,
@@ -146,7 +146,7 @@ impl RegistrySession {
             return registry_error::from_status(status, "no token".into(), &from, &location);
         }
         let words = sanitize_line(
-            &state.scrub_secrets(read_refusal(body)),
+            &state.scrub_secrets(error_message(body)),
             MAX_REFUSAL_CHARACTERS,
         );
         let cause = match words.as_str() {

@@ -19,10 +19,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::bundle_policy::{PolicyInputs, PolicyObject},
+    cluster_reader::PullCredentials,
     core::{
         limits::InputLimits,
         media_type,
         oci::Descriptor,
+        pull_secret_names::PullSecretNames,
         reference::ImageRepository,
         report::{AdmissionReport, ReportOutcome},
     },
@@ -38,17 +40,20 @@ use crate::{
         sign,
     },
     signing::{KeySigner, Password, generate_default_key},
-    webhook::pull_credentials::{PullCredentials, ReviewCredentials},
+    webhook::pull_credentials::ReviewCredentials,
 };
 
 /// The credentials of a review whose object names a Secret with this docker configuration.
 fn review_credentials(docker_config: Option<String>) -> ReviewCredentials {
     docker_config.map_or_else(ReviewCredentials::default, |text| {
         let config = NamedDockerConfig::parse("Secret team-a/pull", text.as_bytes());
-        ReviewCredentials::known(PullCredentials {
-            configs: vec![config.expect("valid")],
-            unusable: Vec::new(),
-        })
+        ReviewCredentials::known(
+            PullSecretNames::default(),
+            PullCredentials {
+                configs: vec![config.expect("valid")],
+                unusable: Vec::new(),
+            },
+        )
     })
 }
 

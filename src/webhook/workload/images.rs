@@ -3,7 +3,10 @@
 
 use serde_json::Value;
 
-use crate::core::policy::ReferenceUse;
+use crate::core::{
+    policy::ReferenceUse,
+    pull_secret_names::{DEFAULT_SERVICE_ACCOUNT, PullSecretNames},
+};
 
 /// The maximum number of images of one object.
 pub(crate) const MAX_USES: usize = 256;
@@ -17,21 +20,6 @@ pub(crate) struct WorkloadImage {
     pub reference: String,
     /// How the image is used.
     pub used_as: ReferenceUse,
-}
-
-/// The ServiceAccount of a Pod that names none.
-const DEFAULT_ACCOUNT: &str = "default";
-
-/// The Secrets in the object's namespace that its images are pulled with, as the kubelet would.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PullSecretNames {
-    /// `imagePullSecrets`, in their order, each once.
-    pub secrets: Vec<String>,
-    /// The ServiceAccount whose `imagePullSecrets` the Pods of a template get, because the template
-    /// has none. A Pod itself has got them already, by the API server's own admission.
-    pub service_account: Option<String>,
-    /// The ServiceAccount that the Pods have.
-    pub pod_account: String,
 }
 
 /// Where objects of a kind contain the Pod's specification.
@@ -99,7 +87,9 @@ impl WorkloadKind {
             .collect()
     }
 
-    /// The Secrets that the images of the object are pulled with.
+    /// The Secrets that the images of the object are pulled with: those of the ServiceAccount where
+    /// a template has none, because the API server adds them to its Pods. A Pod itself has got them
+    /// already.
     pub(crate) fn pull_secrets_in(self, object: &Value) -> PullSecretNames {
         let pod = self.pod_spec(object).unwrap_or(&Value::Null);
         let mut secrets: Vec<String> = Vec::new();
@@ -113,11 +103,11 @@ impl WorkloadKind {
         }
         let account = pod.get("serviceAccountName").and_then(Value::as_str);
         let account = account.filter(|name| !name.is_empty());
-        let pod_account = account.unwrap_or(DEFAULT_ACCOUNT).to_owned();
+        let pod_account = account.unwrap_or(DEFAULT_SERVICE_ACCOUNT).to_owned();
         PullSecretNames {
             service_account: (self.is_template && secrets.is_empty()).then(|| pod_account.clone()),
             secrets,
-            pod_account,
+            pod_service_account: Some(pod_account),
         }
     }
 
@@ -280,7 +270,11 @@ mod tests {
             assert_eq!(found.service_account.as_deref(), account, "{kind} {spec}");
             let named = spec["serviceAccountName"].as_str().unwrap_or_default();
             let expected = if named.is_empty() { "default" } else { named };
-            assert_eq!(found.pod_account, expected, "{kind} {spec}");
+            assert_eq!(
+                found.pod_service_account.as_deref(),
+                Some(expected),
+                "{kind} {spec}"
+            );
         }
     }
 

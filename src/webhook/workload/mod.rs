@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use std::time::Instant;
 
-pub(super) use images::{MAX_USES, PullSecretNames, WorkloadKind};
+pub(super) use images::{MAX_USES, WorkloadKind};
 
 use super::{
     image_check::ImageCheckRequest,

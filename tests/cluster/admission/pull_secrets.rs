@@ -96,6 +96,53 @@ impl PrivateImages {
         message
     }
 
+    /// The command line gives the same verdicts with the same Secrets, and the line in a refusal
+    /// has them.
+    fn command_line_agrees(&self) {
+        let test = &self.scene.test;
+        let verify = |reference: &str, options: &str| {
+            let namespace = &test.namespace.name;
+            let line = format!("verify {reference} --use ImageVolume --namespace {namespace}");
+            test.packgate(&format!("{line}{options} --cluster -o json"))
+        };
+        for (reference, options, expected) in [
+            (&self.signed, " --image-pull-secret pull", None),
+            (&self.signed, " --service-account builder", None),
+            (
+                &self.unsigned,
+                " --image-pull-secret pull",
+                Some("NoSignatures"),
+            ),
+            (
+                &self.signed,
+                " --image-pull-secret wrong",
+                Some("RegistryDenied"),
+            ),
+            (&self.signed, "", Some("RegistryDenied")),
+        ] {
+            let run = verify(reference, options);
+            let report: Value = serde_json::from_str(&run.stdout).expect("a report");
+            assert_eq!(
+                report["denials"][0]["reason"].as_str(),
+                expected,
+                "{options}: {run}"
+            );
+            let reproduce = report["reproduce"].as_str().expect("a command");
+            assert!(reproduce.contains(options), "{reproduce}");
+            assert!(!run.to_string().contains(PASSWORD), "{run}");
+        }
+        let run = verify(&self.signed, " --image-pull-secret absent");
+        for part in ["absent does not exist", "its verdict may be another one"] {
+            assert!(run.stderr.contains(part), "{part}: {run}");
+        }
+        let object = self.object("Pod", &self.unsigned, &["pull"], None);
+        let told = self.is_refused(&object, "NoSignatures");
+        assert!(
+            told.contains(" --image-pull-secret pull --cluster"),
+            "{told}"
+        );
+    }
+
     /// Waits until the verdict has this reason.
     #[track_caller]
     fn becomes(&self, object: &Value, expected: Option<&str>) {
@@ -168,6 +215,8 @@ fn an_image_is_read_with_the_secrets_that_it_is_pulled_with() {
         let unsigned = images.object(kind, &images.unsigned, &[], Some("builder"));
         images.is_refused(&unsigned, "NoSignatures");
     }
+
+    images.command_line_agrees();
 
     // A Secret that changes counts at once, in both directions.
     test.docker_secret("pull", LOCKED, "not-the-password");

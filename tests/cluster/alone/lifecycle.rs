@@ -264,6 +264,7 @@ fn stopped(test: &Test, steady: &Steady) {
     let labels = json!({
         "app.kubernetes.io/managed-by": "packgate-controller",
         "packgate.dev/bundle-uid": uid(&gone), "packgate.dev/bundle": "after-upgrade",
+        "packgate.dev/bundle-namespace": test.namespace.name,
     });
     let secret = json!({
         "apiVersion": "v1",

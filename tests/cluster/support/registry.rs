@@ -22,8 +22,8 @@ pub(crate) const LOCKED: &str = "locked.tls.test:5443";
 pub(crate) const SHARED: &str = "shared.tls.test:5448";
 /// The user and the password that both want.
 pub(crate) const USER: &str = "team";
-/// See [`USER`].
-pub(crate) const PASSWORD: &str = "hunter2";
+/// See [`USER`]. No other test uses these words: their absence from all objects is asserted.
+pub(crate) const PASSWORD: &str = "of-the-locked-registry";
 /// A registry without TLS, for the one test that has it go away.
 pub(crate) const AWAY: &str = "away.test:5444";
 

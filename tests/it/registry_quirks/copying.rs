@@ -118,12 +118,18 @@ async fn the_command_that_reproduces_a_verdict_works_as_it_is() {
         "--plain-http",
         "--registry-config",
         "auth file.json",
+        "--token-service",
+        "registry.example.com=https://auth.example.org/a token",
         "-o",
         "json",
     ]);
     let report = run.json();
     let line = report["reproduce"].as_str().expect("a line");
-    for option in ["--plain-http", "--registry-config 'auth file.json'"] {
+    for option in [
+        "--plain-http",
+        "--registry-config 'auth file.json'",
+        "--token-service 'registry.example.com=https://auth.example.org/a token'",
+    ] {
         assert!(line.contains(option), "{line}");
     }
     let script = line.replacen("packgate", crate::support::cli::BINARY, 1);

@@ -75,7 +75,7 @@ fn what_cosign_saves_keeps_its_signatures() {
         for entry in entries {
             let name = entry["annotations"]["org.opencontainers.image.ref.name"].as_str();
             let kind = match name {
-                Some(name) if name.ends_with(".sig") => "sigs",
+                Some(name) if name.rsplit('.').next() == Some("sig") => "sigs",
                 _ => "image",
             };
             entry["annotations"] = json!({"kind": format!("dev.cosignproject.cosign/{kind}")});

@@ -123,14 +123,14 @@ async fn a_rate_limit_is_waited_for_as_long_as_it_asks() {
     let scene = Scene::without_api().await;
     let reference = scene.pack();
     let limits = || {
-        for part in [
-            "/manifests/sha256:",
-            "/manifests/sha256-",
-            "/blobs/uploads/",
+        for (part, seconds) in [
+            ("/manifests/sha256:", "2"),
+            ("/manifests/sha256-", "1"),
+            ("/blobs/uploads/", "1"),
         ] {
             let limit = Fault::on("PUT", part)
                 .status(429)
-                .header("retry-after", "1");
+                .header("retry-after", seconds);
             scene.registry.fault(limit.times(4));
         }
     };

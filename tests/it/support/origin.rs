@@ -263,8 +263,8 @@ fn forward(
         .lines()
         .skip(1)
         .filter(|line| !line.is_empty() && !line.to_ascii_lowercase().starts_with("proxy-"));
-    let lines: String = lines.map(|line| format!("{line}\r\n")).collect();
-    write!(server, "{method} /{path} HTTP/1.1\r\n{lines}\r\n")?;
+    let lines = lines.collect::<Vec<_>>().join("\r\n");
+    write!(server, "{method} /{path} HTTP/1.1\r\n{lines}\r\n\r\n")?;
     std::io::copy(&mut server, &mut client)?;
     Ok(())
 }

@@ -20,6 +20,18 @@ use serde_json::json;
 
 use super::{Body, State, authorization};
 
+/// What a response without the registry contains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Content {
+    /// The given body.
+    #[default]
+    Body,
+    /// Bytes without end.
+    Endless,
+    /// An error that repeats the request's `Authorization`.
+    Echo,
+}
+
 /// A fault for requests of one method whose path contains a text.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fault {
@@ -33,9 +45,8 @@ pub(crate) struct Fault {
     body: Option<Bytes>,
     flip: Option<usize>,
     cut: Option<usize>,
-    endless: bool,
+    content: Content,
     pause: Duration,
-    echo: bool,
     /// The registry does what it is asked before the fault.
     pub(super) stored: bool,
     pub(super) drop_connection: bool,
@@ -107,7 +118,7 @@ impl Fault {
 
     /// Sends an endless body, without a length.
     pub(crate) fn endless(mut self) -> Self {
-        self.endless = true;
+        self.content = Content::Endless;
         self
     }
 
@@ -119,7 +130,7 @@ impl Fault {
 
     /// Answers an error whose message repeats the request's `Authorization`.
     pub(crate) fn echo(mut self, status: u16) -> Self {
-        self.echo = true;
+        self.content = Content::Echo;
         self.status = Some(status);
         self
     }
@@ -151,7 +162,7 @@ impl Fault {
     }
 
     pub(super) const fn replaces(&self) -> bool {
-        self.status.is_some() || self.body.is_some() || self.endless
+        self.status.is_some() || self.body.is_some() || matches!(self.content, Content::Endless)
     }
 
     pub(super) fn takes(&mut self, method: &Method, path: &str, shown: Option<&str>) -> bool {
@@ -189,7 +200,7 @@ impl Fault {
     }
 
     fn replacement(&self, state: &State, request: &Request<Incoming>) -> Body {
-        if self.endless {
+        if self.content == Content::Endless {
             let sent = Arc::clone(&state.endless_bytes);
             let pause = self.pause;
             let piece = Bytes::from(vec![b' '; if pause.is_zero() { 64 << 10 } else { 1 }]);
@@ -202,7 +213,7 @@ impl Fault {
             });
             return StreamBody::new(pieces).boxed_unsync();
         }
-        let body = if self.echo {
+        let body = if self.content == Content::Echo {
             let shown = authorization(request).unwrap_or_default();
             let decoded = shown
                 .strip_prefix("Basic ")

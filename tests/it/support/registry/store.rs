@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 
 use super::{Auth, Fault, Recorded, Settings, TagRule};
 
+/// Until when a tag named something, and its digest.
+type EarlierTag = (Instant, Option<String>);
+
 #[derive(Default)]
 pub(super) struct Inner {
     pub(super) origin: String,
@@ -22,7 +25,7 @@ pub(super) struct Inner {
     pub(super) manifests: BTreeMap<(String, String), (String, Bytes)>,
     pub(super) tags: BTreeMap<(String, String), String>,
     /// What tags named before, and until when.
-    pub(super) earlier_tags: BTreeMap<(String, String), Vec<(Instant, Option<String>)>>,
+    pub(super) earlier_tags: BTreeMap<(String, String), Vec<EarlierTag>>,
     pub(super) uploads: HashMap<String, Vec<u8>>,
     pub(super) tokens: HashMap<String, Vec<String>>,
     pub(super) faults: Vec<Fault>,
