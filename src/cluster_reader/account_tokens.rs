@@ -1,7 +1,7 @@
 //! Tokens of ServiceAccounts for credential providers: made when they are needed, and remembered as
 //! long as most of their life is left.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use k8s_openapi::api::{
@@ -17,6 +17,7 @@ use crate::{
     core::reason::Reason,
     credential_providers::{AccountFacts, AccountName, AccountTokenError, ServiceAccountTokens},
     http::Redacted,
+    service::fair_queue::{FairQueue, FairQueueKey, FairQueueLimits, FairQueuePermit},
 };
 
 /// The life of a token in seconds, as kubelet requests it.
@@ -30,6 +31,16 @@ const MAX_REMEMBERED: u64 = 1_024;
 /// The maximum size of a ServiceAccount's annotations that are remembered, in bytes.
 const MAX_ANNOTATION_BYTES: usize = 16 << 10;
 
+/// Requests to the API server at the same time.
+const REQUESTS: FairQueueLimits = FairQueueLimits {
+    all: 8,
+    namespace: 4,
+    host: 8,
+    namespace_at_host: 4,
+    waiting: 1_000,
+    waiting_of_namespace: 200,
+};
+
 /// A ServiceAccount, its UID, and an audience.
 type TokenKey = (AccountName, String, String);
 
@@ -40,6 +51,7 @@ pub struct AccountTokenReader {
     system_namespace: String,
     accounts: Cache<AccountName, Result<AccountFacts, AccountTokenError>>,
     tokens: Cache<TokenKey, Result<Redacted<String>, AccountTokenError>>,
+    requests: Arc<FairQueue>,
 }
 
 impl AccountTokenReader {
@@ -60,7 +72,24 @@ impl AccountTokenReader {
                 .max_capacity(MAX_REMEMBERED)
                 .time_to_live(TOKEN_TTL)
                 .build(),
+            requests: FairQueue::new(REQUESTS),
         }
+    }
+
+    /// A permit to ask the API server about an account: no namespace has all of them.
+    async fn request_permit(
+        &self,
+        account: &AccountName,
+    ) -> Result<FairQueuePermit, AccountTokenError> {
+        let party = FairQueueKey::new(Some(&account.namespace), None);
+        let permit = self.requests.acquire_permit(&party).await;
+        permit.map_err(|_| AccountTokenError {
+            message: format!(
+                "{} cannot be read now: too many of its namespace are; try again",
+                describe(account)
+            ),
+            reason: Reason::Overloaded,
+        })
     }
 
     fn api(&self, account: &AccountName) -> Api<ServiceAccount> {
@@ -74,6 +103,7 @@ impl AccountTokenReader {
         if !is_object_name(&account.name) {
             return Err(absent(account));
         }
+        let _permit = self.request_permit(account).await?;
         let read = self.api(account).get_opt(&account.name).await;
         let found = read.map_err(|error| self.api_error("read", account, &error))?;
         let metadata = found.ok_or_else(|| absent(account))?.metadata;
@@ -111,6 +141,7 @@ impl AccountTokenReader {
         };
         // The API server refuses it for an account that was made anew under the same name.
         request.metadata.uid = Some(uid.to_owned()).filter(|uid| !uid.is_empty());
+        let _permit = self.request_permit(account).await?;
         let made = self
             .api(account)
             .create_token_request(&account.name, &PostParams::default(), &request)
@@ -185,7 +216,12 @@ impl ServiceAccountTokens for AccountTokenReader {
 
 /// True for an error that the next attempt may not have.
 fn is_passing(error: Option<&AccountTokenError>) -> bool {
-    error.is_some_and(|error| error.reason == Reason::RegistryUnavailable)
+    error.is_some_and(|error| {
+        matches!(
+            error.reason,
+            Reason::RegistryUnavailable | Reason::Overloaded
+        )
+    })
 }
 
 fn describe(account: &AccountName) -> String {
@@ -220,6 +256,28 @@ mod tests {
             let error = reader.read_account(&account).await.expect_err(name);
             assert_eq!(error.reason, reason, "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_namespace_does_not_take_all_requests() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let nowhere = kube::Config::new("http://127.0.0.1:1".parse().expect("a URL"));
+        let client = Client::try_from(nowhere).expect("a client");
+        let reader = AccountTokenReader::new(client, "packgate-system", "packgate-webhook");
+        let account = |namespace: &str| AccountName {
+            namespace: namespace.into(),
+            name: "a".into(),
+        };
+        let mut held = Vec::new();
+        for _ in 0..REQUESTS.namespace {
+            held.push(reader.request_permit(&account("a")).await.expect("free"));
+        }
+        let (one_more, other) = (account("a"), account("b"));
+        let mut waiting = std::pin::pin!(reader.request_permit(&one_more));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        reader.request_permit(&other).await.expect("free");
+        held.clear();
+        waiting.await.expect("free again");
     }
 
     #[tokio::test]

@@ -146,10 +146,6 @@ impl CachedAnswers {
         };
         self.0.insert((key.clone(), answer.scope.clone()), kept);
     }
-
-    pub(super) fn remove(&self, key: &ProviderKey, kept: &CachedAnswer) {
-        self.0.invalidate(&(key.clone(), kept.answer.scope.clone()));
-    }
 }
 
 #[cfg(test)]
@@ -207,9 +203,6 @@ mod tests {
             for other in [key(1, None), key(0, Some("a"))] {
                 assert!(answers.get(&other, &app, now).is_none(), "{other:?}");
             }
-            let kept = answers.get(&key(0, None), &app, now).expect("kept");
-            answers.remove(&key(0, None), &kept);
-            assert!(answers.get(&key(0, None), &app, now).is_none());
         }
     }
 

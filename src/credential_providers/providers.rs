@@ -293,12 +293,21 @@ impl SharedProviders {
         if !kept.may_be_replaced(now) {
             return Ok(None);
         }
-        self.answers.remove(key, &kept);
+        if let Some(failure) = self.known_failure(&question) {
+            return Err(failure);
+        }
         let question = ProviderQuestion {
             replaces_refused: true,
             ..question
         };
-        self.answer(&question).await.map(Some)
+        // The kept answer counts for others until there is a new one.
+        let ended = timeout_at(now + self.wait, self.start_run(&question)).await;
+        let outcome = ended.map_err(|_| self.late_failure())?;
+        match &outcome.result {
+            Ok(answer) if answer.scope.covers(&question.repository) => Ok(Some(Arc::clone(answer))),
+            Ok(_) => Ok(None),
+            Err(failure) => Err(failure.clone()),
+        }
     }
 
     fn known_failure(&self, question: &ProviderQuestion) -> Option<ProviderFailure> {

@@ -8,7 +8,7 @@ use super::{
     cluster::{Cluster, ROOT, Test},
     namespace::kubectl,
     program::{Program, Run},
-    registry::{AWAY, LOCKED, PASSWORD, SHARED, USER, docker_config},
+    registry::{AWAY, LOCKED, PASSWORD, SHARED, TIMED_USER, docker_config},
     wait::wait_for,
 };
 use crate::admission::scene::{SILENT, STOPPED};
@@ -24,8 +24,11 @@ pub(crate) const PLATFORM_KEY: &str = "packgate-platform-key";
 
 /// The first part of the paths in [`LOCKED`] that the installation's credential provider is for.
 pub(crate) const PROVIDED: &str = "provided";
-/// How long what it gives counts.
-pub(crate) const PROVIDER_CACHE: Duration = Duration::from_secs(30);
+/// How long what it gives counts: a little less than it lives.
+const PROVIDER_CACHE: Duration = Duration::from_secs(25);
+/// The Secret that it makes passwords from, and where it finds it.
+const PROVIDER_SECRET: &str = "test-provider";
+const PROVIDER_SECRET_FOLDER: &str = "/test-provider-secret";
 
 /// Sign Jobs of one namespace at once.
 pub(crate) const SIGN_JOBS: usize = 6;
@@ -91,6 +94,12 @@ fn prepare(cluster: &Cluster) {
             "metadata": metadata,
             "stringData": {".dockerconfigjson": docker_config(SHARED, PASSWORD)},
         }));
+        objects.push(json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": PROVIDER_SECRET, "namespace": NAMESPACE},
+            "stringData": {"password": PASSWORD},
+        }));
     }
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     kubectl(["apply", "-f", "-"])
@@ -147,10 +156,18 @@ fn values(cluster: &Cluster) -> Value {
         .iter()
         .map(|ip| format!("{ip}/32"))
         .collect();
-    let providers: Vec<_> = cluster.pki.iter().map(|_| provider(cluster)).collect();
+    let own = |make: fn(&Cluster) -> Value| cluster.pki.iter().map(|_| make(cluster)).collect();
+    let providers: Vec<Value> = own(provider);
+    let volumes: Vec<Value> =
+        own(|_| json!({"name": PROVIDER_SECRET, "secret": {"secretName": PROVIDER_SECRET}}));
+    let mounts: Vec<Value> = own(
+        |_| json!({"name": PROVIDER_SECRET, "mountPath": PROVIDER_SECRET_FOLDER, "readOnly": true}),
+    );
     json!({
         "image": {"repository": repository, "digest": digest},
         "credentialProviders": providers,
+        "extraVolumes": volumes,
+        "extraVolumeMounts": mounts,
         "registries": registries,
         "network": {"allowedPrivateCIDRs": networks},
         "metrics": {"names": true},
@@ -167,17 +184,24 @@ fn provider(cluster: &Cluster) -> Value {
         .args(["digest", "--insecure", image.as_str()])
         .run();
     let repository = image.rsplit_once(':').expect("a tag").0;
+    let (name, command) = ("test-provider", "/bin/busybox");
     let seconds = PROVIDER_CACHE.as_secs();
     let response = json!({
         "kind": "CredentialProviderResponse",
         "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
         "cacheKeyType": "Registry", "cacheDuration": format!("{seconds}s"),
-        "auth": {LOCKED: {"username": USER, "password": PASSWORD}},
+        "auth": {LOCKED: {"username": TIMED_USER, "password": "%s"}},
     });
+    let script = format!(
+        "box=/credential-providers/{name}{command}
+        at=$($box date +%s) secret=$($box cat {PROVIDER_SECRET_FOLDER}/password)
+        sum=$(printf %s \"$secret$at\" | $box sha256sum | $box cut -c 1-64)
+        printf '{response}' \"$at.$sum\""
+    );
     json!({
-        "name": "test-provider", "image": format!("{repository}@{}", digest.ok()),
-        "command": "/bin/busybox", "matchImages": [format!("{LOCKED}/{PROVIDED}/")],
-        "args": ["sh", "-c", format!("echo '{response}'")], "defaultCacheDuration": "0s",
+        "name": name, "image": format!("{repository}@{}", digest.ok()), "command": command,
+        "args": ["sh", "-c", script], "matchImages": [format!("{LOCKED}/{PROVIDED}/")],
+        "defaultCacheDuration": "0s",
     })
 }
 

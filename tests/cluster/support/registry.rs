@@ -24,6 +24,11 @@ pub(crate) const SHARED: &str = "shared.tls.test:5448";
 pub(crate) const USER: &str = "team";
 /// See [`USER`]. No other test uses these words: their absence from all objects is asserted.
 pub(crate) const PASSWORD: &str = "of-the-locked-registry";
+/// A user of theirs whose passwords live for [`TIMED_LIFE`]: `SECONDS.HEX`, when it was issued, and
+/// the SHA-256 of [`PASSWORD`] and that. What it buys ends with it.
+pub(crate) const TIMED_USER: &str = "timed";
+/// How long such a password lives.
+pub(crate) const TIMED_LIFE: Duration = Duration::from_secs(30);
 /// A registry without TLS, for the one test that has it go away.
 pub(crate) const AWAY: &str = "away.test:5444";
 
@@ -55,6 +60,7 @@ fn with_password(
     let pki = cluster.pki.as_deref()?;
     let file = |name: &str| pki.join(name).display().to_string();
     let (cert, key) = (file("test-server.crt"), file("test-server.key"));
+    let life = format!("{}s", TIMED_LIFE.as_secs());
     let flags = [
         "-tls-cert",
         &cert,
@@ -66,6 +72,10 @@ fn with_password(
         USER,
         "-password",
         PASSWORD,
+        "-timed-user",
+        TIMED_USER,
+        "-timed-life",
+        &life,
     ];
     Some(
         registry.get_or_init(|| {

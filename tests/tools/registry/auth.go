@@ -2,10 +2,14 @@ package main
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -14,6 +18,10 @@ type authOptions struct {
 	kind           string // none, basic, token
 	user, password string
 	anonymousPull  bool // with token: pulling needs no password
+	// A further user, whose passwords live this long: SECONDS.HEX, the time of issue and
+	// sha256(password + SECONDS). The tokens for them end with them, whatever they say.
+	timedUser string
+	timedLife time.Duration
 }
 
 // wrap puts the chosen kind of authentication before next.
@@ -23,7 +31,7 @@ func (o authOptions) wrap(next http.Handler) (http.Handler, error) {
 		return next, nil
 	case "basic":
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if !o.known(r) {
+			if _, ok := o.known(r); !ok {
 				challenge(w, `Basic realm="test"`)
 				return
 			}
@@ -39,29 +47,45 @@ func (o authOptions) wrap(next http.Handler) (http.Handler, error) {
 	return nil, fmt.Errorf("-auth %q: want none, basic or token", o.kind)
 }
 
-// known tells whether a request carries the user's name and password.
-func (o authOptions) known(r *http.Request) bool {
+// known tells whether a request carries a user's name and password, and until when that counts; zero: for ever.
+func (o authOptions) known(r *http.Request) (time.Time, bool) {
 	same := func(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 	user, password, ok := r.BasicAuth()
-	return ok && same(user, o.user) && same(password, o.password)
+	if ok && o.timedUser != "" && same(user, o.timedUser) {
+		issued, sum, _ := strings.Cut(password, ".")
+		seconds, err := strconv.ParseInt(issued, 10, 64)
+		until := time.Unix(seconds, 0).Add(o.timedLife)
+		right := sha256.Sum256([]byte(o.password + issued))
+		return until, err == nil && same(sum, hex.EncodeToString(right[:])) && time.Now().Before(until)
+	}
+	return time.Time{}, ok && same(user, o.user) && same(password, o.password)
 }
 
 // tokenAuth is the distribution token scheme in its simplest form: a token is good for pulling, or for everything.
 type tokenAuth struct {
 	authOptions
 	next   http.Handler
-	tokens sync.Map // token -> whether it is good for pushing
+	tokens sync.Map // token -> grant
+}
+
+type grant struct {
+	push  bool
+	until time.Time // zero: for ever
+}
+
+func (g grant) good(pull bool) bool {
+	return (pull || g.push) && (g.until.IsZero() || time.Now().Before(g.until))
 }
 
 // issue hands out a token for the user's name and password or, if that is allowed, one for pulling to anyone.
 func (t *tokenAuth) issue(w http.ResponseWriter, r *http.Request) {
-	push := t.known(r)
+	until, push := t.known(r)
 	if !push && (!t.anonymousPull || r.Header.Get("Authorization") != "") {
 		challenge(w, `Basic realm="test"`)
 		return
 	}
 	token := rand.Text()
-	t.tokens.Store(token, push)
+	t.tokens.Store(token, grant{push, until})
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]any{
 		"token": token, "access_token": token, "expires_in": 300, "issued_at": time.Now().UTC().Format(time.RFC3339),
@@ -74,9 +98,9 @@ func (t *tokenAuth) check(w http.ResponseWriter, r *http.Request) {
 	if _, err := fmt.Sscanf(r.Header.Get("Authorization"), "Bearer %s", &token); err != nil {
 		token = ""
 	}
-	push, ok := t.tokens.Load(token)
+	found, ok := t.tokens.Load(token)
 	pull := r.Method == http.MethodGet || r.Method == http.MethodHead
-	if ok && (pull || push == true) {
+	if ok && found.(grant).good(pull) {
 		t.next.ServeHTTP(w, r)
 		return
 	}

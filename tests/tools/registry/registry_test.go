@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -243,6 +246,30 @@ func TestAuth(t *testing.T) {
 			status, _, _ = do(t, "PUT", url+"/v2/a/manifests/tag", "", "Authorization", "Bearer "+token.Token)
 			want(t, "push "+auth, status, push)
 		}
+	}
+	url := serve(authOptions{kind: "token", user: "test", password: "test", timedUser: "timed", timedLife: 2 * time.Second})
+	timed := func(secret string, issued time.Time) string {
+		seconds := strconv.FormatInt(issued.Unix(), 10)
+		sum := sha256.Sum256([]byte(secret + seconds))
+		login := "timed:" + seconds + "." + hex.EncodeToString(sum[:])
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte(login))
+	}
+	now := time.Now()
+	for auth, status := range map[string]int{timed("test", now): 200, timed("wrong", now): 401, timed("test", now.Add(-3*time.Second)): 401, "Basic dGltZWQ6dGVzdA==": 401} {
+		got, _, body := do(t, "GET", url+"/token", "", "Authorization", auth)
+		want(t, "timed "+auth, got, status)
+		if status != 200 {
+			continue
+		}
+		var token struct{ Token string }
+		if err := json.Unmarshal([]byte(body), &token); err != nil {
+			t.Fatal(err)
+		}
+		got, _, _ = do(t, "GET", url+"/v2/a/tags/list", "", "Authorization", "Bearer "+token.Token)
+		want(t, "its token", got, 200)
+		time.Sleep(2100 * time.Millisecond)
+		got, _, _ = do(t, "GET", url+"/v2/a/tags/list", "", "Authorization", "Bearer "+token.Token)
+		want(t, "its token later", got, 401)
 	}
 	if _, err := (authOptions{kind: "magic"}).wrap(ok); err == nil {
 		t.Error("unknown kind is accepted")
