@@ -268,15 +268,14 @@ mod tests {
             namespace: namespace.into(),
             name: "a".into(),
         };
-        let mut held = Vec::new();
-        for _ in 0..REQUESTS.namespace {
-            held.push(reader.request_permit(&account("a")).await.expect("free"));
-        }
+        let busy = account("a");
+        let all = (0..REQUESTS.namespace).map(|_| reader.request_permit(&busy));
+        let held = futures::future::try_join_all(all).await.expect("free");
         let (one_more, other) = (account("a"), account("b"));
         let mut waiting = std::pin::pin!(reader.request_permit(&one_more));
         assert!(futures::poll!(waiting.as_mut()).is_pending());
         reader.request_permit(&other).await.expect("free");
-        held.clear();
+        drop(held);
         waiting.await.expect("free again");
     }
 
