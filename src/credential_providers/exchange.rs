@@ -309,7 +309,7 @@ mod tests {
         let twice = format!(
             r#"{{"kind":"{RESPONSE_KIND}","apiVersion":"{V1}","cacheKeyType":"Image","auth":{{}},"auth":{{"hunter2":null}}}}"#
         );
-        let large = "x".repeat(MAX_RESPONSE_BYTES + 1);
+        let large = format!("{{{}", "x".repeat(MAX_RESPONSE_BYTES));
         for (text, told) in [
             ("", "empty"),
             (" \n", "empty"),

@@ -11,7 +11,10 @@ use super::{
 use crate::{
     core::reason::ClassifiedError,
     http::StatusCode,
-    oci::{OciError, credentials::CredentialLookup},
+    oci::{
+        OciError,
+        credentials::{CredentialLookup, RegistryCredentials},
+    },
 };
 
 impl RegistrySession {
@@ -53,10 +56,13 @@ impl RegistrySession {
         }
         attempts.renewed = true;
         let shown = attempts.refused.iter();
-        let refused: Vec<_> = shown
-            .filter_map(|shown| Some(shown.credentials.as_ref()?.credentials.clone()))
-            .chain(attempts.tried.iter().cloned())
-            .collect();
+        let shown = shown.filter_map(|shown| Some(&shown.credentials.as_ref()?.credentials));
+        let mut refused: Vec<RegistryCredentials> = Vec::new();
+        for credentials in shown.chain(&attempts.tried) {
+            if !refused.contains(credentials) {
+                refused.push(credentials.clone());
+            }
+        }
         if refused.is_empty() {
             return false;
         }
