@@ -8,9 +8,7 @@ use serde_json::{Value, json};
 use crate::support::{
     Test,
     bundle::packed_bundle,
-    installation::{
-        Installation, NAMESPACE, PLATFORM_KEY, REGISTRY_CA, REGISTRY_READER, helm, published,
-    },
+    installation::{Installation, NAMESPACE, PLATFORM_KEY, TEST_OBJECTS, helm, published},
     namespace::kubectl,
     program::{Program, Run},
     progress::{children, condition, text, uid},
@@ -375,8 +373,7 @@ fn expected() -> Vec<String> {
 /// `KIND NAMESPACE/NAME` of every object in the cluster that has to do with packgate: whose name,
 /// labels, owner, content or writer says so. Left out: events, which end by themselves, and nodes,
 /// which list images; users' objects of our kinds, and in their namespaces what belongs to those,
-/// the pack Jobs and their `ConfigMap`s, which go with them; and the tests' own certificate
-/// authority.
+/// the pack Jobs and their `ConfigMap`s, which go with them; and the tests' own objects.
 fn left(test: &Test) -> Vec<String> {
     let kinds = kubectl(["api-resources", "--verbs=list", "-o", "name"]).run();
     let without = [
@@ -423,8 +420,8 @@ fn is_ours(test: &Test, object: &Value) -> bool {
     let is_lock = namespace == test.namespace.name
         && object["kind"] == "ConfigMap"
         && metadata["name"] == "lock";
-    let is_ca = metadata["name"] == REGISTRY_CA || metadata["name"] == REGISTRY_READER;
-    if is_others && namespace != NAMESPACE || is_childs || is_lock || is_ca {
+    let is_tests = TEST_OBJECTS.contains(&text(&metadata["name"]));
+    if is_others && namespace != NAMESPACE || is_childs || is_lock || is_tests {
         return false;
     }
     // The namespace of an object says nothing: Kubernetes itself puts an account and its

@@ -16,9 +16,9 @@ use crate::admission::scene::{SILENT, STOPPED};
 /// The namespace that it runs in.
 pub(crate) const NAMESPACE: &str = "packgate-system";
 /// The `ConfigMap` with the certificate authority of the tests' own registries.
-pub(crate) const REGISTRY_CA: &str = "test-registry-ca";
+const REGISTRY_CA: &str = "test-registry-ca";
 /// The Secret with the installation's credentials for the registry `SHARED`.
-pub(crate) const REGISTRY_READER: &str = "test-registry-reader";
+const REGISTRY_READER: &str = "test-registry-reader";
 /// The Secret and the `ConfigMap` of the platform's key.
 pub(crate) const PLATFORM_KEY: &str = "packgate-platform-key";
 
@@ -29,6 +29,8 @@ const PROVIDER_CACHE: Duration = Duration::from_secs(25);
 /// The Secret that it makes passwords from, and where it finds it.
 const PROVIDER_SECRET: &str = "test-provider";
 const PROVIDER_SECRET_FOLDER: &str = "/test-provider-secret";
+/// The objects of tests in packgate's namespace, which no release owns.
+pub(crate) const TEST_OBJECTS: [&str; 3] = [REGISTRY_CA, REGISTRY_READER, PROVIDER_SECRET];
 
 /// Sign Jobs of one namespace at once.
 pub(crate) const SIGN_JOBS: usize = 6;
