@@ -319,6 +319,11 @@ impl RbacInstallation {
     }
 }
 
+/// The user name of the webhook's ServiceAccount.
+pub fn webhook_user(system_namespace: &str) -> String {
+    format!("system:serviceaccount:{system_namespace}:{WEBHOOK}")
+}
+
 /// The command that permits packgate to read the Secrets of a namespace.
 pub fn tenant_grant_command(namespace: &str, system_namespace: &str) -> String {
     format!(

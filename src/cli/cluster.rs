@@ -3,7 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
@@ -11,23 +10,23 @@ use kube::{Api, Client};
 use super::{
     error::CliError,
     in_cluster::{admission_http_options, cluster_http_options, kube_client},
-    installation_credentials::InstallationCredentials,
+    installation_credentials::{InstallationCredentials, warn_of_other_verdict},
     registry_clients::RegistryClients,
 };
 use crate::{
     api::{installation::InstallationConfig, rbac::SYSTEM_NAMESPACE},
     cluster_reader::{
-        CaCertificatesError, ClusterReadError, PullSecretReader, RegistryCaAccess, RegistryCaError,
-        list_policies, read_policy_inputs, read_registries,
+        AdmissionAccessReviewer, CaCertificatesError, ClusterReadError, PullCredentials,
+        PullSecretReader, RegistryCaAccess, RegistryCaError, list_policies, read_policy_inputs,
+        read_registries,
     },
     core::{
         policy::{Policy, PolicyOrigin},
         pull_secret_names::PullSecretNames,
         reason::Reason,
-        reference::ImageRepository,
     },
     http::{ConnectionErrorDetail, HttpOptions},
-    oci::credentials::{CredentialChain, CredentialLookup, CredentialStore},
+    oci::credentials::{CredentialChain, CredentialStore},
     service::registries::named_credentials,
 };
 
@@ -87,26 +86,41 @@ impl ClusterClient {
             .to_vec())
     }
 
-    /// The credentials in the Secrets that an image is pulled with. One that the user may not read
-    /// is left out, and told.
-    async fn read_pull_secrets(
-        &self,
-        namespace: &str,
-        names: &PullSecretNames,
-    ) -> Arc<dyn CredentialStore> {
-        let reader = PullSecretReader::new(self.client.clone());
-        let found = reader.read_pull_credentials(namespace, names).await;
-        for error in &found.unusable {
+    /// Reads Secrets with the user's permissions, and only what the webhook may read, too.
+    fn pull_secret_reader(&self, reviewer: &Arc<AdmissionAccessReviewer>) -> PullSecretReader {
+        PullSecretReader::for_user(self.client.clone(), Arc::clone(reviewer))
+    }
+
+    /// The credentials in the Secrets that an image is pulled with. What the user may not read is
+    /// left out, and told.
+    async fn read_pull_secrets(&self, namespace: &str, names: &PullSecretNames) -> PullCredentials {
+        let reviewer = self.reviewer();
+        let reader = self.pull_secret_reader(&reviewer);
+        let mut found = reader.read_pull_credentials(namespace, names).await;
+        for error in &found.take_failures_of_user() {
             warn_of_other_verdict(error);
         }
-        Arc::new(named_credentials(&found.configs))
+        if reviewer.is_unknown() && !found.configs.is_empty() {
+            tracing::warn!(
+                "whether packgate may read the Secrets of namespace {namespace} could not be asked \
+                    (localsubjectaccessreviews, of the ClusterRole admin); if it may not, \
+                    admission denies what needs them"
+            );
+        }
+        found
+    }
+
+    fn reviewer(&self) -> Arc<AdmissionAccessReviewer> {
+        let system = SYSTEM_NAMESPACE.to_owned();
+        Arc::new(AdmissionAccessReviewer::new(self.client.clone(), system))
     }
 
     /// The installation's own credentials, as far as the user may read them.
     fn installation_credentials(&self) -> Result<Arc<dyn CredentialStore>, CliError> {
-        let (client, registries) = (self.client.clone(), &self.installation.registries);
-        let own = InstallationCredentials::new(client, SYSTEM_NAMESPACE, registries)?;
-        Ok(Arc::new(ReadableCredentials(own)))
+        let reader = self.pull_secret_reader(&self.reviewer());
+        let registries = &self.installation.registries;
+        let own = InstallationCredentials::new(reader, SYSTEM_NAMESPACE, registries)?;
+        Ok(Arc::new(own))
     }
 
     /// Registry clients with the webhook's settings.
@@ -122,33 +136,6 @@ impl ClusterClient {
             },
         )
     }
-}
-
-/// The installation's credentials, without those that the user may not read.
-struct ReadableCredentials(InstallationCredentials);
-
-#[async_trait]
-impl CredentialStore for ReadableCredentials {
-    async fn credentials_for_repository(&self, repository: &ImageRepository) -> CredentialLookup {
-        let CredentialLookup { found, failures } =
-            self.0.credentials_for_repository(repository).await;
-        for error in &failures {
-            warn_of_other_verdict(error);
-        }
-        CredentialLookup {
-            found,
-            failures: Vec::new(),
-        }
-    }
-}
-
-/// Admission has permissions and Secrets that the user may not have.
-fn warn_of_other_verdict(error: &dyn std::fmt::Display) {
-    tracing::warn!(
-        "{error}; admission reads it with its own permissions, so its verdict may be another one \
-            if the registry asks for these credentials: let somebody verify who may read it, or \
-            give credentials with --registry-config"
-    );
 }
 
 async fn read_config_map_key(
@@ -202,6 +189,8 @@ pub(super) struct ClusterAdmissionSettings {
     pub policies: Vec<Policy>,
     pub registries: Arc<RegistryClients>,
     pub credentials: Arc<dyn CredentialStore>,
+    /// Those of the Secrets that the image is pulled with.
+    pub pulled: PullCredentials,
     pub deadline: Duration,
 }
 
@@ -223,16 +212,20 @@ pub(super) async fn load_admission_settings(
     now: Timestamp,
 ) -> Result<ClusterAdmissionSettings, CliError> {
     let cluster = ClusterClient::connect_to_cluster().await?;
-    let mut credentials: Vec<Arc<dyn CredentialStore>> = Vec::new();
-    if let Some(namespace) = namespace {
-        credentials.push(cluster.read_pull_secrets(namespace, pull_secrets).await);
-    }
-    credentials.push(cluster.installation_credentials()?);
-    credentials.push(further);
+    let pulled = match namespace {
+        Some(namespace) => cluster.read_pull_secrets(namespace, pull_secrets).await,
+        None => PullCredentials::default(),
+    };
+    let credentials: Vec<Arc<dyn CredentialStore>> = vec![
+        Arc::new(named_credentials(&pulled.configs)),
+        cluster.installation_credentials()?,
+        further,
+    ];
     Ok(ClusterAdmissionSettings {
         policies: cluster.list_policies(namespace, now).await?,
         registries: Arc::new(cluster.registry_clients().await?),
         credentials: Arc::new(CredentialChain::new(credentials)),
+        pulled,
         deadline: cluster.admission_deadline(),
     })
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock::SystemClock,
-    cluster_reader::AccountTokenReader,
+    cluster_reader::{AccountTokenReader, PullSecretReader},
     controller::{self, ControllerMetrics, ControllerOptions, PlatformKeyPair},
     http::{ConnectionErrorDetail, HttpOptions},
     service::cpu_work::lower_priority_of_cpu_work,
@@ -91,8 +91,11 @@ pub(super) async fn run_controller(args: ControllerArgs) -> Result<CommandResult
         ..cluster_http_options(&[])?
     };
     let client = kube_client().await?;
-    let credentials =
-        InstallationCredentials::new(client.clone(), &args.namespace, &installation.registries)?;
+    let credentials = InstallationCredentials::new(
+        PullSecretReader::new(client.clone()),
+        &args.namespace,
+        &installation.registries,
+    )?;
     let tokens = AccountTokenReader::new(client.clone(), &args.namespace, ACCOUNT);
     let providers = installation_providers(&installation, tokens, PROVIDER_WAIT);
     let options = ControllerOptions {

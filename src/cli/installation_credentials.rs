@@ -4,12 +4,11 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use kube::Client;
 
 use super::{error::CliError, plain_http::canonical_registry_host};
 use crate::{
     api::installation::{InstallationConfig, RegistryConfig},
-    cluster_reader::{AccountTokenReader, PullSecretReader},
+    cluster_reader::{AccountTokenReader, PullSecretError, PullSecretReader},
     core::reference::ImageRepository,
     credential_providers::CredentialProviders,
     oci::credentials::{CredentialLookup, CredentialStore, RegistryCredentialError},
@@ -29,7 +28,7 @@ impl InstallationCredentials {
     ///
     /// Errors: an invalid host.
     pub(super) fn new(
-        client: Client,
+        reader: PullSecretReader,
         namespace: &str,
         registries: &[RegistryConfig],
     ) -> Result<Self, CliError> {
@@ -41,7 +40,7 @@ impl InstallationCredentials {
             }
         }
         Ok(Self {
-            reader: PullSecretReader::new(client),
+            reader,
             namespace: namespace.to_owned(),
             secrets: Arc::new(secrets),
         })
@@ -59,6 +58,15 @@ pub(super) fn installation_providers(
     CredentialProviders::new(settings, Path::new("/"), Some(Arc::new(tokens)), wait)
 }
 
+/// Admission has permissions and Secrets that the user may not have.
+pub(super) fn warn_of_other_verdict(error: &PullSecretError) {
+    tracing::warn!(
+        "{error}; admission reads it with its own permissions, so its verdict may be another one \
+            if the registry asks for these credentials: let somebody verify who may read it, or \
+            give credentials with --registry-config"
+    );
+}
+
 #[async_trait]
 impl CredentialStore for InstallationCredentials {
     async fn credentials_for_repository(&self, repository: &ImageRepository) -> CredentialLookup {
@@ -67,6 +75,10 @@ impl CredentialStore for InstallationCredentials {
         };
         match self.reader.read_pull_secret(&self.namespace, name).await {
             Ok(config) => config.store().credentials_for_repository(repository).await,
+            Err(error @ PullSecretError::UserAccessDenied(_)) => {
+                warn_of_other_verdict(&error);
+                CredentialLookup::default()
+            }
             Err(error) => CredentialLookup {
                 found: Vec::new(),
                 failures: vec![RegistryCredentialError::Source {

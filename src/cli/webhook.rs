@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock::SystemClock,
-    cluster_reader::AccountTokenReader,
+    cluster_reader::{AccountTokenReader, PullSecretReader},
     core::reason::Reason,
     service::cpu_work::lower_priority_of_cpu_work,
     telemetry::server::{ReadinessFlag, serve_health, serve_metrics},
@@ -81,8 +81,11 @@ pub(super) async fn run_webhook(args: WebhookArgs) -> Result<CommandResult, CliE
     )));
     let client = kube_client().await?;
     let known = webhook::configured_registries(&client, &installation, &args.namespace).await?;
-    let credentials =
-        InstallationCredentials::new(client.clone(), &args.namespace, &installation.registries)?;
+    let credentials = InstallationCredentials::new(
+        PullSecretReader::new(client.clone()),
+        &args.namespace,
+        &installation.registries,
+    )?;
     let tokens = AccountTokenReader::new(client.clone(), &args.namespace, webhook::NAME);
     let wait = installation.webhook.review_deadline();
     let providers = installation_providers(

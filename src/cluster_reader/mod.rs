@@ -2,7 +2,9 @@
 //! to, the chart's registries with their CA certificates, pull Secrets, tokens of ServiceAccounts,
 //! and single objects that are watched.
 
+mod access_denial;
 mod account_tokens;
+mod admission_access;
 mod ca_certificates;
 mod object_name;
 mod policies;
@@ -11,7 +13,9 @@ mod pull_secrets;
 mod registries;
 mod watched_object;
 
+pub use access_denial::explain_access_denial;
 pub use account_tokens::AccountTokenReader;
+pub use admission_access::AdmissionAccessReviewer;
 pub use ca_certificates::{CaCertificatesError, MAX_CA_BYTES, read_ca_certificates};
 pub use object_name::is_object_name;
 pub use policies::{ClusterReadError, list_policies, read_policy_inputs};

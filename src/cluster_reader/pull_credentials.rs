@@ -15,6 +15,25 @@ pub struct PullCredentials {
     pub unusable: Vec<PullSecretError>,
 }
 
+impl PullCredentials {
+    /// Removes and returns what a user could not read and admission perhaps can.
+    pub fn take_failures_of_user(&mut self) -> Vec<PullSecretError> {
+        let all = std::mem::take(&mut self.unusable);
+        let (of_user, others) = all.into_iter().partition(|error| match error {
+            PullSecretError::UserAccessDenied(_)
+            | PullSecretError::Api { .. }
+            | PullSecretError::Overloaded(_) => true,
+            PullSecretError::AccessDenied(_)
+            | PullSecretError::NotFound(_)
+            | PullSecretError::MissingKey(_)
+            | PullSecretError::Malformed { .. }
+            | PullSecretError::TooMany(_) => false,
+        });
+        self.unusable = others;
+        of_user
+    }
+}
+
 impl PullSecretReader {
     /// Reads the Secrets of these names, at most [`MAX_PULL_SECRETS`], those of the ServiceAccount
     /// last.
@@ -42,5 +61,39 @@ impl PullSecretReader {
             }
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_the_user_could_not_read_is_no_reason_of_admission() {
+        let object = || "Secret team-a/pull".to_owned();
+        let of_user = [
+            PullSecretError::UserAccessDenied(object()),
+            PullSecretError::Overloaded(object()),
+            PullSecretError::Api {
+                object: object(),
+                cause: "no answer".into(),
+            },
+        ];
+        let of_both = [
+            PullSecretError::AccessDenied(object()),
+            PullSecretError::NotFound(object()),
+            PullSecretError::MissingKey(object()),
+            PullSecretError::TooMany(object()),
+            PullSecretError::Malformed {
+                object: object(),
+                cause: "it is no JSON".into(),
+            },
+        ];
+        let mut found = PullCredentials {
+            configs: Vec::new(),
+            unusable: [&of_both[..2], &of_user, &of_both[2..]].concat(),
+        };
+        assert_eq!(found.take_failures_of_user(), of_user);
+        assert_eq!(found.unusable, of_both);
     }
 }

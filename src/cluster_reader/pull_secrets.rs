@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::{Api, Client};
 use moka::future::Cache;
 
-use super::object_name::is_object_name;
+use super::{admission_access::AdmissionAccessReviewer, object_name::is_object_name};
 use crate::{
     core::{
         pull_secret_names::MAX_PULL_SECRETS,
@@ -61,6 +61,7 @@ pub struct PullSecretReader {
     accounts: Cache<ObjectKey, Result<Arc<[String]>, PullSecretError>>,
     reads: Arc<FairQueue>,
     held: Arc<FairQueue>,
+    reviewer: Option<Arc<AdmissionAccessReviewer>>,
 }
 
 /// Why a pull Secret cannot be used. The messages contain names only.
@@ -72,6 +73,9 @@ pub enum PullSecretError {
     /// The namespace has not opted in.
     #[error("packgate may not read {0}")]
     AccessDenied(String),
+    /// The user who verifies has no permission. Admission may have it.
+    #[error("you may not read {0}")]
+    UserAccessDenied(String),
     /// The Secret has neither `.dockerconfigjson` nor `.dockercfg`.
     #[error("{0} has no key {DOCKER_CONFIG}")]
     MissingKey(String),
@@ -103,7 +107,9 @@ impl ClassifiedError for PullSecretError {
     fn reason(&self) -> Reason {
         match self {
             Self::NotFound(_) | Self::MissingKey(_) => Reason::SourceNotFound,
-            Self::AccessDenied(_) | Self::Api { .. } => Reason::SecretAccessDenied,
+            Self::AccessDenied(_) | Self::UserAccessDenied(_) | Self::Api { .. } => {
+                Reason::SecretAccessDenied
+            }
             Self::Malformed { .. } => Reason::InvalidSpec,
             Self::TooMany(_) => Reason::LimitExceeded,
             Self::Overloaded(_) => Reason::Overloaded,
@@ -120,6 +126,15 @@ impl PullSecretReader {
             accounts: remembered(),
             reads: FairQueue::new(READS),
             held: FairQueue::new(HELD_CONFIGS),
+            reviewer: None,
+        }
+    }
+
+    /// Reads with the permissions of a user what the webhook may read, as far as that is known.
+    pub fn for_user(client: Client, reviewer: Arc<AdmissionAccessReviewer>) -> Self {
+        Self {
+            reviewer: Some(reviewer),
+            ..Self::new(client)
         }
     }
 
@@ -218,6 +233,7 @@ impl PullSecretReader {
     ) -> Result<K, PullSecretError>
     where
         K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + k8s_openapi::Resource<Scope = k8s_openapi::NamespaceResourceScope>
             + Clone
             + std::fmt::Debug
             + serde::de::DeserializeOwned,
@@ -231,15 +247,21 @@ impl PullSecretReader {
             .acquire_permit(&party)
             .await
             .map_err(|_| PullSecretError::Overloaded(object.to_owned()))?;
+        if let Some(reviewer) = &self.reviewer
+            && !Box::pin(reviewer.may_read::<K>(namespace, name)).await
+        {
+            return Err(PullSecretError::AccessDenied(object.to_owned()));
+        }
         match Api::<K>::namespaced(self.client.clone(), namespace)
             .get_opt(name)
             .await
         {
             Ok(Some(found)) => Ok(found),
             Ok(None) => Err(PullSecretError::NotFound(object.to_owned())),
-            Err(kube::Error::Api(status)) if status.is_forbidden() => {
-                Err(PullSecretError::AccessDenied(object.to_owned()))
-            }
+            Err(kube::Error::Api(status)) if status.is_forbidden() => Err(match self.reviewer {
+                Some(_) => PullSecretError::UserAccessDenied(object.to_owned()),
+                None => PullSecretError::AccessDenied(object.to_owned()),
+            }),
             Err(error) => Err(PullSecretError::Api {
                 object: object.to_owned(),
                 cause: error.to_string(),

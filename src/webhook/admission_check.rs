@@ -19,12 +19,12 @@ use moka::future::Cache;
 use super::{
     image_check::{CheckedImage, ImageCheck, ImageCheckRequest, unreadable_reference},
     metrics::WebhookMetrics,
-    pull_credentials::access_denial,
     verdict_cache::{CachedVerdict, VERDICT_TTL, VerdictCache},
 };
 use crate::{
     api::bundle_policy::PolicySnapshot,
     clock::Clock,
+    cluster_reader::explain_access_denial,
     core::{
         digest::Digest,
         limits::InputLimits,
@@ -35,9 +35,7 @@ use crate::{
     service::{
         fair_queue::{FairQueue, FairQueueFull, FairQueueKey, FairQueueLimits, FairQueuePermit},
         registries::{OpenedRepository, RepositoryRequester, TenantRepositoryOpener},
-        verdict::{
-            ReferenceVerdict, denial_from_error, denied_verdict, evaluate_reference_tracked,
-        },
+        verdict::{denial_from_error, denied_verdict, evaluate_reference_tracked},
         verdict_stage::{VerdictStage, VerdictStageTracker},
         verification_request::{EvidenceDepth, VerificationRequest},
     },
@@ -261,7 +259,8 @@ impl AdmissionChecker {
             &InputLimits::DEFAULT,
         )
         .await;
-        let verdict = self.explain_access_denial(check, verdict).await;
+        let pulled = check.ask.credentials.get().await;
+        let verdict = explain_access_denial(verdict, check.request, pulled, &self.system_namespace);
         let image = check.checked_image(&verdict, verdict.digest);
         // What was read with renewed credentials is not known to whoever has those of the key.
         let clearance = verdict
@@ -273,28 +272,6 @@ impl AdmissionChecker {
             CachedVerdict::new(image.report.clone(), clearance, until, &check.ask.namespace)
         });
         (image, success)
-    }
-
-    /// A registry that denied access may have done so because a Secret of the object cannot be used.
-    async fn explain_access_denial(
-        &self,
-        check: &ImageCheck<'_>,
-        verdict: ReferenceVerdict,
-    ) -> ReferenceVerdict {
-        if !verdict.decision.has_denial_reason(Reason::RegistryDenied) {
-            return verdict;
-        }
-        let pulled = check.ask.credentials.get().await;
-        let repository = &check.reference.repository;
-        let (namespace, system) = (&check.ask.namespace, &self.system_namespace);
-        match access_denial(pulled, repository, namespace, system) {
-            Some(denial) => ReferenceVerdict {
-                digest: verdict.digest,
-                requests: verdict.requests,
-                ..denied_verdict(check.request, &denial)
-            },
-            None => verdict,
-        }
     }
 
     /// Waits for one of the slots of concurrent evaluations.

@@ -253,7 +253,7 @@ fn secret_message(error: &PullSecretError, state: &WebhookState, namespace: &str
     let grant = tenant_grant_command(namespace, &state.system_namespace);
     match error {
         PullSecretError::NotFound(_) => format!("{error}; create it, or correct the name"),
-        PullSecretError::AccessDenied(_) => {
+        PullSecretError::AccessDenied(_) | PullSecretError::UserAccessDenied(_) => {
             format!(
                 "{error}. Grant access: {grant}; or add {namespace} to the chart's value tenants"
             )

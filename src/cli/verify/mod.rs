@@ -16,6 +16,8 @@ use self::{
 };
 use super::{context::CliContext, error::CliError, output::CommandResult};
 use crate::{
+    api::rbac::SYSTEM_NAMESPACE,
+    cluster_reader::explain_access_denial,
     core::{
         policy::{Clearance, Policy},
         reference::BundleLocation,
@@ -124,6 +126,12 @@ impl TrustArgs {
             context.limits(),
         )
         .await;
+        let answer = match &admission {
+            Some(admission) => {
+                explain_access_denial(answer, &request, &admission.pulled, SYSTEM_NAMESPACE)
+            }
+            None => answer,
+        };
         Ok(inquiry.report_verdict(&answer))
     }
 

@@ -14,6 +14,7 @@ use crate::{
         registry_clients::RegistryClients,
         signer::load_kms_signer,
     },
+    cluster_reader::PullCredentials,
     core::{
         limits::InputLimits,
         lockfile::Lockfile,
@@ -41,6 +42,8 @@ pub(super) struct VerificationTerms {
 pub(super) struct AdmissionTerms {
     pub(super) registries: Arc<RegistryClients>,
     pub(super) credentials: Arc<dyn CredentialStore>,
+    /// Those of the Secrets that the image is pulled with.
+    pub(super) pulled: PullCredentials,
     pub(super) deadline: Duration,
 }
 
@@ -56,6 +59,7 @@ impl TrustArgs {
                 policies,
                 registries,
                 credentials,
+                pulled,
                 deadline,
             } = cluster::load_admission_settings(
                 self.namespace.as_deref(),
@@ -69,6 +73,7 @@ impl TrustArgs {
                 admission: Some(AdmissionTerms {
                     registries,
                     credentials,
+                    pulled,
                     deadline,
                 }),
             });
