@@ -17,6 +17,7 @@ use k8s_openapi::{
 use serde::Serialize;
 use serde_json::Value;
 
+pub use self::rules::POLICY_INPUTS_ROLE;
 use self::rules::{
     API_GROUP, CONTROLLER, NAMESPACED, READ, WEBHOOK, controller_rules, policy_rule, system_rules,
     webhook_rules, with_resource_name,
@@ -99,6 +100,7 @@ impl RbacInstallation {
             self.tenant_token_role()?,
             self.platform_key_reader_role()?,
             self.policy_reader_role()?,
+            self.policy_inputs_role()?,
             self.aggregated_user_roles()?,
         ]
         .concat())
@@ -127,7 +129,7 @@ impl RbacInstallation {
         self.role_with_binding(
             CONTROLLER,
             purpose,
-            system_rules(),
+            Some(system_rules()),
             self.service_account_subject(CONTROLLER),
             "Binds it to the controller.",
         )
@@ -160,7 +162,7 @@ impl RbacInstallation {
         grants.extend(self.role_with_binding(
             WEBHOOK,
             purpose,
-            own,
+            Some(own),
             self.service_account_subject(WEBHOOK),
             "Binds it to the webhook.",
         )?);
@@ -190,6 +192,17 @@ impl RbacInstallation {
             )?,
             rbac_object("Binds it to all authenticated users.", &binding)?,
         ])
+    }
+
+    fn policy_inputs_role(&self) -> Result<Vec<RbacObject>, RbacError> {
+        self.role_with_binding(
+            POLICY_INPUTS_ROLE,
+            "The ConfigMaps in the namespace of packgate that policies refer to, for the same verdict on the command line. The controller keeps \
+                the rules: what policies do not name is not in them.",
+            None,
+            authenticated_users_subject(),
+            "Binds it to all authenticated users.",
+        )
     }
 
     fn tenant_secret_role(&self) -> Result<Vec<RbacObject>, RbacError> {
@@ -223,7 +236,7 @@ impl RbacInstallation {
         self.role_with_binding(
             PLATFORM_KEY,
             "The platform's public key, to verify signatures with.",
-            rules,
+            Some(rules),
             authenticated_users_subject(),
             "Binds it to all authenticated users.",
         )
@@ -255,13 +268,13 @@ impl RbacInstallation {
         &self,
         name: &str,
         purpose: &'static str,
-        rules: Vec<PolicyRule>,
+        rules: Option<Vec<PolicyRule>>,
         subject: Subject,
         binding_purpose: &'static str,
     ) -> Result<Vec<RbacObject>, RbacError> {
         let role = Role {
             metadata: self.namespaced_metadata(name),
-            rules: Some(rules),
+            rules,
         };
         let binding = RoleBinding {
             metadata: self.namespaced_metadata(name),
@@ -565,7 +578,15 @@ mod tests {
     }
 
     #[test]
-    fn everybody_reads_one_config_map() {
+    fn everybody_reads_one_config_map_and_what_policies_name() {
+        let objects = grants().into_iter();
+        let inputs: Vec<Value> = objects
+            .map(|grant| grant.object)
+            .filter(|object| object["metadata"]["name"] == POLICY_INPUTS_ROLE)
+            .collect();
+        let kinds: Vec<_> = inputs.iter().map(|object| &object["kind"]).collect();
+        assert_eq!(kinds, ["Role", "RoleBinding"]);
+        assert!(inputs[0].get("rules").is_none(), "helm would reset them");
         assert_eq!(
             role("Role", PLATFORM_KEY),
             [with_resource_name(

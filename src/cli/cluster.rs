@@ -10,7 +10,7 @@ use kube::{Api, Client};
 use super::{
     error::CliError,
     in_cluster::{admission_http_options, cluster_http_options, kube_client},
-    installation_credentials::{InstallationCredentials, warn_of_other_verdict},
+    installation_credentials::{InstallationCredentials, UnaskedProviders, warn_of_other_verdict},
     registry_clients::RegistryClients,
 };
 use crate::{
@@ -30,8 +30,11 @@ use crate::{
     service::registries::named_credentials,
 };
 
-/// The `ConfigMap` and key with the chart's values.
-const CONFIG: (&str, &str) = ("packgate-config", "config.yaml");
+/// The `ConfigMap` with the chart's values, and the one with those of them that every user may read:
+/// what a verdict depends on.
+const CONFIG_MAPS: [&str; 2] = ["packgate-config", "packgate-verification"];
+/// The key of both.
+const CONFIG_KEY: &str = "config.yaml";
 
 /// A cluster, with the permissions of a user.
 pub(super) struct ClusterClient {
@@ -44,19 +47,7 @@ impl ClusterClient {
     /// has its defaults.
     pub(super) async fn connect_to_cluster() -> Result<Self, CliError> {
         let client = kube_client().await?;
-        let installation =
-            match read_config_map_key(&client, SYSTEM_NAMESPACE, CONFIG.0, CONFIG.1).await {
-                Ok(Some(text)) => InstallationConfig::parse(text.as_bytes())?,
-                Ok(None) => InstallationConfig::default(),
-                Err(error) => {
-                    tracing::warn!(
-                        %error,
-                        "packgate's configuration in this cluster cannot be read; registries are \
-                            accessed with the default settings"
-                    );
-                    InstallationConfig::default()
-                }
-            };
+        let installation = read_installation(&client).await?;
         Ok(Self {
             client,
             installation,
@@ -136,6 +127,26 @@ impl ClusterClient {
             },
         )
     }
+}
+
+/// The chart's values, as far as the user may read them.
+async fn read_installation(client: &Client) -> Result<InstallationConfig, CliError> {
+    let mut failure = None;
+    for name in CONFIG_MAPS {
+        match read_config_map_key(client, SYSTEM_NAMESPACE, name, CONFIG_KEY).await {
+            Ok(Some(text)) => return Ok(InstallationConfig::parse(text.as_bytes())?),
+            Ok(None) => {}
+            Err(error) => failure = Some(error),
+        }
+    }
+    if let Some(error) = failure {
+        tracing::warn!(
+            %error,
+            "packgate's configuration in this cluster cannot be read; registries are accessed with \
+                the default settings"
+        );
+    }
+    Ok(InstallationConfig::default())
 }
 
 async fn read_config_map_key(
@@ -219,6 +230,9 @@ pub(super) async fn load_admission_settings(
     let credentials: Vec<Arc<dyn CredentialStore>> = vec![
         Arc::new(named_credentials(&pulled.configs)),
         cluster.installation_credentials()?,
+        Arc::new(UnaskedProviders::new(
+            cluster.installation.credential_providers.clone(),
+        )),
         further,
     ];
     Ok(ClusterAdmissionSettings {

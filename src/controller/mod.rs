@@ -23,6 +23,7 @@ mod platform_key;
 mod policy_cache;
 mod policy_enforcement;
 mod policy_status;
+mod published_policy_inputs;
 mod read_limiter;
 mod readiness;
 mod reconcile;
@@ -49,7 +50,11 @@ use k8s_openapi::api::{batch::v1::Job, coordination::v1::Lease, core::v1::Pod};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
-    runtime::{Controller, controller, reflector::ObjectRef, watcher},
+    runtime::{
+        Controller, controller,
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -63,12 +68,14 @@ use self::{
     garbage_collector::collect_garbage_forever,
     leader_election::{LeaderElectionTimings, LeaderElector},
     policy_status::ReadinessControllers,
+    published_policy_inputs::publish_policy_inputs_forever,
     reconcile_context::ReconcileContext,
     reconcile_error::ReconcileError,
     resources::{BUNDLE, BUNDLE_NAMESPACE, MANAGED_BY, MANAGER},
     watched_policies::WatchedPolicyStores,
     webhook_configuration::manage_configuration_forever,
 };
+use crate::api::trust_root::TrustRoot;
 
 /// The number of objects that are reconciled concurrently.
 const CONCURRENCY: u16 = 16;
@@ -146,11 +153,12 @@ async fn reconcile_until_stopped(
     let bundles = reconcile_bundles(controller, client.clone(), &context, &stop);
     let checks = ReadinessControllers::new(&client);
     let policies = checks.policy_stores();
+    let trust_roots = checks.trust_root_store();
     let names = context.installation.metrics.names;
     context.metrics.watch_policies(&policies, names);
     context
         .metrics
-        .watch_trust_roots(checks.trust_root_store(), names);
+        .watch_trust_roots(trust_roots.clone(), names);
     let checking = async {
         checks.run_all(&context, &stop).await;
         if stop.is_cancelled() {
@@ -162,6 +170,7 @@ async fn reconcile_until_stopped(
         () = collect_garbage_forever(&context) => Err(ControllerError::WatchesEnded),
         () = checking => Err(ControllerError::WatchesEnded),
         () = manage_webhook_configuration(&context, &policies) => Err(ControllerError::WatchesEnded),
+        () = publish_policy_inputs(&context, &policies, &trust_roots) => Err(ControllerError::WatchesEnded),
     }
 }
 
@@ -249,6 +258,22 @@ fn owning_bundle<K: Resource>(child: &K) -> Option<ObjectRef<DeserializeGuard<Ca
 
 /// Manages the webhook's configuration, as soon as every policy is known: without a policy its
 /// entries would let its uses pass unchecked.
+async fn publish_policy_inputs(
+    context: &ReconcileContext,
+    policies: &WatchedPolicyStores,
+    trust_roots: &Store<DeserializeGuard<TrustRoot>>,
+) {
+    if tokio::try_join!(
+        policies.cluster.wait_until_ready(),
+        policies.namespaced.wait_until_ready(),
+        trust_roots.wait_until_ready()
+    )
+    .is_ok()
+    {
+        publish_policy_inputs_forever(context, policies, trust_roots).await;
+    }
+}
+
 async fn manage_webhook_configuration(
     context: &Arc<ReconcileContext>,
     policies: &WatchedPolicyStores,

@@ -610,6 +610,31 @@ fn the_configuration_says_what_the_values_say() {
         },
     ]);
     assert_eq!(full["registries"], registries);
+    // What every user may read has no arguments and environments of programs.
+    let rendered = documents(chart.full().ok());
+    let public = &find(&rendered, "ConfigMap", "packgate-verification")["data"]["config.yaml"];
+    let public: Value = serde_saphyr::from_str(public.as_str().expect("a file")).expect("YAML");
+    assert_eq!(public["registries"], registries);
+    let providers = public["credentialProviders"].as_array().expect("a list");
+    assert_eq!(
+        providers.len(),
+        full["credentialProviders"]
+            .as_array()
+            .expect("a list")
+            .len()
+    );
+    for provider in providers {
+        let keys: Vec<_> = provider.as_object().expect("an object").keys().collect();
+        assert_eq!(
+            keys,
+            ["command", "defaultCacheDuration", "matchImages", "name"]
+        );
+    }
+    let role = &find(&rendered, "Role", "packgate-verification")["rules"];
+    assert_eq!(
+        role[0]["resourceNames"],
+        json!(["packgate-verification", "corp-ca"])
+    );
     let sign = sign_jobs(4, 1, 600, "512Mi");
     assert_eq!(
         full["jobs"],

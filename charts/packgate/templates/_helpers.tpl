@@ -77,17 +77,37 @@ app.kubernetes.io/component: webhook
 {{- end -}}
 {{- end }}
 
-{{- /* The configuration of controller and webhook. They refuse keys that they do not know, so each one is written out here. */ -}}
-{{- define "packgate.config" -}}
-{{- $values := .Values -}}
+{{- /* The registries, in JSON. */ -}}
+{{- define "packgate.registries" -}}
 {{- $registries := list -}}
-{{- range $values.registries -}}
+{{- range .Values.registries -}}
   {{- $registry := dict "host" .host "plainHTTP" (.plainHTTP | default false) -}}
   {{- with .caRef }}{{ $_ := set $registry "caRef" (dict "kind" .kind "name" .name) }}{{ end -}}
   {{- with .secretRef }}{{ $_ := set $registry "secretRef" (dict "name" .name) }}{{ end -}}
   {{- with .tokenServices }}{{ $_ := set $registry "tokenServices" . }}{{ end -}}
   {{- $registries = append $registries $registry -}}
 {{- end -}}
+{{- toJson $registries -}}
+{{- end }}
+
+{{- /* What users need for the verdict of the webhook on the command line. Secrets have names only; arguments and environments of programs may be secret. */ -}}
+{{- define "packgate.verificationConfig" -}}
+registries: {{ include "packgate.registries" . }}
+{{- $providers := list -}}
+{{- range .Values.credentialProviders -}}
+  {{- $provider := pick . "name" "matchImages" "defaultCacheDuration" -}}
+  {{- $providers = append $providers (set $provider "command" (printf "/%s" (trimPrefix "/" .command))) -}}
+{{- end -}}
+{{- with $providers }}
+credentialProviders: {{ toJson . }}
+{{- end }}
+webhook:
+  timeoutSeconds: {{ .Values.webhook.timeoutSeconds }}
+{{- end }}
+
+{{- /* The configuration of controller and webhook. They refuse keys that they do not know, so each one is written out here. */ -}}
+{{- define "packgate.config" -}}
+{{- $values := .Values -}}
 {{- $providers := list -}}
 {{- range $values.credentialProviders -}}
   {{- $provider := omit . "image" -}}
@@ -96,7 +116,7 @@ app.kubernetes.io/component: webhook
 {{- end -}}
 builder:
   id: {{ $values.builder.id | quote }}
-registries: {{ toJson $registries }}
+registries: {{ include "packgate.registries" . }}
 {{- with $providers }}
 credentialProviders: {{ toJson . }}
 {{- end }}

@@ -9,6 +9,10 @@ pub(super) const CONTROLLER: &str = "packgate-controller";
 /// The account of the webhook, and its Lease.
 pub(super) const WEBHOOK: &str = "packgate-webhook";
 
+/// The Role for the `ConfigMap`s of the system namespace that policies refer to. The controller
+/// keeps its rules.
+pub const POLICY_INPUTS_ROLE: &str = "packgate-policy-inputs";
+
 /// The group of our kinds.
 pub(super) const API_GROUP: &str = "packgate.dev";
 /// The verbs that only read.
@@ -93,6 +97,11 @@ pub(super) fn system_rules() -> Vec<PolicyRule> {
         with_resource_name(
             policy_rule("coordination.k8s.io", &["leases"], &["get", "update"]),
             CONTROLLER,
+        ),
+        // which of its ConfigMaps every user may read; the chart creates the object
+        with_resource_name(
+            policy_rule("rbac.authorization.k8s.io", &["roles"], &["get", "patch"]),
+            POLICY_INPUTS_ROLE,
         ),
         // owner of objects that are deleted with the installation
         with_resource_name(policy_rule("", &["serviceaccounts"], &["get"]), CONTROLLER),

@@ -13,4 +13,5 @@ pub(crate) mod root;
 pub(crate) mod scene;
 mod threats;
 pub(crate) mod timely;
+mod user_verdicts;
 mod writing;

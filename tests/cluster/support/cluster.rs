@@ -16,7 +16,7 @@ use super::{
 };
 
 /// The binary under test, as a user of the command line has it.
-const BINARY: &str = env!("CARGO_BIN_EXE_packgate");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_packgate");
 
 /// The root of the repository.
 pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
