@@ -53,10 +53,13 @@ impl RegistrySession {
         }
         attempts.renewed = true;
         let shown = attempts.refused.iter();
-        let refused: Vec<_> = shown
-            .filter_map(|shown| Some(shown.credentials.as_ref()?.credentials.clone()))
-            .chain(attempts.tried.iter().cloned())
-            .collect();
+        let shown = shown.filter_map(|shown| Some(&shown.credentials.as_ref()?.credentials));
+        let mut refused = Vec::new();
+        for credentials in shown.chain(&attempts.tried) {
+            if !refused.contains(credentials) {
+                refused.push(credentials.clone());
+            }
+        }
         if refused.is_empty() {
             return false;
         }
