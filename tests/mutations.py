@@ -16,6 +16,18 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # What is deleted, where, the code, what stands there instead, and the test that must fail.
 TABLE = [
+    ("a mirror says what a tag names", "src/oci/mirrored/mod.rs",
+     "let resolved = self.registry.source.resolve_manifest(selector, limits);", "let resolved = self.mirrors[0].source.resolve_manifest(selector, limits);", "the_registry_says_what_a_tag_names"),
+    ("a mirror without signatures is an image without", "src/oci/mirrored/mod.rs",
+     "        if found.is_empty() {\n            return self.ask_registry_again(request, &failed).await;\n        }\n", "", "signatures_are_listed_by_the_registry_while_it_answers"),
+    ("a registry that refuses is away", "src/oci/mirrored/mod.rs",
+     "OciError::Unavailable { .. } | OciError::Deadline { .. } | OciError::RateLimited { .. }", "OciError::Unavailable { .. } | OciError::Deadline { .. } | OciError::RateLimited { .. } | OciError::Denied { .. }", "signatures_are_listed_by_the_registry_while_it_answers"),
+    ("a mirror that hangs is asked first again", "src/oci/mirrored/mod.rs",
+     "host.availability.set_silent();", "", "a_place_that_does_not_answer_is_asked_last"),
+    ("a mirror gets its registry's credentials", "src/service/renewable_lookup.rs",
+     "let found = lookups.find(|(known, _)| known == repository);", "let found = lookups.next(); let _ = repository;", "a_renewal_is_remembered"),
+    ("a mirror's credentials are no part of what a verdict counts for", "src/service/registries.rs",
+     "all => Some(Digest::of_bytes(format!(\"{all:?}\").as_bytes()))", "all => all[0]", "credentials_of_a_mirror_are_part_of_what_a_verdict_counts_for"),
     ("a tenant's hosts are everybody's", "src/controller/webhook_configuration/entries.rs",
      "!matches!(policy.rules().kind, PolicyOrigin::Namespaced(_))", "policy.rules().generation >= 0", "a_bundle_policy_widens_its_own_namespace_only"),
     ("an entry of namespaces is for all", "src/controller/webhook_configuration/entries.rs",

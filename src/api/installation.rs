@@ -1,6 +1,8 @@
 //! The configuration of an installation: the chart's values, as the controller and the webhook read
 //! them.
 
+mod registry_config;
+
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
@@ -11,6 +13,8 @@ use crate::core::{
     credential_provider::{CredentialProviderSettings, validate_providers},
     reason::{ClassifiedError, Reason},
 };
+
+pub use registry_config::{RegistryConfig, RegistryMirrorConfig};
 
 /// The maximum size of a configuration file in bytes.
 pub const MAX_CONFIG: usize = 256 << 10;
@@ -101,28 +105,6 @@ pub struct BuilderConfig {
     /// The prefix of `builder.id`; `/platform` or `/namespace/NAMESPACE` follows. Empty: a URI with
     /// the cluster's UID.
     pub id: String,
-}
-
-/// The settings of one registry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RegistryConfig {
-    /// `HOST[:PORT]` of the registry.
-    pub host: String,
-    /// Use HTTP without TLS.
-    #[serde(default, rename = "plainHTTP")]
-    pub plain_http: bool,
-    /// Its CA certificates: an object of the system namespace, key `ca.crt`.
-    #[serde(default)]
-    pub ca_ref: Option<ConfigObjectRef>,
-    /// The credentials that controller and webhook read evidence with: a Secret of type
-    /// `kubernetes.io/dockerconfigjson` in the system namespace. Those that an object names are
-    /// tried first.
-    #[serde(default)]
-    pub secret_ref: Option<NameRef>,
-    /// Token services of other owners that its credentials may be sent to: `https://HOST[:PORT]`.
-    #[serde(default)]
-    pub token_services: Vec<String>,
 }
 
 /// Network access of the controller and its Jobs.
@@ -256,6 +238,11 @@ impl InstallationConfig {
             ));
         }
         read.validate_providers()?;
+        for (at, registry) in read.registries.iter().enumerate() {
+            registry
+                .validate_mirrors(&format!("registries[{at}].mirrors"))
+                .map_err(InstallationConfigError)?;
+        }
         Ok(read)
     }
 
@@ -305,7 +292,8 @@ mod tests {
     fn the_charts_configuration_is_read() {
         let text = "builder: {id: 'https://ci.example.com/packgate/'}\nregistries: [{host: \
             'r.example.com:5000', plainHTTP: true, caRef: {kind: ConfigMap, name: ca}, secretRef: \
-            {name: reader}, tokenServices: ['https://auth.example.org']}]\n\
+            {name: reader}, tokenServices: ['https://auth.example.org'], mirrors: \
+            [{url: 'https://mirror.example.com/hub'}]}]\n\
             network: {allowedPrivateCIDRs: [10.0.0.0/8]}\nsigning: {allowNone: true}\nnoMatch: \
             {packedBundle: Deny, imageVolume: Warn, container: Allow}\n\
             webhook: {clientCARef: {kind: ConfigMap, name: api-server}, clientNames: \
@@ -323,6 +311,10 @@ mod tests {
         assert_eq!(
             config.registries[0].token_services,
             ["https://auth.example.org"]
+        );
+        assert_eq!(
+            config.registries[0].mirrors[0].url,
+            "https://mirror.example.com/hub"
         );
         assert_eq!(
             config
@@ -364,6 +356,9 @@ mod tests {
             "noMatch: {container: Perhaps}",
             "registries: [{plainHTTP: true}]",
             "- a",
+            "registries: [{host: r.example.com, mirrors: [{url: mirror.example.com}]}]",
+            "registries: [{host: r.example.com, mirrors: [{url: 'https://m.example.com', x: 1}]}]",
+            "registries: [{host: r.example.com, mirrors: ['https://m.example.com']}]",
             "jobs: {sign: {maxConcurrent: 0}}",
             "jobs: {sign: {timeoutSeconds: 59}}",
             "credentialProviders: [{name: a, matchImages: [a.io], defaultCacheDuration: 1h}]",

@@ -10,7 +10,7 @@ use super::{
     credential_files::load_credentials, credential_provider_file::load_credential_providers,
     error::CliError, global_args::GlobalArgs, in_cluster::patient_retries, plain_http::PlainHttp,
     progress::TerminalProgress, registry_clients::RegistryClients,
-    token_services::TokenServicesByHost,
+    registry_mirrors::RegistryMirrorsByHost, token_services::TokenServicesByHost,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -120,7 +120,20 @@ impl CliContext {
         })
     }
 
-    /// The same for a command that signs.
+    /// Opens what exists, to read it only: from a registry also through its mirrors.
+    pub(super) fn open_source(
+        &self,
+        location: &BundleLocation,
+    ) -> Result<Arc<dyn ContentSource>, CliError> {
+        Ok(match location {
+            BundleLocation::Registry(reference) => {
+                self.open_remote_source(&reference.repository)?
+            }
+            BundleLocation::Layout(_) | BundleLocation::Archive(_) => self.open_target(location)?,
+        })
+    }
+
+    /// Opens a target for a command that signs.
     pub(super) fn open_signing_target(
         &self,
         location: &BundleLocation,
@@ -137,14 +150,14 @@ impl CliContext {
     /// Content whose signatures and attestations are in another repository, if one is named.
     pub(super) fn with_signature_repository(
         &self,
-        content: Arc<dyn ContentTarget>,
+        content: Arc<dyn ContentSource>,
         repository: Option<&ImageRepository>,
     ) -> Result<Arc<dyn ContentSource>, CliError> {
         Ok(match repository {
             None => content,
             Some(repository) => Arc::new(SeparateSignatures::new(
                 content,
-                Arc::new(self.open_remote_target(repository)?),
+                self.open_remote_source(repository)?,
             )),
         })
     }
@@ -207,16 +220,28 @@ impl CliContext {
         })
     }
 
+    fn open_remote_source(
+        &self,
+        repository: &ImageRepository,
+    ) -> Result<Arc<dyn ContentSource>, CliError> {
+        let credentials = self.registry_credentials()?;
+        Ok(self
+            .registry_clients()?
+            .open_source(repository, &credentials)?)
+    }
+
     fn open_remote_target(&self, repository: &ImageRepository) -> Result<RegistryTarget, CliError> {
         self.registry_clients()?
             .open_target(repository, self.registry_credentials()?)
     }
 
     fn registry_clients(&self) -> Result<RegistryClients, CliError> {
-        Ok(RegistryClients::from_shared_client(
-            self.http_client()?,
+        let clients =
+            RegistryClients::from_shared_client(self.http_client()?, &self.http_options()?);
+        Ok(clients.with_arguments(
             self.plain_http()?,
-            Arc::new(TokenServicesByHost::parse(&self.global.token_service)?),
+            TokenServicesByHost::parse(&self.global.token_service)?,
+            RegistryMirrorsByHost::parse(&self.global.registry_mirror)?,
         ))
     }
 

@@ -49,7 +49,7 @@ pub(super) async fn run_copy(
     )?;
     let limits = context.limits();
     let source = context.with_signature_repository(
-        context.open_target(&args.source)?,
+        context.open_source(&args.source)?,
         args.signature_repository.as_ref(),
     )?;
     let mut root = source

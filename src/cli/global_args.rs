@@ -48,6 +48,10 @@ pub(super) struct GlobalArgs {
     /// another domain; repeat it for several
     #[arg(long, global = true, value_name = "HOST=URL")]
     pub(super) token_service: Vec<String>,
+    /// Mirror to read the registry HOST from, tried before the registry itself: manifests and blobs by
+    /// digest, and signatures while the registry does not answer; repeat it for several
+    #[arg(long, global = true, value_name = "HOST=URL")]
+    pub(super) registry_mirror: Vec<String>,
     /// Further certificate authorities to trust, in PEM; or a server's own certificate
     #[arg(long, global = true, value_name = "FILE", env = "PACKGATE_CA_FILE")]
     pub(super) ca_file: Option<PathBuf>,
@@ -103,6 +107,10 @@ impl GlobalArgs {
             .token_service
             .iter()
             .flat_map(|service| ["--token-service".to_owned(), shell_quote(service)]);
+        let mirrors = self
+            .registry_mirror
+            .iter()
+            .flat_map(|mirror| ["--registry-mirror".to_owned(), shell_quote(mirror)]);
         let paths = [
             ("--ca-file", &self.ca_file),
             ("--registry-config", &self.registry_config),
@@ -123,6 +131,7 @@ impl GlobalArgs {
         plain_http
             .into_iter()
             .chain(token_services)
+            .chain(mirrors)
             .chain(paths.flatten())
             .collect()
     }

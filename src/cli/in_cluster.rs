@@ -25,9 +25,9 @@ use crate::{
     service::{
         registries::{
             OpenedRepository, RepositoryOpenError, RepositoryRequester, TenantRepositoryOpener,
-            credentials_digest, named_credentials,
+            combined_credentials_digest, named_credentials,
         },
-        renewable_lookup::RenewableLookup,
+        renewable_lookup::RenewableLookups,
         trust_root::TrustSource,
     },
     trust::TufSource,
@@ -208,15 +208,12 @@ impl TenantRepositoryOpener for ClusterRepositoryOpener {
             service_account: requester.service_account.map(ToOwned::to_owned),
         });
         let store = CredentialChain::new(vec![named, installation, providers]);
-        let lookup = store.credentials_for_repository(repository).await;
-        let credentials = credentials_digest(&lookup);
         // Looked up once: what is read is remembered for these credentials, and for no newer ones.
-        let lookup = RenewableLookup::new(lookup, Arc::new(store));
-        let renewal = lookup.renewal();
-        let source = self
-            .registries
-            .with_credentials(Arc::new(lookup))
-            .open_repository(repository)?;
+        let repositories = self.registries.repositories_read(repository);
+        let lookups = RenewableLookups::look_up(Arc::new(store), repositories).await;
+        let (credentials, renewal) = (combined_credentials_digest(&lookups), lookups.renewal());
+        let lookups: Arc<dyn CredentialStore> = Arc::new(lookups);
+        let source = self.registries.open_source(repository, &lookups)?;
         Ok(OpenedRepository {
             source,
             credentials,

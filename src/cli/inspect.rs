@@ -42,7 +42,7 @@ pub(super) async fn run_inspect(
         return inspect_lock(&InputFile::read_lockfile(path)?);
     }
     let location: BundleLocation = args.subject.parse()?;
-    let source = context.open_target(&location)?;
+    let source = context.open_source(&location)?;
     let root = source
         .resolve_manifest(&location.tag_or_digest(), context.limits())
         .await?;

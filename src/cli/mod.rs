@@ -40,6 +40,7 @@ mod policy_files;
 mod progress;
 mod rbac;
 mod registry_clients;
+mod registry_mirrors;
 mod sign;
 mod signer;
 mod sigstore;

@@ -1,18 +1,26 @@
 //! The client of each registry, with or without TLS.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use super::{
     error::CliError,
     plain_http::{PlainHttp, canonical_registry_host},
+    registry_mirrors::{RegistryMirrorsByHost, parse_registry_mirrors},
     token_services::{TokenServicesByHost, parse_token_services},
 };
 use crate::{
-    core::{job::JobRegistry, reference::ImageRepository},
+    core::{
+        job::JobRegistry,
+        reference::{ImageRepository, RegistryMirror},
+    },
     fetch::RepositoryOpener,
     http::{HttpClient, HttpOptions},
     oci::{
-        ContentSource, OciError,
+        ContentSource, HostAvailability, MirroredHost, MirroredRepository, OciError,
         credentials::CredentialStore,
         remote::{RegistryOptions, RegistryTarget},
     },
@@ -25,6 +33,10 @@ pub(super) struct RegistryClients {
     hosts: Arc<BTreeMap<String, RegistryClient>>,
     plain: PlainHttp,
     token_services: Arc<TokenServicesByHost>,
+    mirrors: Arc<RegistryMirrorsByHost>,
+    availability: Arc<Mutex<BTreeMap<String, HostAvailability>>>,
+    /// How long a mirror, or a registry with mirrors, is waited for.
+    patience: Duration,
 }
 
 /// The client of one registry.
@@ -32,6 +44,7 @@ pub(super) struct RegistryClients {
 struct RegistryClient {
     http: HttpClient,
     options: RegistryOptions,
+    mirrors: Vec<RegistryMirror>,
 }
 
 impl RegistryClients {
@@ -40,14 +53,14 @@ impl RegistryClients {
     ///
     /// Errors: an invalid or duplicate host, certificates that cannot be parsed.
     pub(super) fn new(registries: &[JobRegistry], options: &HttpOptions) -> Result<Self, CliError> {
-        let mut all =
-            Self::from_shared_client(HttpClient::new(options)?, PlainHttp::Never, Arc::default());
+        let mut all = Self::from_shared_client(HttpClient::new(options)?, options);
         let mut hosts = BTreeMap::new();
         for JobRegistry {
             host,
             plain_http,
             ca,
             token_services,
+            mirrors,
         } in registries
         {
             let http = match ca {
@@ -61,6 +74,7 @@ impl RegistryClients {
                     token_services: parse_token_services(host, token_services)?,
                     ..RegistryOptions::default()
                 },
+                mirrors: parse_registry_mirrors(host, mirrors)?,
             };
             if hosts
                 .insert(canonical_registry_host(host)?, reach)
@@ -75,30 +89,98 @@ impl RegistryClients {
         Ok(all)
     }
 
-    /// All registries with one client, except for TLS and token services.
-    pub(super) fn from_shared_client(
-        http: HttpClient,
-        plain: PlainHttp,
-        token_services: Arc<TokenServicesByHost>,
-    ) -> Self {
+    /// All registries with one client, which was made with these options.
+    pub(super) fn from_shared_client(http: HttpClient, options: &HttpOptions) -> Self {
         Self {
             others: RegistryClient {
                 http,
                 options: RegistryOptions::default(),
+                mirrors: Vec::new(),
             },
             hosts: Arc::default(),
-            plain,
-            token_services,
+            plain: PlainHttp::Never,
+            token_services: Arc::default(),
+            mirrors: Arc::default(),
+            availability: Arc::default(),
+            patience: options.response_timeout / 3,
         }
     }
 
-    /// A repository. Sends nothing yet.
+    /// The same with what the command line says about some registries.
+    #[must_use]
+    pub(super) fn with_arguments(
+        self,
+        plain: PlainHttp,
+        token_services: TokenServicesByHost,
+        mirrors: RegistryMirrorsByHost,
+    ) -> Self {
+        Self {
+            plain,
+            token_services: Arc::new(token_services),
+            mirrors: Arc::new(mirrors),
+            ..self
+        }
+    }
+
+    /// A repository, to write to: of the registry itself. Sends nothing yet.
     pub(super) fn open_target(
         &self,
         repository: &ImageRepository,
         credentials: Arc<dyn CredentialStore>,
     ) -> Result<RegistryTarget, CliError> {
         Ok(self.remote_target(repository, credentials)?)
+    }
+
+    /// A repository, to read from: through the registry's mirrors, if it has any. Each host gets the
+    /// credentials for its own name. Sends nothing yet.
+    pub(super) fn open_source(
+        &self,
+        repository: &ImageRepository,
+        credentials: &Arc<dyn CredentialStore>,
+    ) -> Result<Arc<dyn ContentSource>, OciError> {
+        let target = self.remote_target(repository, Arc::clone(credentials))?;
+        let mirrors = self.mirrored(repository);
+        if mirrors.is_empty() {
+            return Ok(Arc::new(target));
+        }
+        let opened = mirrors.into_iter().map(|(mirror, repository)| {
+            let credentials = Arc::clone(credentials);
+            let target = self.open_with(&repository, credentials, mirror.plain_http())?;
+            Ok(self.known_host(repository.host(), target))
+        });
+        let opened = opened.collect::<Result<_, OciError>>()?;
+        let registry = self.known_host(repository.host(), target);
+        let mirrored = MirroredRepository::new(registry, opened, self.patience);
+        Ok(Arc::new(mirrored))
+    }
+
+    /// The repositories that [`Self::open_source`] asks for this one, itself first.
+    pub(super) fn repositories_read(&self, repository: &ImageRepository) -> Vec<ImageRepository> {
+        let mirrors = self.mirrored(repository).into_iter();
+        let names = mirrors.map(|(_, repository)| repository);
+        std::iter::once(repository.clone()).chain(names).collect()
+    }
+
+    /// The mirrors of a repository, with its name there. One in which the name would be too long
+    /// has no such repository.
+    fn mirrored(&self, repository: &ImageRepository) -> Vec<(&RegistryMirror, ImageRepository)> {
+        let host = repository.host();
+        let configured = &self.client_for_host(host).mirrors;
+        let mirrors = configured.iter().chain(self.mirrors.for_host(host));
+        mirrors
+            .filter_map(|mirror| Some((mirror, mirror.mirrored_repository(repository).ok()?)))
+            .collect()
+    }
+
+    fn known_host(&self, host: &str, target: RegistryTarget) -> MirroredHost {
+        let mut known = self
+            .availability
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        MirroredHost {
+            source: Arc::new(target),
+            availability: known.entry(host.to_owned()).or_default().clone(),
+        }
     }
 
     /// All repositories, with these credentials.
@@ -117,8 +199,18 @@ impl RegistryClients {
         repository: &ImageRepository,
         credentials: Arc<dyn CredentialStore>,
     ) -> Result<RegistryTarget, OciError> {
-        let RegistryClient { http, options } = self.client_for_host(repository.host());
-        let plain_http = options.plain_http || self.plain.allows_host(repository.host())?;
+        let of_host = &self.client_for_host(repository.host()).options;
+        let plain_http = of_host.plain_http || self.plain.allows_host(repository.host())?;
+        self.open_with(repository, credentials, plain_http)
+    }
+
+    fn open_with(
+        &self,
+        repository: &ImageRepository,
+        credentials: Arc<dyn CredentialStore>,
+        plain_http: bool,
+    ) -> Result<RegistryTarget, OciError> {
+        let RegistryClient { http, options, .. } = self.client_for_host(repository.host());
         let mut token_services = options.token_services.clone();
         token_services.extend(self.token_services.for_host(repository.host()));
         RegistryTarget::new(
@@ -149,10 +241,7 @@ impl RepositoryOpener for CredentialedRepositoryOpener {
         &self,
         repository: &ImageRepository,
     ) -> Result<Arc<dyn ContentSource>, OciError> {
-        Ok(Arc::new(self.registries.remote_target(
-            repository,
-            Arc::clone(&self.credentials),
-        )?))
+        self.registries.open_source(repository, &self.credentials)
     }
 }
 
@@ -185,6 +274,7 @@ mod tests {
             plain_http: true,
             ca: None,
             token_services: Vec::new(),
+            mirrors: Vec::new(),
         }
     }
 
@@ -225,6 +315,39 @@ mod tests {
     }
 
     #[test]
+    fn a_repository_is_read_from_the_mirrors_of_its_registry() {
+        let mirrored = JobRegistry {
+            mirrors: vec![
+                "https://m.example.com/hub".into(),
+                "http://n.example.com:5000".into(),
+            ],
+            ..registry("r.example.com")
+        };
+        let registries = registries(&[mirrored, registry("m.example.com")]).expect("valid");
+        for (repository, read) in [
+            (
+                "r.example.com/a/b",
+                &[
+                    "r.example.com/a/b",
+                    "m.example.com/hub/a/b",
+                    "n.example.com:5000/a/b",
+                ][..],
+            ),
+            ("m.example.com/a", &["m.example.com/a"]),
+        ] {
+            let repository: ImageRepository = repository.parse().expect(repository);
+            let found = registries.repositories_read(&repository);
+            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+            assert_eq!(found, read);
+        }
+        let long: ImageRepository = format!("r.example.com/{}", "a".repeat(238))
+            .parse()
+            .expect("valid");
+        let read = registries.repositories_read(&long);
+        assert_eq!(read.len(), 1, "its name is too long elsewhere");
+    }
+
+    #[test]
     fn what_is_no_host_or_no_certificate_is_refused() {
         for list in [
             vec![registry("")],
@@ -238,6 +361,10 @@ mod tests {
             }],
             vec![JobRegistry {
                 token_services: vec!["ftp://auth.example.org".into()],
+                ..registry("r.example.com")
+            }],
+            vec![JobRegistry {
+                mirrors: vec!["mirror.example.com".into()],
                 ..registry("r.example.com")
             }],
         ] {

@@ -49,6 +49,11 @@ pub async fn read_registries(
             plain_http: registry.plain_http,
             ca,
             token_services: registry.token_services.clone(),
+            mirrors: registry
+                .mirrors
+                .iter()
+                .map(|mirror| mirror.url.clone())
+                .collect(),
         });
     }
     Ok(all)

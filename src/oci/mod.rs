@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod error;
 pub mod layout;
 pub mod memory;
+pub mod mirrored;
 pub mod remote;
 pub mod separate_signatures;
 pub(crate) mod shared_tag;
@@ -28,6 +29,7 @@ pub use archive::OciArchiveTarget;
 pub use error::OciError;
 pub use layout::OciLayoutTarget;
 pub use memory::MemoryTarget;
+pub use mirrored::{HostAvailability, MirroredHost, MirroredRepository};
 pub use separate_signatures::SeparateSignatures;
 
 /// A stream of bytes.

@@ -13,11 +13,8 @@ use crate::core::{
     digest::Digest,
     limits::InputLimits,
     oci::Descriptor,
-    reference::{ImageRepository, TagOrDigest},
+    reference::{DIGEST_TAG_PREFIX, ImageRepository, TagOrDigest},
 };
-
-/// The beginning of the tags that belong to a digest: cosign's and the list of referrers.
-const DIGEST_TAG_PREFIX: &str = "sha256-";
 
 /// Content, with its referrers and cosign's tags in another place.
 pub struct SeparateSignatures {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{fair_queue::FairQueuePermit, renewable_lookup::CredentialRenewal};
+use super::{
+    fair_queue::FairQueuePermit,
+    renewable_lookup::{CredentialRenewal, RenewableLookups},
+};
 use crate::{
     core::{
         digest::Digest,
@@ -134,6 +137,17 @@ pub fn named_credentials(configs: &[NamedDockerConfig]) -> CredentialChain {
     CredentialChain::new(configs.iter().map(NamedDockerConfig::store).collect())
 }
 
+/// The digest of the credentials for several repositories: of one, and of where else it is read.
+/// `None` if there are none for any of them.
+pub fn combined_credentials_digest(lookups: &RenewableLookups) -> Option<Digest> {
+    let digests: Vec<Option<Digest>> = lookups.lookups().map(credentials_digest).collect();
+    match digests.as_slice() {
+        [only] => *only,
+        all if all.iter().all(Option::is_none) => None,
+        all => Some(Digest::of_bytes(format!("{all:?}").as_bytes())),
+    }
+}
+
 /// The digest of credentials, in their order; `None` if there are none.
 pub fn credentials_digest(lookup: &CredentialLookup) -> Option<Digest> {
     if lookup.found.is_empty() {
@@ -169,6 +183,37 @@ mod tests {
             .credentials_for_repository(&repository)
             .await;
         credentials_digest(&lookup)
+    }
+
+    #[tokio::test]
+    async fn credentials_of_a_mirror_are_part_of_what_a_verdict_counts_for() {
+        let both =
+            r#"{"r.example.com":{"registrytoken":"a"},"m.example.com":{"registrytoken":"b"}}"#;
+        let swapped =
+            r#"{"r.example.com":{"registrytoken":"b"},"m.example.com":{"registrytoken":"a"}}"#;
+        let one = r#"{"r.example.com":{"registrytoken":"a"}}"#;
+        let mut seen = Vec::new();
+        for (auths, hosts) in [
+            (both, &["r.example.com", "m.example.com"][..]),
+            (swapped, &["r.example.com", "m.example.com"]),
+            (one, &["r.example.com", "m.example.com"]),
+            (one, &["m.example.com", "r.example.com"]),
+            (one, &["r.example.com"]),
+            (one, &["m.example.com", "n.example.com"]),
+        ] {
+            let config = format!(r#"{{"auths":{auths}}}"#);
+            let config = NamedDockerConfig::parse("a", config.as_bytes()).expect("valid");
+            let repositories = hosts
+                .iter()
+                .map(|host| format!("{host}/a").parse().expect("valid"));
+            let store = Arc::new(named_credentials(&[config]));
+            let lookups = RenewableLookups::look_up(store, repositories.collect()).await;
+            let digest = combined_credentials_digest(&lookups);
+            assert!(!seen.contains(&digest), "{auths} {hosts:?}");
+            seen.push(digest);
+        }
+        assert_eq!(seen.last(), Some(&None), "anonymous");
+        assert_eq!(seen[4], digest_of(one).await);
     }
 
     #[tokio::test]

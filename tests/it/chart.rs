@@ -429,6 +429,14 @@ fn the_schema_refuses_what_would_go_wrong_later() {
             r#"registries=[{"host":"r.example.com","tokenServices":["https://a.test/?b"]}]"#,
             "/registries/0/tokenServices/0",
         ),
+        (
+            r#"registries=[{"host":"r.example.com","mirrors":["https://m.example.com"]}]"#,
+            "/registries/0/mirrors/0",
+        ),
+        (
+            r#"registries=[{"host":"r.example.com","mirrors":[{"url":"https://me@m.example.com"}]}]"#,
+            "/registries/0/mirrors/0/url",
+        ),
         (r#"registries=[{"plainHTTP":true}]"#, "/registries/0"),
         (r#"tenants=["Team_A"]"#, "/tenants/0"),
         (r#"tenants=["team-a","team-a"]"#, "/tenants"),
@@ -602,7 +610,14 @@ fn the_configuration_says_what_the_values_say() {
             "caRef": {"kind": "ConfigMap", "name": "corp-ca"},
             "tokenServices": ["https://auth.example.org/token"],
         },
-        {"host": "plain.test:5001", "plainHTTP": true},
+        {
+            "host": "plain.test:5001",
+            "plainHTTP": true,
+            "mirrors": [
+                {"url": "https://mirror.example.com/plain"},
+                {"url": "http://other.test:5000"},
+            ],
+        },
         {
             "host": "[fd00::1]:5000",
             "plainHTTP": false,

@@ -114,6 +114,7 @@ pub(crate) fn freeze(server: &Registry) -> (Vec<u8>, JobInputs) {
             plain_http: true,
             ca: None,
             token_services: Vec::new(),
+            mirrors: Vec::new(),
         }],
         private_networks: vec!["0.0.0.0/0".into()],
         registry_networks: Vec::new(),
@@ -623,6 +624,7 @@ async fn inputs_that_cannot_be_used_are_reported() {
                     plain_http: true,
                     ca: None,
                     token_services: Vec::new(),
+                    mirrors: Vec::new(),
                 }],
                 ..inputs.clone()
             },
@@ -653,6 +655,7 @@ async fn inputs_that_cannot_be_used_are_reported() {
         "--plain-http",
         "--ca-file ca.pem",
         "--token-service r.example.com=auth.example.org",
+        "--registry-mirror r.example.com=https://mirror.example.com",
     ] {
         failed(
             &workspace,

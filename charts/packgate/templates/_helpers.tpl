@@ -85,6 +85,7 @@ app.kubernetes.io/component: webhook
   {{- with .caRef }}{{ $_ := set $registry "caRef" (dict "kind" .kind "name" .name) }}{{ end -}}
   {{- with .secretRef }}{{ $_ := set $registry "secretRef" (dict "name" .name) }}{{ end -}}
   {{- with .tokenServices }}{{ $_ := set $registry "tokenServices" . }}{{ end -}}
+  {{- with .mirrors }}{{ $_ := set $registry "mirrors" . }}{{ end -}}
   {{- $registries = append $registries $registry -}}
 {{- end -}}
 {{- toJson $registries -}}

@@ -100,11 +100,15 @@ fn listen_for_sigterm() -> Result<impl Future<Output = ()>, CliError> {
 /// Refuses options that would be ignored silently.
 fn reject_ignored_options(context: &CliContext) -> Result<(), CliError> {
     let global = context.global_args();
-    if !global.plain_http.is_empty() || global.ca_file.is_some() || !global.token_service.is_empty()
-    {
+    let of_registries = [
+        &global.plain_http,
+        &global.token_service,
+        &global.registry_mirror,
+    ];
+    if global.ca_file.is_some() || of_registries.into_iter().any(|values| !values.is_empty()) {
         return Err(CliError::invalid(format!(
-            "--plain-http, --ca-file and --token-service are not used in a Job, {INPUTS_FILE} \
-                configures how registries are accessed"
+            "--plain-http, --ca-file, --token-service and --registry-mirror are not used in a Job, \
+                {INPUTS_FILE} configures how registries are accessed"
         )));
     }
     Ok(())

@@ -138,7 +138,7 @@ async fn open_context_artifact(
     pull: Arc<dyn CredentialStore>,
     context: &CliContext,
 ) -> Result<ContextArtifactOrigin, CliError> {
-    let source = Arc::new(registries.open_target(artifact.repository(), pull)?);
+    let source = registries.open_source(artifact.repository(), &pull)?;
     let lock_path = inputs
         .source
         .lock_path

@@ -110,11 +110,9 @@ impl TrustArgs {
         }
         let (source, deadline): (Arc<dyn ContentSource>, _) = match (&admission, reference) {
             (Some(admission), BundleLocation::Registry(named)) => {
-                let credentials = Arc::clone(&admission.credentials);
-                let target = admission
-                    .registries
-                    .open_target(&named.repository, credentials)?;
-                (Arc::new(target), Some(admission.deadline))
+                let registries = &admission.registries;
+                let source = registries.open_source(&named.repository, &admission.credentials)?;
+                (source, Some(admission.deadline))
             }
             _ => (self.open_with_signatures(reference, context)?, None),
         };
@@ -141,7 +139,7 @@ impl TrustArgs {
         reference: &BundleLocation,
         context: &CliContext,
     ) -> Result<Arc<dyn ContentSource>, CliError> {
-        let bundle = context.open_target(reference)?;
+        let bundle = context.open_source(reference)?;
         context.with_signature_repository(bundle, self.signature_repository.as_ref())
     }
 

@@ -189,6 +189,9 @@ pub struct JobRegistry {
     /// Token services of other owners that its credentials may be sent to, as URLs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub token_services: Vec<String>,
+    /// Mirrors that it is read from first, as URLs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<String>,
 }
 
 /// The signing of a bundle.

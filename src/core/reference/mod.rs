@@ -6,11 +6,13 @@
 
 pub(in crate::core) mod host;
 mod location;
+mod registry_mirror;
 
 use std::{fmt, str::FromStr};
 
 pub use host::{RegistryHostError, canonical_host};
 pub use location::{BundleLocation, LocalReference};
+pub use registry_mirror::{MAX_REGISTRY_MIRRORS, RegistryMirror, RegistryMirrorError};
 
 use host::{DOCKER_HUB, looks_like_host};
 
@@ -22,6 +24,9 @@ use super::{
 
 /// Characters of a refused text in messages.
 const MAX_SHOWN: usize = 120;
+
+/// The beginning of the tags that belong to a digest: cosign's and the list of referrers.
+pub const DIGEST_TAG_PREFIX: &str = "sha256-";
 
 const MAX_REFERENCE: usize = 4_096;
 const MAX_REPOSITORY: usize = 255;

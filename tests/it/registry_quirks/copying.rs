@@ -120,6 +120,8 @@ async fn the_command_that_reproduces_a_verdict_works_as_it_is() {
         "auth file.json",
         "--token-service",
         "registry.example.com=https://auth.example.org/a token",
+        "--registry-mirror",
+        "registry.example.com=https://mirror.example.org/a",
         "-o",
         "json",
     ]);
@@ -129,6 +131,7 @@ async fn the_command_that_reproduces_a_verdict_works_as_it_is() {
         "--plain-http",
         "--registry-config 'auth file.json'",
         "--token-service 'registry.example.com=https://auth.example.org/a token'",
+        "--registry-mirror registry.example.com=https://mirror.example.org/a",
     ] {
         assert!(line.contains(option), "{line}");
     }

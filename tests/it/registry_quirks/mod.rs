@@ -3,6 +3,7 @@
 
 mod copying;
 mod layouts;
+mod mirrors;
 mod reading;
 mod refusals;
 mod signing;

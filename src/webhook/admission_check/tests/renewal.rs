@@ -18,7 +18,7 @@ use crate::{
             OpenedRepository, RepositoryOpenError, RepositoryRequester, TenantRepositoryOpener,
             credentials_digest,
         },
-        renewable_lookup::RenewableLookup,
+        renewable_lookup::RenewableLookups,
     },
     webhook::admission_check::Arc,
 };
@@ -67,7 +67,7 @@ impl TenantRepositoryOpener for Opener {
     ) -> Result<OpenedRepository, RepositoryOpenError> {
         let lookup = Provider.credentials_for_repository(repository).await;
         let credentials = credentials_digest(&lookup);
-        let store = RenewableLookup::new(lookup, Arc::new(Provider));
+        let store = RenewableLookups::new(vec![(repository.clone(), lookup)], Arc::new(Provider));
         let renewal = store.renewal();
         Ok(OpenedRepository {
             source: Arc::new(self.0.target(repository, Arc::new(store))),
