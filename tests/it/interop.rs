@@ -3,6 +3,7 @@
 
 mod keyless;
 mod many;
+mod oci_client;
 mod sbom;
 mod sigstore;
 
