@@ -7,7 +7,7 @@ cat <<'TEXT'
 # The command line
 
 Written by `make generate` from the help texts; not edited by hand. Exit codes: 0 done or admitted, 1 denied, 2 invalid input,
-3 a dependency did not answer, 4 bytes contradict a digest or format, 70 our bug.
+3 a dependency did not answer or refused, 4 bytes contradict a digest or format, 70 our bug.
 
 TEXT
 section() { printf '## packgate%s\n\n```\n' "${*:+ $*}"; packgate "$@" --help | sed -e 's/[[:space:]]*$//' -e '/\[env: \(HOME\|DOCKER_CONFIG\)/d'; printf '```\n\n'; }

@@ -25,8 +25,8 @@ const EXAMPLES: &str = "Examples:
 
 References: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] (an OCI layout), \
 oci-archive:FILE[:TAG] (a tar of one).
-Exit codes: 0 done or admitted, 1 denied, 2 invalid input, 3 a dependency did not answer, 4 bytes \
-contradict a digest or format, 70 our bug.";
+Exit codes: 0 done or admitted, 1 denied, 2 invalid input, 3 a dependency did not answer or refused, \
+4 bytes contradict a digest or format, 70 our bug.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]

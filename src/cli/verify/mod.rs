@@ -44,8 +44,8 @@ const EXAMPLES: &str = "Examples:
   packgate verify registry.example.com/team-a/siem@sha256:… --use Container --namespace team-a \
   --image-pull-secret pull --cluster
 
-Exit code 0: admitted. 1: denied, or governed by no policy. 3: a registry did not answer. 4: bytes \
-contradict a digest.";
+Exit code 0: admitted. 1: denied, or governed by no policy. 3: a registry did not answer or refused. \
+4: bytes contradict a digest.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
