@@ -10,6 +10,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{ErrorKind, Read, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -30,7 +31,7 @@ const BLOBS_FOLDER: &str = "blobs/sha256";
 /// The prefix of unfinished files and folders.
 const UNFINISHED: &str = ".packgate-";
 /// How often the folders are created again because another process, which failed, removed them.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 20;
 
 /// Unpublished blobs and changes.
 pub(super) struct LayoutStaging {
@@ -226,12 +227,21 @@ fn has_foreign_entries(root: &Path) -> Result<bool, OciError> {
     Ok(false)
 }
 
-/// Waits for the exclusive lock on the layout. The lock is on the folder, which is never replaced,
-/// and ends when the returned file is closed.
+/// Waits for the exclusive lock on the layout. The lock is on the folder, and ends when the returned
+/// file is closed. Whoever made the folder may have removed it meanwhile, and another one may stand
+/// there: then that is locked.
 fn lock_layout(root: &Path) -> Result<File, OciError> {
-    let folder = File::open(root).map_err(|cause| storage_error(root, cause))?;
-    folder.lock().map_err(|cause| storage_error(root, cause))?;
-    Ok(folder)
+    let error = |cause| storage_error(root, cause);
+    for _ in 0..ATTEMPTS {
+        let folder = File::open(root).map_err(error)?;
+        folder.lock().map_err(error)?;
+        let locked = folder.metadata().map_err(error)?;
+        let there = fs::metadata(root).map_err(error)?;
+        if (locked.dev(), locked.ino()) == (there.dev(), there.ino()) {
+            return Ok(folder);
+        }
+    }
+    Err(error(ErrorKind::NotFound.into()))
 }
 
 /// The bytes of `index.json`; `None` if it does not exist.
@@ -307,5 +317,38 @@ pub(super) fn storage_error(path: &Path, cause: std::io::Error) -> OciError {
     OciError::Storage {
         path: path.display().to_string(),
         cause,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_was_made_anew_is_locked_and_not_the_one_before() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let root = &parent.path().join("layout");
+        fs::create_dir(root).expect("a folder");
+        let removed = lock_layout(root).expect("free");
+        let (sender, locked) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || sender.send(lock_layout(root)));
+            let waiting = |time| locked.recv_timeout(time);
+            assert!(waiting(Duration::from_millis(100)).is_err(), "it is locked");
+            fs::remove_dir(root).expect("empty");
+            fs::create_dir(root).expect("a folder");
+            let there = lock_layout(root).expect("free");
+            drop(removed);
+            assert!(waiting(Duration::from_millis(100)).is_err(), "it is locked");
+            drop(there);
+            let second = waiting(Duration::from_secs(60))
+                .expect("free")
+                .expect("there");
+            let inode = |metadata: fs::Metadata| metadata.ino();
+            let there = fs::metadata(root).map(inode).expect("a folder");
+            assert_eq!(second.metadata().map(inode).expect("open"), there);
+        });
     }
 }
