@@ -626,7 +626,7 @@ mod tests {
 
     #[test]
     fn nothing_gives_rights_on_roles_but_on_that_of_policy_inputs() {
-        // docs/adr/0018: its content is the only thing that all users see of it.
+        // docs/adr/0018-what-users-may-read-of-the-installation.md: its content is the only thing that all users see of it.
         let published = with_resource_name(
             policy_rule(RBAC_GROUP, &["roles"], &["get", "patch"]),
             POLICY_INPUTS_ROLE,

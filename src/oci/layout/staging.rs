@@ -343,7 +343,7 @@ mod tests {
             drop(removed);
             assert!(waiting(Duration::from_millis(100)).is_err(), "it is locked");
             drop(there);
-            let second = waiting(Duration::from_secs(60))
+            let second = waiting(Duration::from_mins(1))
                 .expect("free")
                 .expect("there");
             let inode = |metadata: fs::Metadata| metadata.ino();
