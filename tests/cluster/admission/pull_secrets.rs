@@ -18,6 +18,8 @@ use crate::support::{
 
 /// A changed Secret counts after this time: a Secret is remembered for 5 seconds.
 const SOON: Duration = Duration::from_secs(20);
+/// And in every replica after this: each remembers a refusal for itself, and any of them answers.
+const EVERYWHERE: Duration = Duration::from_secs(7);
 
 /// A signed and an unsigned image in the registry with a password, governed by a policy.
 struct PrivateImages {
@@ -191,6 +193,7 @@ fn an_image_is_read_with_the_secrets_that_it_is_pulled_with() {
     assert!(told.contains("packgate may not read Secret"), "{told}");
     test.grant();
     images.becomes(&pod, None);
+    std::thread::sleep(EVERYWHERE);
 
     for kind in KINDS.map(|(kind, _)| kind) {
         for secrets in [&["pull"][..], &["wrong", "elsewhere", "pull"]] {
