@@ -32,8 +32,6 @@ const EXAMPLES: &str = "Examples:
 
 The chart runs it. Several replicas can run at once: one leads, the others wait.";
 
-/// The controller's ServiceAccount.
-const ACCOUNT: &str = "packgate-controller";
 /// How long a verdict waits for a credential provider.
 const PROVIDER_WAIT: Duration = Duration::from_secs(45);
 /// Random bytes of the platform key's password.
@@ -96,7 +94,7 @@ pub(super) async fn run_controller(args: ControllerArgs) -> Result<CommandResult
         &args.namespace,
         &installation.registries,
     )?;
-    let tokens = AccountTokenReader::new(client.clone(), &args.namespace, ACCOUNT);
+    let tokens = AccountTokenReader::new(client.clone(), &args.namespace, controller::NAME);
     let providers = installation_providers(&installation, tokens, PROVIDER_WAIT);
     let options = ControllerOptions {
         namespace: args.namespace,

@@ -11,13 +11,13 @@ use k8s_openapi::api::{
 use kube::{Api, Client, api::PostParams};
 use moka::future::Cache;
 
-use super::object_name::is_object_name;
+use super::{object_name::is_object_name, pull_secrets::READS};
 use crate::{
     api::rbac::token_grant_command,
     core::reason::Reason,
     credential_providers::{AccountFacts, AccountName, AccountTokenError, ServiceAccountTokens},
     http::Redacted,
-    service::fair_queue::{FairQueue, FairQueueKey, FairQueueLimits, FairQueuePermit},
+    service::fair_queue::{FairQueue, FairQueueKey, FairQueuePermit},
 };
 
 /// The life of a token in seconds, as kubelet requests it.
@@ -30,16 +30,6 @@ const ACCOUNT_TTL: Duration = Duration::from_secs(5);
 const MAX_REMEMBERED: u64 = 1_024;
 /// The maximum size of a ServiceAccount's annotations that are remembered, in bytes.
 const MAX_ANNOTATION_BYTES: usize = 16 << 10;
-
-/// Requests to the API server at the same time.
-const REQUESTS: FairQueueLimits = FairQueueLimits {
-    all: 8,
-    namespace: 4,
-    host: 8,
-    namespace_at_host: 4,
-    waiting: 1_000,
-    waiting_of_namespace: 200,
-};
 
 /// A ServiceAccount, its UID, and an audience.
 type TokenKey = (AccountName, String, String);
@@ -72,7 +62,7 @@ impl AccountTokenReader {
                 .max_capacity(MAX_REMEMBERED)
                 .time_to_live(TOKEN_TTL)
                 .build(),
-            requests: FairQueue::new(REQUESTS),
+            requests: FairQueue::new(READS),
         }
     }
 
@@ -258,6 +248,11 @@ mod tests {
         }
     }
 
+    /// Nobody answers: whatever was sent has this reason.
+    fn reason_of<T>(result: Result<T, AccountTokenError>) -> Option<Reason> {
+        result.err().map(|error| error.reason)
+    }
+
     #[tokio::test]
     async fn a_namespace_does_not_take_all_requests() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -269,14 +264,19 @@ mod tests {
             name: "a".into(),
         };
         let busy = account("a");
-        let all = (0..REQUESTS.namespace).map(|_| reader.request_permit(&busy));
+        let all = (0..READS.namespace).map(|_| reader.request_permit(&busy));
         let held = futures::future::try_join_all(all).await.expect("free");
-        let (one_more, other) = (account("a"), account("b"));
-        let mut waiting = std::pin::pin!(reader.request_permit(&one_more));
-        assert!(futures::poll!(waiting.as_mut()).is_pending());
-        reader.request_permit(&other).await.expect("free");
+        let mut reading = std::pin::pin!(reader.read_account(&busy));
+        let mut making = std::pin::pin!(reader.request_token(&busy, "", "sts"));
+        assert!(futures::poll!(reading.as_mut()).is_pending());
+        assert!(futures::poll!(making.as_mut()).is_pending());
+        let other = reader.read_account(&account("b")).await;
+        assert_eq!(reason_of(other), Some(Reason::RegistryUnavailable));
+        assert!(futures::poll!(reading.as_mut()).is_pending(), "it waits");
+        assert!(futures::poll!(making.as_mut()).is_pending(), "it waits");
         drop(held);
-        waiting.await.expect("free again");
+        assert_eq!(reason_of(reading.await), Some(Reason::RegistryUnavailable));
+        assert_eq!(reason_of(making.await), Some(Reason::RegistryUnavailable));
     }
 
     #[tokio::test]

@@ -41,8 +41,8 @@ const HELD_CONFIGS: FairQueueLimits = FairQueueLimits {
     waiting: 0,
     waiting_of_namespace: 0,
 };
-/// Secrets that are read at the same time: each may have a megabyte.
-const READS: FairQueueLimits = FairQueueLimits {
+/// Objects that are read at the same time: a Secret may have a megabyte.
+pub(super) const READS: FairQueueLimits = FairQueueLimits {
     all: 8,
     namespace: 4,
     host: 8,

@@ -20,7 +20,10 @@ use super::{
     reconcile_context::ReconcileContext, reconcile_error::ReconcileError, resources::MANAGER,
     watched_policies::WatchedPolicyStores,
 };
-use crate::api::{bundle_policy::PolicyInputs, rbac::POLICY_INPUTS_ROLE, trust_root::TrustRoot};
+use crate::{
+    api::{bundle_policy::PolicyInputs, rbac::POLICY_INPUTS_ROLE, trust_root::TrustRoot},
+    cluster_reader::is_object_name,
+};
 
 /// The interval of checks for work. A check alone sends no request.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -75,7 +78,8 @@ fn referenced_config_maps(
     let system = &context.run_settings.system_namespace;
     let needed = inputs.needed_config_maps(system).into_iter();
     needed
-        .filter(|(namespace, _)| namespace == system)
+        // With a name that is none the API server would refuse the whole Role.
+        .filter(|(namespace, name)| namespace == system && is_object_name(name))
         .map(|(_, name)| name)
         .collect()
 }

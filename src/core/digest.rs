@@ -35,6 +35,16 @@ impl Digest {
         hasher.finish()
     }
 
+    /// The digest of a list: two lists that differ have different ones, wherever parts begin and end.
+    pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut hasher = DigestHasher::new();
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        hasher.finish()
+    }
+
     /// The 64 hexadecimal digits without the algorithm.
     pub fn hex_digits(&self) -> String {
         hex::encode(self.0)
@@ -146,6 +156,24 @@ mod tests {
     use super::*;
 
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn lists_that_differ_have_different_digests() {
+        let lists: [&[&[u8]]; 6] = [
+            &[],
+            &[b""],
+            &[b"ab", b"c"],
+            &[b"a", b"bc"],
+            &[b"abc"],
+            &[b"abc", b""],
+        ];
+        let digest = |list: &[&[u8]]| Digest::of_parts(list.iter().copied());
+        for (at, list) in lists.iter().enumerate() {
+            for other in &lists[..at] {
+                assert_ne!(digest(list), digest(other), "{list:?} {other:?}");
+            }
+        }
+    }
 
     #[test]
     fn the_digest_of_nothing_is_known() {

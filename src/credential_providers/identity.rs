@@ -159,13 +159,7 @@ fn identity_key(
     let token = token.map_or("", |token| token.expose());
     let mut parts = vec![account.namespace.as_str(), &account.name, uid, token];
     parts.extend(annotations.iter().flat_map(|(k, v)| [k.as_str(), v]));
-    let mut all = Vec::new();
-    for part in parts {
-        // The length keeps parts apart.
-        all.extend(part.len().to_le_bytes());
-        all.extend(part.as_bytes());
-    }
-    Digest::of_bytes(&all)
+    Digest::of_parts(parts.into_iter().map(str::as_bytes))
 }
 
 #[cfg(test)]

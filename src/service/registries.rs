@@ -144,7 +144,11 @@ pub fn combined_credentials_digest(lookups: &RenewableLookups) -> Option<Digest>
     match digests.as_slice() {
         [only] => *only,
         all if all.iter().all(Option::is_none) => None,
-        all => Some(Digest::of_bytes(format!("{all:?}").as_bytes())),
+        all => Some(Digest::of_parts(all.iter().map(|digest| {
+            digest
+                .as_ref()
+                .map_or(&[][..], |digest| digest.as_bytes().as_slice())
+        }))),
     }
 }
 
@@ -153,8 +157,7 @@ pub fn credentials_digest(lookup: &CredentialLookup) -> Option<Digest> {
     if lookup.found.is_empty() {
         return None;
     }
-    let mut all = Vec::new();
-    for found in &lookup.found {
+    let parts = lookup.found.iter().flat_map(|found| {
         let (kind, name, secret) = match &found.credentials {
             RegistryCredentials::Password { username, password } => {
                 ("password", username.as_str(), password)
@@ -162,13 +165,9 @@ pub fn credentials_digest(lookup: &CredentialLookup) -> Option<Digest> {
             RegistryCredentials::IdentityToken(token) => ("identity token", "", token),
             RegistryCredentials::RegistryToken(token) => ("registry token", "", token),
         };
-        for part in [kind, name, secret.expose()] {
-            // The length keeps parts apart.
-            all.extend(part.len().to_le_bytes());
-            all.extend(part.as_bytes());
-        }
-    }
-    Some(Digest::of_bytes(&all))
+        [kind, name, secret.expose()].map(str::as_bytes)
+    });
+    Some(Digest::of_parts(parts))
 }
 
 #[cfg(test)]

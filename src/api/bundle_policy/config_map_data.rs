@@ -81,19 +81,15 @@ impl ConfigMapData {
 
 impl From<BTreeMap<String, String>> for ConfigMapData {
     fn from(data: BTreeMap<String, String>) -> Self {
-        // Lengths first, so that no two maps have the same encoding.
-        let mut content = Vec::new();
-        for text in data.iter().flat_map(<[&String; 2]>::from) {
-            content.extend_from_slice(&text.len().to_le_bytes());
-            content.extend_from_slice(text.as_bytes());
-        }
+        let texts = data.iter().flat_map(<[&String; 2]>::from);
+        let digest = Digest::of_parts(texts.map(String::as_bytes));
         let bytes = data
             .iter()
             .map(|(key, value)| key.len() + value.len())
             .sum();
         Self(Arc::new(HashedConfigMapData {
-            digest: Digest::of_bytes(&content),
             data,
+            digest,
             bytes,
         }))
     }

@@ -86,7 +86,7 @@ impl SignatureVerificationAlgorithm for RememberingAlgorithm<'_> {
             message,
             signature,
         ];
-        let all = digest_of_parts(&parts);
+        let all = Digest::of_parts(parts);
         if self.signatures.lock().contains(&all) {
             return Ok(());
         }
@@ -105,16 +105,6 @@ impl SignatureVerificationAlgorithm for RememberingAlgorithm<'_> {
     fn signature_alg_id(&self) -> AlgorithmIdentifier {
         self.algorithm.signature_alg_id()
     }
-}
-
-/// Each part with its length, so that no two lists have the same bytes.
-fn digest_of_parts(parts: &[&[u8]]) -> Digest {
-    let mut bytes = Vec::new();
-    for part in parts {
-        bytes.extend(part.len().to_be_bytes());
-        bytes.extend(*part);
-    }
-    Digest::of_bytes(&bytes)
 }
 
 #[cfg(test)]
